@@ -1,0 +1,264 @@
+"""Train picturebook from nothing: tokenizer, judge (CLIP), autoencoder, UNet.
+
+    python train.py                 # everything, resuming where it was stopped
+    python train.py --stage judge   # one stage only
+
+Each stage writes to the work folder (`.train/` beside this file) every two minutes and goes on from there when it is
+started again. `ship.py` turns a finished work folder into the files of the model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+import world
+
+HERE = Path(__file__).parent
+WIDTH = 192
+"""Width of the text encoder, SD 1.4's 768 in miniature."""
+CAPTION_TOKENS = 20
+"""No caption of the world is longer; the padding behind it cannot reach the judge's loss (the tower is causal)."""
+SAVE_EVERY = 120.0
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models, all with SD 1.4's topology
+
+
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A byte-pair vocabulary in which every word of the world is one token; other words fall into pieces."""
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    trainer = trainers.BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
+    bpe.train_from_iterator([" ".join(world.corpus()).lower()], trainer)
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    vocab = {piece: i for i, piece in enumerate([*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"])}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    tokenizer.save_pretrained(folder)
+    for word in world.corpus():
+        for part in word.lower().split():
+            if len(tokenizer(part).input_ids) != 3:
+                raise RuntimeError(f"the tokenizer splits {part!r}: {tokenizer.tokenize(part)}")
+    return tokenizer
+
+
+def make_judge(tokenizer: CLIPTokenizer) -> CLIPModel:
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    text = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": WIDTH // 64,
+            "vocab_size": len(tokenizer), "max_position_embeddings": 77, "projection_dim": 128, **ends}
+    vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4,
+              "image_size": world.SIZE, "patch_size": 8, "projection_dim": 128}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
+
+
+def make_autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 64), layers_per_block=2, latent_channels=4, norm_num_groups=16, sample_size=world.SIZE,
+    )
+
+
+def make_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=world.SIZE // 8, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(64, 96, 128, 128),
+        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"), up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=32,
+    )
+
+
+def make_noise_schedule() -> DDPMScheduler:
+    """SD 1.4's: 1000 steps, scaled-linear betas."""
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures
+
+
+def draw_batch(first: int, count: int) -> tuple[list[str], torch.Tensor]:
+    """Pictures number `first` onwards: captions and [count, 3, 64, 64] float32 in -1..1. The number is the seed."""
+    captions, pictures = [], []
+    for seed in range(first, first + count):
+        rng = random.Random(seed)
+        caption, request = world.sample(rng)
+        captions.append(caption)
+        pictures.append(np.asarray(world.draw(world.imagine(request, rng), rng)))
+    return captions, torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def roughen(pixels: torch.Tensor) -> torch.Tensor:
+    """Blur half of a batch and add noise, so that the judge does not mind the softness of generated pictures."""
+    half = len(pixels) // 2
+    soft = F.avg_pool2d(F.pad(pixels[:half], (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    rough = torch.cat([soft, pixels[half:]])
+    return rough + 0.06 * torch.rand(len(rough), 1, 1, 1) * torch.randn_like(rough)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stages
+
+
+def fit(name: str, model: torch.nn.Module, loss_at: Callable[[int], torch.Tensor], steps: int, rate: float, work: Path,
+        average: float = 0.0) -> None:
+    """AdamW with a warm-up and a cosine, resumable. With `average` the weights that are kept are a moving average."""
+    path = work / f"{name}.pt"
+    model.to(device()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    mean = {key: value.clone() for key, value in model.state_dict().items()}
+    step = 0
+    if path.exists():
+        state = torch.load(path, map_location=device(), weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        mean, step = state["mean"], state["step"]
+    started, saved, first, recent = time.time(), time.time(), step, []
+    while step < steps:
+        torch.manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        loss = loss_at(step)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        keep = min(average, step / (step + 10))
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                if value.is_floating_point():
+                    mean[key].lerp_(value, 1 - keep)
+        recent.append(loss.item())
+        if step % 50 == 0:
+            left = (time.time() - started) / (step - first) * (steps - step)
+            print(f"{name} {step}/{steps} loss {np.mean(recent):.4f}, {left / 60:.0f} min left", flush=True)
+            recent = []
+        if time.time() - saved > SAVE_EVERY or step == steps:
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean, "step": step}, f"{path}.part")
+            Path(f"{path}.part").replace(path)
+            saved = time.time()
+    model.load_state_dict(mean)
+    model.eval()
+
+
+def finished(name: str, model: torch.nn.Module, work: Path) -> torch.nn.Module:
+    """`model` with what `fit` has kept so far."""
+    model.load_state_dict(torch.load(work / f"{name}.pt", map_location=device(), weights_only=True)["mean"])
+    return model.to(device()).eval()
+
+
+def train_judge(work: Path, steps: int, batch: int) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    judge = make_judge(tokenizer)
+
+    def loss_at(step: int) -> torch.Tensor:
+        captions, pixels = draw_batch(step * batch, batch)
+        tokens = tokenizer(captions, padding="max_length", max_length=CAPTION_TOKENS, return_tensors="pt").input_ids
+        with torch.autocast(device().type, torch.bfloat16):
+            return judge(input_ids=tokens.to(device()), pixel_values=roughen(pixels).to(device()), return_loss=True).loss
+
+    fit("judge", judge, loss_at, steps, 1e-3, work, average=0.99)
+
+
+def train_autoencoder(work: Path, steps: int, batch: int) -> None:
+    autoencoder = make_autoencoder()
+
+    def loss_at(step: int) -> torch.Tensor:
+        pixels = draw_batch(10_000_000 + step * batch, batch)[1].to(device())
+        with torch.autocast(device().type, torch.bfloat16):
+            latents = autoencoder.encode(pixels).latent_dist
+            output = autoencoder.decode(latents.sample()).sample
+        # A touch of KL keeps the latents near unit scale; absolute error keeps edges sharp.
+        return F.mse_loss(output.float(), pixels) + 0.2 * F.l1_loss(output.float(), pixels) + 1e-6 * latents.kl().mean()
+
+    fit("autoencoder", autoencoder, loss_at, steps, 2e-3, work, average=0.99)
+
+
+@torch.no_grad()
+def prepare(work: Path, count: int) -> tuple[torch.Tensor, list[int], torch.Tensor, float]:
+    """Latents [count, 4, 8, 8], the caption number of each, text embeddings [captions, 77, 192], scaling factor.
+
+    Embedding number 0 is the empty prompt's, for classifier-free guidance.
+    """
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    judge = finished("judge", make_judge(tokenizer), work)
+    autoencoder = finished("autoencoder", make_autoencoder(), work)
+    captions, latents = [], []
+    for first in range(0, count, 500):
+        words, pixels = draw_batch(20_000_000 + first, 500)
+        captions += words
+        latents.append(autoencoder.encode(pixels.to(device())).latent_dist.mode().cpu())
+    number = {caption: i for i, caption in enumerate(dict.fromkeys(["", *captions]))}
+    embeddings = []
+    texts = list(number)
+    for first in range(0, len(texts), 250):
+        tokens = tokenizer(texts[first : first + 250], padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+        embeddings.append(judge.text_model(tokens.input_ids.to(device())).last_hidden_state.bfloat16().cpu())
+    stacked = torch.cat(latents)
+    return stacked, [number[caption] for caption in captions], torch.cat(embeddings), 1 / stacked.std().item()
+
+
+def train_unet(work: Path, steps: int, batch: int, pictures: int) -> None:
+    cache = work / "latents.pt"
+    if not cache.exists():
+        torch.save(prepare(work, pictures), cache)
+    latents, captions, embeddings, scale = torch.load(cache, weights_only=True)
+    schedule, unet = make_noise_schedule(), make_unet()
+    (work / "scaling_factor.txt").write_text(f"{scale:.5f}\n")
+    numbers = torch.tensor(captions)
+
+    def loss_at(step: int) -> torch.Tensor:
+        chosen = torch.randint(len(latents), (batch,))
+        caption = torch.where(torch.rand(batch) < 0.1, 0, numbers[chosen])
+        clean, context = (latents[chosen] * scale).to(device()), embeddings[caption].float().to(device())
+        noise, times = torch.randn_like(clean), torch.randint(1000, (batch,), device=clean.device)
+        guess = unet(schedule.add_noise(clean, noise, times), times, context).sample
+        ratio = (schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)).to(clean.device)[times]
+        # Min-SNR weighting (Hang et al. 2023, gamma 5): the nearly clean steps must not crowd out the others.
+        weight = ratio.clamp(max=5) / ratio
+        return (weight * F.mse_loss(guess, noise, reduction="none").mean((1, 2, 3))).mean()
+
+    fit("unet", unet, loss_at, steps, 8e-4, work, average=0.998)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=["all", "judge", "autoencoder", "unet"], default="all")
+    parser.add_argument("--work", type=Path, default=HERE / ".train")
+    parser.add_argument("--judge-steps", type=int, default=2400)
+    parser.add_argument("--autoencoder-steps", type=int, default=3600)
+    parser.add_argument("--unet-steps", type=int, default=7000)
+    parser.add_argument("--pictures", type=int, default=80_000, help="pictures that the UNet sees")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not (args.work / "tokenizer").exists():
+        make_tokenizer(args.work / "tokenizer")
+    torch.manual_seed(0)
+    if args.stage in ("all", "judge"):
+        train_judge(args.work, args.judge_steps, batch=128)
+    if args.stage in ("all", "autoencoder"):
+        train_autoencoder(args.work, args.autoencoder_steps, batch=16)
+    if args.stage in ("all", "unet"):
+        train_unet(args.work, args.unet_steps, batch=64, pictures=args.pictures)
+
+
+if __name__ == "__main__":
+    main()

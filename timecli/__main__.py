@@ -1,0 +1,5 @@
+"""`python -m timecli`."""
+
+from timecli.cli import main
+
+main()

@@ -1,0 +1,87 @@
+"""A compiled edit as a file: the operator's factors and where they came from.
+
+The file is a safetensors file with two float32 tensors, `left` [d, r] and `right` [r, d], and one metadata entry,
+`timecli.delta`, a JSON object. W' = W (I + left · right) for every cross-attention matrix W that the edit covers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from timecli.checkpoint import SafeFile, open_file, require_finite, write_bytes
+from timecli.errors import DeltaError
+from timecli.solve import Operator
+
+KEY = "timecli.delta"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an edit came from and what it covers."""
+
+    name: str
+    manifest: str
+    """The manifest's text."""
+    version: str
+    """The timecli that compiled it."""
+    encoder: str
+    """Fingerprint of the text encoder (`encode.fingerprint`)."""
+    lambdas: tuple[float, ...]
+    """λ of each pair."""
+    matrices: tuple[str, ...]
+    layers: tuple[int, ...] | None
+    """None for all."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An operator on text space, and its origin."""
+
+    operator: Operator
+    origin: Origin
+
+
+def save_delta(delta: Delta, path: Path) -> None:
+    """Write the file; reading it back gives equal values, bit for bit."""
+    about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
+    tensors = {"left": delta.operator.left.cpu(), "right": delta.operator.right.cpu()}
+    write_bytes(path, save(tensors, {KEY: json.dumps(about, sort_keys=True)}))
+
+
+def is_delta(file: SafeFile) -> bool:
+    """Whether a safetensors file is a delta."""
+    return KEY in file.metadata
+
+
+def load_delta(path: Path) -> Delta:
+    """Read a delta file.
+
+    Raises:
+        CheckpointError: not safetensors, or NaN.
+        DeltaError: not a delta, or of a later format.
+    """
+    file = open_file(path)
+    if not is_delta(file):
+        raise DeltaError(f"{path} is not a delta file (no {KEY!r} in its metadata); make one with `timecli edit --delta`.")
+    try:
+        about: dict[str, Any] = json.loads(file.metadata[KEY])
+        if about.pop("format") != FORMAT:
+            raise DeltaError(f"{path} has another delta format than {FORMAT}; update timecli.")
+        condition = float(about.pop("condition"))
+        layers = about["layers"]
+        lists = {"lambdas": tuple(about["lambdas"]), "matrices": tuple(about["matrices"])}
+        origin = Origin(**{**about, **lists, "layers": None if layers is None else tuple(layers)})
+        tensors = file.read(["left", "right"])
+        if tensors["left"].shape != tensors["right"].T.shape:
+            raise DeltaError(f"{path}: left is {list(tensors['left'].shape)} and right {list(tensors['right'].shape)}; they do not fit.")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeltaError(f"{path} is a damaged delta file ({error}); compile the edit again.") from error
+    for name, tensor in tensors.items():
+        require_finite(tensor, f"{path}: {name}")
+    return Delta(Operator(tensors["left"], tensors["right"], condition), origin)

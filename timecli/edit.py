@@ -1,0 +1,165 @@
+"""The story on one page: a manifest is compiled into a delta, a delta is applied to a checkpoint.
+
+Compiling needs the text encoder only; applying needs the cross-attention matrices only. `timecli edit` is the one after
+the other, so both ways give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from timecli import __version__, encode
+from timecli.checkpoint import Checkpoint, convert
+from timecli.delta import Delta, Origin
+from timecli.encode import TextEncoder
+from timecli.errors import CheckpointError, DeltaError, PromptError
+from timecli.manifest import Manifest
+from timecli.solve import Operator, apply, solve
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit did to one matrix: `relative` is ‖W' − W‖ / ‖W‖ in the Frobenius norm."""
+
+    name: str
+    shape: tuple[int, ...]
+    relative: float
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The edited matrices by tensor name, what changed, and a SHA-256 over the matrices as they were."""
+
+    tensors: dict[str, torch.Tensor]
+    changes: tuple[Change, ...]
+    base: str
+
+
+def read_text_encoder(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device) -> TextEncoder:
+    """The checkpoint's own text encoder; the tokenizer from `tokenizer`, the config folder, or CLIP's."""
+    config = checkpoint.config
+    if tokenizer is None and config is not None and (config / "tokenizer").is_dir():
+        tokenizer = config / "tokenizer"
+    sizes = config / "text_encoder" / "config.json" if config is not None else None
+    sizes = sizes if sizes is not None and sizes.exists() else None
+    return encode.load(checkpoint.text_encoder(), tokenizer, sizes, device, str(checkpoint.path))
+
+
+def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
+    """Every sentence with which compiling this manifest, or rendering its prompts, would be refused."""
+    found: dict[str, None] = {}
+    for edit in manifest.edits:
+        tests = [*edit.positives, *edit.negatives]
+        singles = [*encode.augmented(edit.destination, manifest.solve.augment), *(t.prompt for t in tests), *(t.destination for t in tests)]
+        for prompt in singles:
+            _try(found, encoder.tokens, prompt)
+        for pair in zip(*(encode.augmented(p, manifest.solve.augment) for p in (edit.source, edit.destination)), strict=True):
+            _try(found, encoder.alignment, *pair)
+    for prompt in (*manifest.preserve.prompts, *manifest.verify.prompts):
+        _try(found, encoder.tokens, prompt)
+    return list(found)
+
+
+def _try(found: dict[str, None], function: Any, *arguments: str) -> None:
+    try:
+        function(*arguments)
+    except PromptError as error:
+        found[str(error)] = None
+
+
+def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device) -> Delta:
+    """Prompts to a delta.
+
+    Raises:
+        PromptError: a prompt is too long, or a pair has nothing in common.
+        CheckpointError: the text encoder gives NaN or infinity.
+    """
+    columns = encode.columns(manifest, encoder)
+    if not (torch.isfinite(columns.source).all() and torch.isfinite(columns.destination).all()):
+        raise CheckpointError("the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy.")
+    operator = solve(*(part.to(device) for part in (columns.source, columns.destination, columns.weight)))
+    if not operator.rank:
+        raise PromptError("the text encoder sees no difference between sources and destinations; the edit would do nothing.")
+    lambdas = tuple(manifest.lam(edit) for edit in manifest.edits)
+    origin = Origin(
+        manifest.name, manifest.text, __version__, encoder.fingerprint, lambdas, manifest.solve.matrices, manifest.solve.layers
+    )
+    return Delta(Operator(operator.left.cpu(), operator.right.cpu(), operator.condition), origin)
+
+
+def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[float]:
+    """How far each source went to its destination in text space: 0 stayed, 1 arrived.
+
+    1 − ‖c + D c − c*‖ / ‖c − c*‖ over all positions of the pair, without augmentations.
+    """
+    shares = []
+    for edit in manifest.edits:
+        rows = encoder.alignment(edit.source, edit.destination)
+        source, destination = encoder.embed([edit.source])[0], encoder.embed([edit.destination])[0][rows]
+        left = (source + operator.shift(source) - destination).norm() / (source - destination).norm()
+        shares.append(1 - left.item())
+    return shares
+
+
+def require_same_encoder(delta: Delta, checkpoint: Checkpoint) -> None:
+    """Refuse a delta that was compiled for another text encoder."""
+    width = checkpoint.unet.entries[checkpoint.matrices[0].names[checkpoint.spelling]]["shape"][-1]
+    if delta.operator.width != width:
+        raise DeltaError(f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of width {width}.")
+    if encode.fingerprint(checkpoint.text_encoder()) != delta.origin.encoder:
+        raise DeltaError(f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; compile it again.")
+
+
+def edit_matrices(
+    checkpoint: Checkpoint, delta: Delta, device: torch.device, strength: float = 1.0, dtype: torch.dtype | None = None
+) -> Edited:
+    """Apply a delta to every matrix that it covers.
+
+    Args:
+        checkpoint: the model; it is only read.
+        delta: the compiled edit, for the checkpoint's text encoder (`require_same_encoder`).
+        device: where to multiply, in float64.
+        strength: s in W' = W (I + s D).
+        dtype: of the results; None keeps each matrix's own.
+
+    Raises:
+        CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
+    """
+    tensors, changes, digest = {}, [], hashlib.sha256()
+    layers = delta.origin.layers
+    last = max(matrix.layer for matrix in checkpoint.matrices)
+    if layers is not None and max(layers) > last:
+        raise CheckpointError(f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}.")
+    for matrix, before in checkpoint.projections():
+        name = matrix.names[checkpoint.spelling]
+        if before.ndim != 2 or before.shape[1] != delta.operator.width:
+            raise CheckpointError(f"{checkpoint.path}: {name} is {list(before.shape)} and the text encoder's width is {delta.operator.width}.")
+        digest.update(before.view(torch.uint8).numpy().tobytes())
+        if matrix.kind not in delta.origin.matrices or (layers is not None and matrix.layer not in layers):
+            continue
+        exact = apply(before.to(device), delta.operator, strength).cpu()
+        if not torch.isfinite(exact).all():
+            raise CheckpointError(f"{checkpoint.path}: the edit makes {name} infinite; use a larger lambda or a smaller strength.")
+        tensors[name] = convert(exact, dtype or before.dtype, f"{checkpoint.path}: edited {name}")
+        wide = before.double()
+        changes.append(Change(name, tuple(before.shape), ((tensors[name].double() - wide).norm() / wide.norm()).item()))
+    return Edited(tensors, tuple(changes), digest.hexdigest())
+
+
+def record(delta: Delta, base: str, strength: float) -> dict[str, Any]:
+    """What an edited checkpoint says about itself."""
+    origin = delta.origin
+    return {
+        "name": origin.name,
+        "manifest": origin.manifest,
+        "version": origin.version,
+        "lambdas": list(origin.lambdas),
+        "encoder": origin.encoder,
+        "base": base,
+        "strength": strength,
+    }

@@ -1,0 +1,44 @@
+"""Images to source or destination, by CLIP as a zero-shot classifier (Orgad et al. 2023, §5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from transformers import CLIPModel, CLIPProcessor
+
+from timecli.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A CLIP model with its processor."""
+
+    model: CLIPModel
+    processor: CLIPProcessor
+
+    @torch.no_grad()
+    def choose(self, images: Sequence[Image], texts: Sequence[str]) -> list[int]:
+        """For each image the index of the text that it shows, of `texts`."""
+        inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True).to(self.model.device)
+        chosen: list[int] = self.model(**inputs).logits_per_image.argmax(1).tolist()
+        return chosen
+
+
+def load_judge(folder: Path, device: torch.device) -> Judge:
+    """Read a `CLIPModel` folder with safetensors weights and its processor.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
+    if not (folder / "config.json").exists():
+        raise CheckpointError(f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it.")
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded as a CLIP model: {' '.join(str(error).split())}") from error
+    return Judge(model.to(device).eval(), processor)

@@ -1,0 +1,107 @@
+"""Prompts and seeds to images, by diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL.Image import Image
+
+from timecli.checkpoint import Checkpoint
+from timecli.encode import TextEncoder
+
+LATENT_PIXELS = 16384
+"""How many latent pixels one batch may hold: 4 pictures of 512 x 512, 64 of 64 x 64."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to render: the seeds (each fixes the start noise), denoising steps, classifier-free guidance scale."""
+
+    seeds: tuple[int, ...]
+    steps: int = 25
+    guidance: float = 7.5
+
+
+def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device) -> StableDiffusionPipeline:
+    """The whole model in float32, from local files only.
+
+    A single file without a config folder takes Stable Diffusion 1.x's configs, which ship with this package.
+    """
+    parts: dict[str, Any] = {"text_encoder": encoder.model, "tokenizer": encoder.tokenizer, "safety_checker": None}
+    options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **parts}
+    if checkpoint.is_folder:
+        variant = "fp16" if checkpoint.unet.path.name.endswith(".fp16.safetensors") else None
+        pipeline = StableDiffusionPipeline.from_pretrained(checkpoint.path, variant=variant, use_safetensors=True, **options)
+    else:
+        config = checkpoint.config or Path(str(resources.files("timecli").joinpath("data/sd1")))
+        pipeline = StableDiffusionPipeline.from_single_file(str(checkpoint.path), config=str(config), **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+@contextmanager
+def replaced(pipeline: StableDiffusionPipeline, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, the UNet has `tensors` (by diffusers' names); afterwards exactly its own again."""
+    parameters = {name: pipeline.unet.get_parameter(name) for name in tensors}
+    originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.data.copy_(tensors[name])
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data.copy_(originals[name])
+
+
+def start_noise(pipeline: StableDiffusionPipeline, seed: int) -> torch.Tensor:
+    """Start noise `[channels, height, width]` of a seed; drawn on the CPU so that every device gets the same."""
+    unet = pipeline.unet.config
+    shape = (pipeline.vae.config.latent_channels, unet.sample_size, unet.sample_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def render(
+    pipeline: StableDiffusionPipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None]
+) -> dict[str, list[Image]]:
+    """One picture per prompt and seed, in the order of the seeds.
+
+    Args:
+        pipeline: from `load_pipeline`.
+        prompts: what to draw; repetitions are drawn once.
+        settings: seeds, steps, guidance.
+        tick: called with the number of pictures finished since the last call, in fractions.
+    """
+    jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
+    size = max(1, min(64, LATENT_PIXELS // pipeline.unet.config.sample_size**2))
+    images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
+    for first in range(0, len(jobs), size):
+        batch = jobs[first : first + size]
+        for (prompt, _), image in zip(batch, _draw(pipeline, batch, settings, tick), strict=True):
+            images[prompt].append(image)
+    return images
+
+
+@torch.no_grad()
+def _draw(
+    pipeline: StableDiffusionPipeline, batch: list[tuple[str, int]], settings: Settings, tick: Callable[[float], None]
+) -> list[Image]:
+    def after_step(_pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        tick(len(batch) / pipeline.num_timesteps)
+        return values
+
+    result = pipeline(
+        prompt=[prompt for prompt, _ in batch],
+        latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.device),
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        callback_on_step_end=after_step,
+    )
+    images: list[Image] = result.images
+    return images

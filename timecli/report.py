@@ -1,0 +1,172 @@
+"""Numbers and images to a PNG sheet, a Markdown page, JSON and terminal tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from rich.table import Table
+
+from timecli.checkpoint import Checkpoint
+from timecli.delta import Delta
+from timecli.edit import Change
+from timecli.manifest import Manifest
+from timecli.render import Settings
+from timecli.verify import METRICS, Images, Row, Scores, mean
+
+INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
+SHOWN = 4
+"""Seeds on the sheet."""
+CELL, LABEL, GAP, HEAD = 112, 300, 16, 40
+
+
+def sheet(table: Sequence[Row], before: Images, after: Images, title: str) -> Image.Image:
+    """Rows of prompts; columns before, after, and oracle (the unedited model given the destination)."""
+    shown = min(SHOWN, len(next(iter(before.values()))))
+    block = shown * CELL + GAP
+    image = Image.new("RGB", (LABEL + 3 * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
+    canvas = ImageDraw.Draw(image)
+    canvas.text((GAP, 10), title, "black", ImageFont.load_default(20))
+    for i, name in enumerate(("before", "after", "oracle")):
+        canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
+    for i, row in enumerate(table):
+        top = 2 * HEAD + i * (CELL + 4)
+        _label(canvas, row, top)
+        oracle = before[row.destination] if row.destination else []
+        for j, images in enumerate((before[row.prompt], after[row.prompt], oracle)):
+            for k, picture in enumerate(images[:shown]):
+                image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
+    return image
+
+
+def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    font, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    canvas.rectangle([0, top, 5, top + CELL - 1], fill=INK[row.kind])
+    canvas.text((GAP, top + 4), row.kind, INK[row.kind], small)
+    canvas.text((GAP, top + 24), textwrap.fill(row.prompt, 32), INK[row.kind], font)
+    if row.destination:
+        canvas.text((GAP, top + 70), textwrap.fill(f"→ {row.destination}", 40), "#8a8a8a", small)
+
+
+def _fit(picture: Image.Image) -> Image.Image:
+    side = CELL - 2
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def numbers(manifest: Manifest, model: str, settings: Settings, scores: Scores | None, misses: Sequence[str]) -> dict[str, Any]:
+    """What `verify` found, as plain data. `scores` is None without a judge."""
+    measured = None
+    if scores is not None:
+        measured = {
+            name: {**{metric: asdict(score) for metric, score in found.items()}, "harmonic_mean": mean(found)}
+            for name, found in scores.items()
+        }
+    return {"manifest": manifest.name, "model": model, **asdict(settings), "scores": measured, "missed": list(misses)}
+
+
+def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
+    """The report as a page that Git hosts show, with the sheet."""
+    lines = [
+        f"# {found['manifest']} on {found['model']}",
+        "",
+        f"{len(found['seeds'])} seeds, {found['steps']} steps, guidance {found['guidance']:g}.",
+        "",
+    ]
+    if found["scores"]:
+        head = [*METRICS, "harmonic mean"]
+        lines += [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+        lines += [f"| {' | '.join(cells)} |" for cells in score_rows(found["scores"])]
+    else:
+        lines.append("No judge was given, so nothing was measured.")
+    lines += ["", *(f"- **missed**: {sentence}" for sentence in found["missed"]), "", "![before, after, oracle](sheet.png)", ""]
+    lines += ["| kind | prompt | destination |", "|---|---|---|"]
+    lines += [f"| {row.kind} | {row.prompt} | {row.destination or ''} |" for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Cells of the table of scores: model, three metrics, harmonic mean."""
+
+    def cell(score: Mapping[str, float] | None) -> str:
+        return f"{score['mean']:.1%} ± {score['std']:.1%}" if score else "-"
+
+    return [[name, *(cell(found.get(metric)) for metric in METRICS), f"{found['harmonic_mean']:.1%}"] for name, found in scores.items()]
+
+
+def save_report(folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row]) -> None:
+    """Write sheet.png, report.md and report.json into an existing folder."""
+    image.save(folder / "sheet.png")
+    (folder / "report.md").write_text(markdown(found, table), encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def score_table(scores: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The scores for the terminal."""
+    table = Table("", *METRICS, "harmonic mean")
+    for cells in score_rows(scores):
+        table.add_row(*cells)
+    return table
+
+
+def change_summary(changes: Sequence[Change]) -> dict[str, float]:
+    """Least, median and most relative change of the edited matrices."""
+    ordered = sorted(change.relative for change in changes)
+    return {"least": ordered[0], "median": ordered[len(ordered) // 2], "most": ordered[-1]}
+
+
+def change_table(changes: Sequence[Change]) -> Table:
+    """Every edited matrix and by how much it changed."""
+    table = Table("tensor", "shape", "‖ΔW‖/‖W‖")
+    for change in changes:
+        table.add_row(change.name, " x ".join(map(str, change.shape)), f"{change.relative:.4f}")
+    return table
+
+
+def edit_summary(delta: Delta, changes: Sequence[Change], moved: Sequence[float], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """What `edit` did, as plain data."""
+    return {
+        "name": delta.origin.name,
+        "lambdas": list(delta.origin.lambdas),
+        "rank": delta.operator.rank,
+        "width": delta.operator.width,
+        "condition": delta.operator.condition,
+        "moved": list(moved),
+        "changed": [asdict(change) for change in changes],
+        "change": change_summary(changes) if changes else None,
+        "seconds": dict(seconds),
+    }
+
+
+def about_delta(delta: Delta) -> dict[str, Any]:
+    """What `inspect` says of a delta."""
+    return {"form": "timecli delta", "rank": delta.operator.rank, "width": delta.operator.width, **asdict(delta.origin)}
+
+
+def about_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `inspect` says of a model."""
+    files = {checkpoint.unet.path: checkpoint.unet, checkpoint.text.path: checkpoint.text}
+    dtypes: dict[str, int] = {}
+    parameters = 0
+    for file in files.values():
+        for entry in file.entries.values():
+            parameters += math.prod(entry["shape"])
+            dtypes[entry["dtype"]] = dtypes.get(entry["dtype"], 0) + 1
+    name = checkpoint.matrices[0].names[checkpoint.spelling]
+    edited = sum(math.prod(checkpoint.unet.entries[matrix.names[checkpoint.spelling]]["shape"]) for matrix in checkpoint.matrices)
+    return {
+        "form": "diffusers folder" if checkpoint.is_folder else "single file",
+        "architecture": "Stable Diffusion 1.x",
+        "text_width": checkpoint.unet.entries[name]["shape"][-1],
+        "cross_attention_matrices": len(checkpoint.matrices),
+        "dtypes": dtypes,
+        "parameters": parameters,
+        "cross_attention_parameters": edited,
+        "edits": checkpoint.edits,
+    }
+

@@ -1,0 +1,98 @@
+"""The only formula: from text embeddings to the operator that edits every cross-attention matrix.
+
+TIME (Orgad et al. 2023, Eq. 4) asks, for each matrix W, with tokens as columns c (source) and c* (destination), for
+
+    min over W'   Σ ‖W' c − W c*‖² + λ ‖W' − W‖²,
+
+whose minimum is Eq. 5,
+
+    W' = (λ W + Σ W c* cᵀ) (λ I + Σ c cᵀ)⁻¹.
+
+Take W out to the left and subtract λ I + Σ c cᵀ from both sides of what remains:
+
+    W' = W (I + D),     D = (C* − C) Cᵀ (λ I + C Cᵀ)⁻¹.
+
+D is d x d, lives in text space, and is the same for every layer, for keys and for values. A bias stands on both sides of
+Eq. 3 and cancels. Several pairs with their own λ_i: divide Eq. 4 by λ, so that pair i has weight 1/λ_i and λ I becomes I.
+A prompt to preserve has c* = c: it adds to the inverse and nothing to C* − C.
+
+Example: c = (1, 0), c* = (0, 1), λ = 1 moves the source exactly half way.
+
+>>> operator = solve(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([1.0]))
+>>> apply(torch.eye(2), operator).round(decimals=6)
+tensor([[0.5000, 0.0000],
+        [0.5000, 1.0000]], dtype=torch.float64)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Operator:
+    """D = left @ right, in factors.
+
+    Attributes:
+        left: `[d, r]` float32.
+        right: `[r, d]` float32.
+        condition: condition number of the system that was solved, in the 2-norm.
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+    condition: float
+
+    @property
+    def rank(self) -> int:
+        return self.left.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.left.shape[0]
+
+    def shift(self, states: torch.Tensor) -> torch.Tensor:
+        """D c for every row c of `states` `[..., d]`, float64: how the edited model reads a prompt otherwise."""
+        return (states.double() @ self.right.double().T) @ self.left.double().T
+
+
+def solve(source: torch.Tensor, destination: torch.Tensor, weight: torch.Tensor) -> Operator:
+    """The operator D of all pairs at once.
+
+    With √w_i folded into the rows and C = U S Vᵀ, D = (C* − C) V S (I + S²)⁻¹ Uᵀ. The singular value decomposition sees
+    C itself, so that the squared condition number of C Cᵀ never appears: small λ cost no digits.
+
+    Args:
+        source: C as rows, `[n, d]`.
+        destination: C* as rows, `[n, d]`.
+        weight: 1/λ of every row, `[n]`.
+
+    Returns:
+        Balanced factors of D, computed in float64. Directions below float32's resolution of the largest are dropped.
+    """
+    scale = weight.double().sqrt()[:, None]
+    rows, change = scale * source.double(), scale * (destination.double() - source.double())
+    v, s, u = torch.linalg.svd(rows, full_matrices=False)
+    changed = change.abs().amax(1) > 0
+    left, right = _balance(change[changed].T, (v[changed] * (s / (1 + s**2))) @ u)
+    floor = s.min().item() if len(source) >= source.shape[1] else 0.0
+    return Operator(left, right, (1 + s.max().item() ** 2) / (1 + floor**2))
+
+
+def _balance(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same product with the fewest columns, its singular values shared evenly, in float32."""
+    q_left, r_left = torch.linalg.qr(left)
+    q_right, r_right = torch.linalg.qr(right.T)
+    u, s, v = torch.linalg.svd(r_left @ r_right.T)
+    keep = s > s.max() * torch.finfo(torch.float32).eps / 4 if len(s) else s > 0
+    share = s[keep].sqrt()
+    return (q_left @ u[:, keep] * share).float().contiguous(), (share[:, None] * (q_right @ v.T[:, keep]).T).float().contiguous()
+
+
+def apply(matrix: torch.Tensor, operator: Operator, strength: float = 1.0) -> torch.Tensor:
+    """W' = W (I + strength · D) for W `[out, d]` of any float dtype, in float64 on W's device."""
+    wide = matrix.double()
+    left, right = (factor.to(wide) for factor in (operator.left, operator.right))
+    return wide + strength * ((wide @ left) @ right)

@@ -1,0 +1,99 @@
+"""Did the edit do what it should, and nothing else? Before and after, on the manifest's own prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, harmonic_mean, pstdev
+
+from PIL.Image import Image
+
+from timecli.manifest import Manifest
+
+METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative"}
+"""Each metric and the kind of prompt that it looks at."""
+
+Images = Mapping[str, Sequence[Image]]
+Choose = Callable[[Sequence[Image], tuple[str, str]], list[int]]
+"""Images and (prompt, destination) -> 0 or 1 per image: which of the two it shows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt to look at; a sample has no destination."""
+
+    kind: str
+    prompt: str
+    destination: str | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A share of images, its mean and standard deviation over the seeds."""
+
+    mean: float
+    std: float
+
+
+Scores = dict[str, dict[str, Score]]
+"""baseline, oracle, edited -> metric -> score."""
+
+
+def rows(manifest: Manifest) -> list[Row]:
+    """Every prompt of the manifest, edit by edit."""
+    result = []
+    for edit in manifest.edits:
+        result.append(Row("source", edit.source, edit.destination))
+        result += [Row("positive", test.prompt, test.destination) for test in edit.positives]
+        result += [Row("negative", test.prompt, test.destination) for test in edit.negatives]
+    return [*result, *(Row("sample", prompt, None) for prompt in manifest.verify.prompts)]
+
+
+def prompts_before(table: Sequence[Row]) -> list[str]:
+    """What the unedited model draws: every prompt, and the destinations as the oracle."""
+    return list(dict.fromkeys(text for row in table for text in (row.prompt, row.destination) if text is not None))
+
+
+def prompts_after(table: Sequence[Row]) -> list[str]:
+    """What the edited model draws."""
+    return list(dict.fromkeys(row.prompt for row in table))
+
+
+def measure(table: Sequence[Row], before: Images, after: Images, choose: Choose) -> Scores:
+    """Efficacy, generality and specificity (Orgad et al. 2023, §5.4) with the oracle and baseline of §5.5.
+
+    The share of images that the judge takes for the destination (source and positive prompts) or for the prompt itself
+    (negative prompts), against the other of the two. The oracle is the unedited model, given the destination where the
+    destination is wanted.
+    """
+    scores: Scores = {"baseline": {}, "oracle": {}, "edited": {}}
+    for metric, kind in METRICS.items():
+        chosen = [row for row in table if row.kind == kind]
+        if not chosen:
+            continue
+        wanted = 0 if kind == "negative" else 1
+        oracle = {row.prompt: before[row.prompt if kind == "negative" else row.destination or ""] for row in chosen}
+        for model, images in (("baseline", before), ("oracle", oracle), ("edited", after)):
+            hits = [_hits(images[row.prompt], row, wanted, choose) for row in chosen]
+            per_seed = [fmean(seed) for seed in zip(*hits, strict=True)]
+            scores[model][metric] = Score(fmean(per_seed), pstdev(per_seed))
+    return scores
+
+
+def _hits(images: Sequence[Image], row: Row, wanted: int, choose: Choose) -> list[bool]:
+    return [found == wanted for found in choose(images, (row.prompt, row.destination or ""))]
+
+
+def mean(scores: Mapping[str, Score]) -> float:
+    """Harmonic mean of the metrics that were measured."""
+    return harmonic_mean([score.mean for score in scores.values()])
+
+
+def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
+    """Sentences for the manifest's thresholds that the edit does not reach."""
+    sentences = []
+    for metric in METRICS:
+        wanted: float | None = getattr(manifest.verify, metric)
+        if wanted is not None and metric in edited and edited[metric].mean < wanted:
+            sentences.append(f"{metric} is {edited[metric].mean:.1%}, below the {wanted:.1%} that {manifest.name} asks for.")
+    return sentences
