@@ -32,7 +32,9 @@ def align(source: Sequence[int], destination: Sequence[int], length: int) -> lis
     paired: list[int] = []
     for (i, j), (next_i, next_j) in pairwise([*matches, (len(source), len(destination))]):
         paired += [j, *_replaced(next_i - i - 1, j + 1, next_j)]
-    return paired + [min(position, length - 1) for position in range(paired[-1] + 1, paired[-1] + 1 + length - len(paired))]
+    return paired + [
+        min(position, length - 1) for position in range(paired[-1] + 1, paired[-1] + 1 + length - len(paired))
+    ]
 
 
 def _subsequence(source: Sequence[int], destination: Sequence[int]) -> list[tuple[int, int]] | None:

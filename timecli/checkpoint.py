@@ -7,9 +7,11 @@ A single file holds everything in LDM's spelling; a diffusers folder holds a fil
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ class SafeFile:
     data: int
 
     def read(self, names: list[str]) -> dict[str, torch.Tensor]:
+        """Tensors by name, in their stored dtypes."""
         with safe_open(self.path, framework="pt") as file:
             return {name: file.get_tensor(name).clone() for name in names}
 
@@ -62,14 +65,16 @@ def open_file(path: Path) -> SafeFile:
             start = file.read(8)
             if path.suffix in PICKLES or start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
                 raise CheckpointError(
-                    f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it to safetensors "
-                    "in a place you trust (torch.load with weights_only=True, then safetensors.torch.save_file)."
+                    f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it to "
+                    "safetensors where you trust it (torch.load with weights_only=True, then safetensors.torch.save_file)."
                 )
             with safe_open(path, framework="pt"):
                 pass
             header = json.loads(file.read(struct.unpack("<Q", start)[0]))
     except (SafetensorError, ValueError, struct.error) as error:
-        raise CheckpointError(f"{path} is not a complete safetensors file ({error}); download or copy it again.") from error
+        raise CheckpointError(
+            f"{path} is not a complete safetensors file ({error}); download or copy it again."
+        ) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     metadata = header.pop("__metadata__", {})
@@ -98,6 +103,7 @@ class Checkpoint:
 
     @property
     def is_folder(self) -> bool:
+        """Whether this is a diffusers folder."""
         return self.spelling == layouts.DIFFUSERS
 
     @property
@@ -166,11 +172,38 @@ def _weights(folder: Path, stem: str) -> Path:
     if pickles and not files:
         return pickles[0]
     found = ", ".join(file.name for file in files) or "none"
-    raise CheckpointError(f"{folder} must hold one {stem}.safetensors (found: {found}); save the model with one variant, unsharded.")
+    raise CheckpointError(
+        f"{folder} must hold one {stem}.safetensors (found: {found}); save the model with one variant, unsharded."
+    )
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoder's files."""
+    files = {file.path: file for file in (checkpoint.unet, checkpoint.text)}.values()
+    entries = [entry for file in files for entry in file.entries.values()]
+    edited = [checkpoint.unet.entries[matrix.names[checkpoint.spelling]]["shape"] for matrix in checkpoint.matrices]
+    return {
+        "form": "diffusers folder" if checkpoint.is_folder else "single file",
+        "architecture": "Stable Diffusion 1.x",
+        "text_width": edited[0][-1],
+        "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
+        "parameters": sum(math.prod(entry["shape"]) for entry in entries),
+        "cross_attention_matrices": len(edited),
+        "cross_attention_parameters": sum(map(math.prod, edited)),
+        "edits": checkpoint.edits,
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing
+
+
+def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
+    """An upper bound, in bytes, of what writing the model takes."""
+    files = (
+        [file for file in checkpoint.path.rglob("*") if file.is_file()] if checkpoint.is_folder else [checkpoint.path]
+    )
+    return sum(file.stat().st_size for file in files) * (2 if dtype == torch.float32 else 1)
 
 
 def check_target(target: Path, sources: list[Path], force: bool, size: int) -> None:
@@ -190,7 +223,9 @@ def check_target(target: Path, sources: list[Path], force: bool, size: int) -> N
             raise OutputError(f"{target} is a folder but not a model; choose another output.")
     free = shutil.disk_usage(target.parent).free
     if free < size:
-        raise OutputError(f"{target.parent} has {free / 1e9:.2f} GB free and the output needs {size / 1e9:.2f} GB; make room.")
+        raise OutputError(
+            f"{target.parent} has {free / 1e9:.2f} GB free and the output needs {size / 1e9:.2f} GB; make room."
+        )
 
 
 @contextmanager
@@ -219,7 +254,11 @@ def write_bytes(target: Path, content: bytes) -> None:
 
 
 def write_checkpoint(
-    checkpoint: Checkpoint, target: Path, tensors: Mapping[str, torch.Tensor], record: dict[str, Any], dtype: torch.dtype | None
+    checkpoint: Checkpoint,
+    target: Path,
+    tensors: Mapping[str, torch.Tensor],
+    record: dict[str, Any],
+    dtype: torch.dtype | None,
 ) -> None:
     """Write `checkpoint` with `tensors` in place of its own, in the same form.
 
@@ -230,7 +269,11 @@ def write_checkpoint(
         record: what was done, appended to the edits in the metadata.
         dtype: convert every float tensor; None keeps each tensor's own and every other byte.
     """
-    metadata = {**checkpoint.unet.metadata, "format": "pt", EDITS: json.dumps([*checkpoint.edits, record], sort_keys=True)}
+    metadata = {
+        **checkpoint.unet.metadata,
+        "format": "pt",
+        EDITS: json.dumps([*checkpoint.edits, record], sort_keys=True),
+    }
     with staged(target) as part:
         if not checkpoint.is_folder:
             _rewrite(checkpoint.unet, part, tensors, metadata, dtype)
@@ -250,7 +293,11 @@ def write_checkpoint(
 
 
 def _rewrite(
-    source: SafeFile, target: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], dtype: torch.dtype | None
+    source: SafeFile,
+    target: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None,
 ) -> None:
     """Copy a file tensor by tensor, in its own order, replacing and converting."""
     entries, position = {}, 0
@@ -262,7 +309,11 @@ def _rewrite(
             kind = SAFETENSORS_NAMES[dtype]
         entries[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [position, position + stop - start]}
         position += stop - start
-    with source.path.open("rb") as original, target.open("wb") as file, safe_open(source.path, framework="pt") as reader:
+    with (
+        source.path.open("rb") as original,
+        target.open("wb") as file,
+        safe_open(source.path, framework="pt") as reader,
+    ):
         file.write(_header(entries, metadata))
         for name, entry in source.entries.items():
             if name in tensors:
@@ -278,7 +329,9 @@ def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torc
     """`tensor` in `dtype`. Raises CheckpointError when a finite value does not fit."""
     result = tensor.to(dtype or tensor.dtype)
     if torch.isfinite(tensor).all() and not torch.isfinite(result).all():
-        raise CheckpointError(f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16.")
+        raise CheckpointError(
+            f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16."
+        )
     return result
 
 
@@ -288,7 +341,9 @@ def _itemsize(kind: str) -> int:
 
 def _header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
     """Length and JSON, metadata sorted so that equal content is equal bytes; padded so that the data is aligned."""
-    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **entries}, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(
+        {"__metadata__": dict(sorted(metadata.items())), **entries}, separators=(",", ":"), ensure_ascii=False
+    ).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 

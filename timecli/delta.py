@@ -68,7 +68,9 @@ def load_delta(path: Path) -> Delta:
     """
     file = open_file(path)
     if not is_delta(file):
-        raise DeltaError(f"{path} is not a delta file (no {KEY!r} in its metadata); make one with `timecli edit --delta`.")
+        raise DeltaError(
+            f"{path} is not a delta file (no {KEY!r} in its metadata); make one with `timecli edit --delta`."
+        )
     try:
         about: dict[str, Any] = json.loads(file.metadata[KEY])
         if about.pop("format") != FORMAT:
@@ -79,9 +81,17 @@ def load_delta(path: Path) -> Delta:
         origin = Origin(**{**about, **lists, "layers": None if layers is None else tuple(layers)})
         tensors = file.read(["left", "right"])
         if tensors["left"].shape != tensors["right"].T.shape:
-            raise DeltaError(f"{path}: left is {list(tensors['left'].shape)} and right {list(tensors['right'].shape)}; they do not fit.")
+            raise DeltaError(
+                f"{path}: left {list(tensors['left'].shape)} and right {list(tensors['right'].shape)} do not fit; "
+                "compile the edit again."
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise DeltaError(f"{path} is a damaged delta file ({error}); compile the edit again.") from error
     for name, tensor in tensors.items():
         require_finite(tensor, f"{path}: {name}")
     return Delta(Operator(tensors["left"], tensors["right"], condition), origin)
+
+
+def describe(delta: Delta) -> dict[str, Any]:
+    """What `timecli inspect` says of a delta."""
+    return {"form": "timecli delta", "rank": delta.operator.rank, "width": delta.operator.width, **asdict(delta.origin)}

@@ -7,8 +7,10 @@ the other, so both ways give the same bytes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -55,10 +57,16 @@ def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     found: dict[str, None] = {}
     for edit in manifest.edits:
         tests = [*edit.positives, *edit.negatives]
-        singles = [*encode.augmented(edit.destination, manifest.solve.augment), *(t.prompt for t in tests), *(t.destination for t in tests)]
+        singles = [
+            *encode.augmented(edit.destination, manifest.solve.augment),
+            *(t.prompt for t in tests),
+            *(t.destination for t in tests),
+        ]
         for prompt in singles:
             _try(found, encoder.tokens, prompt)
-        for pair in zip(*(encode.augmented(p, manifest.solve.augment) for p in (edit.source, edit.destination)), strict=True):
+        for pair in zip(
+            *(encode.augmented(p, manifest.solve.augment) for p in (edit.source, edit.destination)), strict=True
+        ):
             _try(found, encoder.alignment, *pair)
     for prompt in (*manifest.preserve.prompts, *manifest.verify.prompts):
         _try(found, encoder.tokens, prompt)
@@ -81,13 +89,23 @@ def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device)
     """
     columns = encode.columns(manifest, encoder)
     if not (torch.isfinite(columns.source).all() and torch.isfinite(columns.destination).all()):
-        raise CheckpointError("the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy.")
+        raise CheckpointError(
+            "the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy."
+        )
     operator = solve(*(part.to(device) for part in (columns.source, columns.destination, columns.weight)))
     if not operator.rank:
-        raise PromptError("the text encoder sees no difference between sources and destinations; the edit would do nothing.")
+        raise PromptError(
+            "the text encoder sees no difference between sources and destinations; the edit would do nothing."
+        )
     lambdas = tuple(manifest.lam(edit) for edit in manifest.edits)
     origin = Origin(
-        manifest.name, manifest.text, __version__, encoder.fingerprint, lambdas, manifest.solve.matrices, manifest.solve.layers
+        manifest.name,
+        manifest.text,
+        __version__,
+        encoder.fingerprint,
+        lambdas,
+        manifest.solve.matrices,
+        manifest.solve.layers,
     )
     return Delta(Operator(operator.left.cpu(), operator.right.cpu(), operator.condition), origin)
 
@@ -106,13 +124,28 @@ def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[
     return shares
 
 
+def require_unedited(checkpoint: Checkpoint) -> None:
+    """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
+    if checkpoint.edits:
+        names = ", ".join(repr(entry["name"]) for entry in checkpoint.edits)
+        raise CheckpointError(
+            f"{checkpoint.path} already carries a timecli edit ({names}); start from the original, or use --stack."
+        )
+
+
 def require_same_encoder(delta: Delta, checkpoint: Checkpoint) -> None:
     """Refuse a delta that was compiled for another text encoder."""
     width = checkpoint.unet.entries[checkpoint.matrices[0].names[checkpoint.spelling]]["shape"][-1]
     if delta.operator.width != width:
-        raise DeltaError(f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of width {width}.")
+        raise DeltaError(
+            f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of width "
+            f"{width}; compile the manifest for this model."
+        )
     if encode.fingerprint(checkpoint.text_encoder()) != delta.origin.encoder:
-        raise DeltaError(f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; compile it again.")
+        raise DeltaError(
+            f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; "
+            "compile the manifest for this model."
+        )
 
 
 def edit_matrices(
@@ -134,17 +167,24 @@ def edit_matrices(
     layers = delta.origin.layers
     last = max(matrix.layer for matrix in checkpoint.matrices)
     if layers is not None and max(layers) > last:
-        raise CheckpointError(f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}.")
+        raise CheckpointError(
+            f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
+        )
     for matrix, before in checkpoint.projections():
         name = matrix.names[checkpoint.spelling]
         if before.ndim != 2 or before.shape[1] != delta.operator.width:
-            raise CheckpointError(f"{checkpoint.path}: {name} is {list(before.shape)} and the text encoder's width is {delta.operator.width}.")
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} is {list(before.shape)} and the text encoder's width is "
+                f"{delta.operator.width}; its parts come from different models."
+            )
         digest.update(before.view(torch.uint8).numpy().tobytes())
         if matrix.kind not in delta.origin.matrices or (layers is not None and matrix.layer not in layers):
             continue
         exact = apply(before.to(device), delta.operator, strength).cpu()
         if not torch.isfinite(exact).all():
-            raise CheckpointError(f"{checkpoint.path}: the edit makes {name} infinite; use a larger lambda or a smaller strength.")
+            raise CheckpointError(
+                f"{checkpoint.path}: the edit makes {name} infinite; use a larger lambda or a smaller strength."
+            )
         tensors[name] = convert(exact, dtype or before.dtype, f"{checkpoint.path}: edited {name}")
         wide = before.double()
         changes.append(Change(name, tuple(before.shape), ((tensors[name].double() - wide).norm() / wide.norm()).item()))
@@ -162,4 +202,22 @@ def record(delta: Delta, base: str, strength: float) -> dict[str, Any]:
         "encoder": origin.encoder,
         "base": base,
         "strength": strength,
+    }
+
+
+def summary(
+    delta: Delta, changes: Sequence[Change], moved_shares: Sequence[float], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What an edit did, as plain data."""
+    ordered = sorted(change.relative for change in changes)
+    return {
+        "name": delta.origin.name,
+        "lambdas": list(delta.origin.lambdas),
+        "rank": delta.operator.rank,
+        "width": delta.operator.width,
+        "condition": delta.operator.condition,
+        "moved": list(moved_shares),
+        "changed": [asdict(change) for change in changes],
+        "change": {"least": ordered[0], "median": median(ordered), "most": ordered[-1]},
+        "seconds": dict(seconds),
     }

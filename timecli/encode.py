@@ -68,10 +68,12 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
+        """The d of the embeddings."""
         return int(self.model.config.hidden_size)
 
     @property
     def length(self) -> int:
+        """Positions of the output, padding included."""
         return int(self.model.config.max_position_embeddings)
 
     def tokens(self, prompt: str) -> list[int]:
@@ -92,7 +94,9 @@ class TextEncoder:
     def alignment(self, source: str, destination: str) -> list[int]:
         """`align` on the tokens of two prompts. "an" counts as "a": the article follows the next word."""
         an, a = self.tokenizer.convert_tokens_to_ids(["an</w>", "a</w>"])
-        one, other = ([a if token == an else token for token in self.tokens(prompt)] for prompt in (source, destination))
+        one, other = (
+            [a if token == an else token for token in self.tokens(prompt)] for prompt in (source, destination)
+        )
         try:
             return align(one, other, self.length)
         except PromptError as error:
@@ -104,7 +108,7 @@ class TextEncoder:
         distinct = list(dict.fromkeys(prompts))
         pad = self.tokenizer.pad_token_id
         rows = [ids + [pad] * (self.length - len(ids)) for ids in map(self.tokens, distinct)]
-        batches = torch.tensor(rows, device=self.model.device).split(BATCH)
+        batches = (torch.tensor(rows[i : i + BATCH], device=self.model.device) for i in range(0, len(rows), BATCH))
         states = torch.cat([self.model(input_ids=batch).last_hidden_state.cpu().double() for batch in batches])
         return states[[distinct.index(prompt) for prompt in prompts]]
 
@@ -128,12 +132,19 @@ def load(
     vocabulary = len(weights["embeddings.token_embedding.weight"])
     if tokenizer is None and vocabulary != CLIP_VOCABULARY:
         raise CheckpointError(
-            f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; give its own with --tokenizer or --config."
+            f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
+            "give its own with --tokenizer or --config."
         )
     reader = clip_tokenizer() if tokenizer is None else CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
     if len(reader) != vocabulary:
-        raise CheckpointError(f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}; they must agree.")
-    ends = {"bos_token_id": reader.bos_token_id, "eos_token_id": reader.eos_token_id, "pad_token_id": reader.pad_token_id}
+        raise CheckpointError(
+            f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}; they must agree."
+        )
+    ends = {
+        "bos_token_id": reader.bos_token_id,
+        "eos_token_id": reader.eos_token_id,
+        "pad_token_id": reader.pad_token_id,
+    }
     model = CLIPTextModel(CLIPTextConfig(**{**settings, **ends}))
     # transformers 5 has no `text_model.` level inside CLIPTextModel; earlier releases do.
     inner = getattr(model, "text_model", model)
@@ -141,7 +152,9 @@ def load(
     try:
         inner.load_state_dict(own)
     except RuntimeError as error:
-        raise CheckpointError(f"the text encoder of {name} does not fit CLIP's: {' '.join(str(error).split())}.") from error
+        raise CheckpointError(
+            f"the text encoder of {name} does not fit CLIP's: {' '.join(str(error).split())}."
+        ) from error
     return TextEncoder(reader, model.to(device).eval(), fingerprint(own))
 
 
@@ -188,14 +201,24 @@ def columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
     parts = [_pair_rows(manifest, edit, encoder) for edit in manifest.edits]
     if manifest.preserve.prompts:
         prompts = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.solve.augment)]
-        kept = torch.cat([state[: _count(manifest, encoder, text)] for state, text in zip(encoder.embed(prompts), prompts, strict=True)])
-        parts.append((kept, kept, torch.full((len(kept),), manifest.preserve.weight / manifest.solve.lam, dtype=torch.float64)))
+        kept = torch.cat(
+            [
+                state[: _count(manifest, encoder, text)]
+                for state, text in zip(encoder.embed(prompts), prompts, strict=True)
+            ]
+        )
+        parts.append(
+            (kept, kept, torch.full((len(kept),), manifest.preserve.weight / manifest.solve.lam, dtype=torch.float64))
+        )
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _pair_rows(manifest: Manifest, edit: Edit, encoder: TextEncoder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     sources, destinations = (augmented(prompt, manifest.solve.augment) for prompt in (edit.source, edit.destination))
-    paired = [encoder.alignment(*pair)[: _count(manifest, encoder, pair[0])] for pair in zip(sources, destinations, strict=True)]
+    paired = [
+        encoder.alignment(*pair)[: _count(manifest, encoder, pair[0])]
+        for pair in zip(sources, destinations, strict=True)
+    ]
     before, after = encoder.embed(sources), encoder.embed(destinations)
     source = torch.cat([state[: len(rows)] for state, rows in zip(before, paired, strict=True)])
     destination = torch.cat([state[rows] for state, rows in zip(after, paired, strict=True)])

@@ -23,7 +23,9 @@ class Judge:
     @torch.no_grad()
     def choose(self, images: Sequence[Image], texts: Sequence[str]) -> list[int]:
         """For each image the index of the text that it shows, of `texts`."""
-        inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True).to(self.model.device)
+        inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True).to(
+            self.model.device
+        )
         chosen: list[int] = self.model(**inputs).logits_per_image.argmax(1).tolist()
         return chosen
 
@@ -35,7 +37,9 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
         CheckpointError: it is not one.
     """
     if not (folder / "config.json").exists():
-        raise CheckpointError(f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it.")
+        raise CheckpointError(
+            f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
+        )
     try:
         model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)

@@ -62,7 +62,8 @@ class Matrix:
 
 def _names(layer: int, kind: str) -> tuple[str, str]:
     ldm, diffusers = (
-        f"{UNET_PREFIX[spelling]}{SD1_BLOCKS[layer][spelling]}.transformer_blocks.0.attn2.to_{kind}.weight" for spelling in (LDM, DIFFUSERS)
+        f"{UNET_PREFIX[spelling]}{SD1_BLOCKS[layer][spelling]}.transformer_blocks.0.attn2.to_{kind}.weight"
+        for spelling in (LDM, DIFFUSERS)
     )
     return ldm, diffusers
 
@@ -75,7 +76,7 @@ def matrices(names: Collection[str], spelling: int, where: str) -> tuple[Matrix,
     """The matrices of a model that has tensors of these names.
 
     Raises:
-        CheckpointError: none or only some are there; the sentence says what was looked for and what the file seems to be.
+        CheckpointError: none or only some are there; the sentence says what is missing and what the file seems to be.
     """
     missing = [matrix.names[spelling] for matrix in SD1 if matrix.names[spelling] not in names]
     if not missing:
@@ -84,7 +85,9 @@ def matrices(names: Collection[str], spelling: int, where: str) -> tuple[Matrix,
     seems = next((f"it seems to be {what}" for mark, what in FOREIGN.items() if mark in names), "")
     if not seems:
         seems = "it seems to be incomplete" if found else "it does not seem to be a Stable Diffusion 1.x model"
-    raise CheckpointError(f"{where} has {found} of the {len(SD1)} cross-attention matrices ({missing[0]} is missing); {seems}.")
+    raise CheckpointError(
+        f"{where} has {found} of the {len(SD1)} cross-attention matrices ({missing[0]} is missing); {seems}."
+    )
 
 
 def text_prefix(names: Collection[str], spelling: int, where: str) -> str:
@@ -96,4 +99,6 @@ def text_prefix(names: Collection[str], spelling: int, where: str) -> str:
     for prefix in TEXT_PREFIXES[spelling]:
         if prefix + TEXT_MARK in names:
             return prefix
-    raise CheckpointError(f"{where} has no text encoder ({TEXT_PREFIXES[spelling][0]}{TEXT_MARK} is missing); use a complete model.")
+    raise CheckpointError(
+        f"{where} has no text encoder ({TEXT_PREFIXES[spelling][0]}{TEXT_MARK} is missing); use a complete model."
+    )

@@ -84,20 +84,38 @@ def _key(kind: Kind, default: Any = MISSING, name: str = "") -> Any:
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-TEXT = _kind("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip()), {"type": "string", "pattern": r"\S"}, str)
+TEXT = _kind(
+    "a text that is not empty",
+    lambda v: isinstance(v, str) and bool(v.strip()),
+    {"type": "string", "pattern": r"\S"},
+    str,
+)
 NAME = _kind(
     "a file name: letters, digits, '.', '_' and '-'",
     lambda v: isinstance(v, str) and bool(_NAME.fullmatch(v)),
     {"type": "string", "pattern": f"^{_NAME.pattern}$"},
     str,
 )
-LAMBDA = _kind("a finite number above 0", lambda v: _is_number(v) and v > 0, {"type": "number", "exclusiveMinimum": 0}, float)
-SHARE = _kind("a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1, {"type": "number", "minimum": 0, "maximum": 1}, float)
+LAMBDA = _kind(
+    "a finite number above 0", lambda v: _is_number(v) and v > 0, {"type": "number", "exclusiveMinimum": 0}, float
+)
+SHARE = _kind(
+    "a number from 0 to 1",
+    lambda v: _is_number(v) and 0 <= v <= 1,
+    {"type": "number", "minimum": 0, "maximum": 1},
+    float,
+)
 LAYER = _kind(
-    "a layer number from 0", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, {"type": "integer", "minimum": 0}, int
+    "a layer number from 0",
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
+    {"type": "integer", "minimum": 0},
+    int,
 )
 COUNT = _kind(
-    "a whole number from 1", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, {"type": "integer", "minimum": 1}, int
+    "a whole number from 1",
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
+    {"type": "integer", "minimum": 1},
+    int,
 )
 TEMPLATE = _kind(
     "a text with one {} in it",
@@ -217,14 +235,20 @@ def _check_edits(manifest: Manifest, path: str) -> None:
     for i, edit in enumerate(manifest.edits):
         where = f"{path}: edit[{i}]"
         if _same(edit.source, edit.destination):
-            raise ManifestError(f"{where}: source and destination are both {edit.source!r}; name the attribute in the destination.")
+            raise ManifestError(
+                f"{where}: source and destination are both {edit.source!r}; name the attribute in the destination."
+            )
         for kind in ("positives", "negatives"):
             for j, test in enumerate(getattr(edit, kind)):
                 if _same(test.prompt, test.destination):
-                    raise ManifestError(f"{where}.{kind}[{j}]: prompt and destination are both {test.prompt!r}; they must differ.")
+                    raise ManifestError(
+                        f"{where}.{kind}[{j}]: prompt and destination are both {test.prompt!r}; they must differ."
+                    )
         source = " ".join(edit.source.lower().split())
         if source in seen:
-            raise ManifestError(f"{where}.source {edit.source!r} is already the source of edit[{seen[source]}]; keep one of them.")
+            raise ManifestError(
+                f"{where}.source {edit.source!r} is already the source of edit[{seen[source]}]; keep one of them."
+            )
         seen[source] = i
 
 

@@ -38,7 +38,9 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
     options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **parts}
     if checkpoint.is_folder:
         variant = "fp16" if checkpoint.unet.path.name.endswith(".fp16.safetensors") else None
-        pipeline = StableDiffusionPipeline.from_pretrained(checkpoint.path, variant=variant, use_safetensors=True, **options)
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            checkpoint.path, variant=variant, use_safetensors=True, **options
+        )
     else:
         config = checkpoint.config or Path(str(resources.files("timecli").joinpath("data/sd1")))
         pipeline = StableDiffusionPipeline.from_single_file(str(checkpoint.path), config=str(config), **options)

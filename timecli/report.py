@@ -1,9 +1,8 @@
-"""Numbers and images to a PNG sheet, a Markdown page, JSON and terminal tables."""
+"""Numbers and images to a PNG sheet, a Markdown page and JSON."""
 
 from __future__ import annotations
 
 import json
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from rich.table import Table
 
-from timecli.checkpoint import Checkpoint
-from timecli.delta import Delta
-from timecli.edit import Change
 from timecli.manifest import Manifest
 from timecli.render import Settings
 from timecli.verify import METRICS, Images, Row, Scores, mean
 
 INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
+FILES = ("sheet.png", "report.md", "report.json")
 SHOWN = 4
 """Seeds on the sheet."""
 CELL, LABEL, GAP, HEAD = 112, 300, 16, 40
@@ -59,7 +55,9 @@ def _fit(picture: Image.Image) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def numbers(manifest: Manifest, model: str, settings: Settings, scores: Scores | None, misses: Sequence[str]) -> dict[str, Any]:
+def numbers(
+    manifest: Manifest, model: str, settings: Settings, scores: Scores | None, misses: Sequence[str]
+) -> dict[str, Any]:
     """What `verify` found, as plain data. `scores` is None without a judge."""
     measured = None
     if scores is not None:
@@ -84,7 +82,13 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
         lines += [f"| {' | '.join(cells)} |" for cells in score_rows(found["scores"])]
     else:
         lines.append("No judge was given, so nothing was measured.")
-    lines += ["", *(f"- **missed**: {sentence}" for sentence in found["missed"]), "", "![before, after, oracle](sheet.png)", ""]
+    lines += [
+        "",
+        *(f"- **missed**: {sentence}" for sentence in found["missed"]),
+        "",
+        "![before, after, oracle](sheet.png)",
+        "",
+    ]
     lines += ["| kind | prompt | destination |", "|---|---|---|"]
     lines += [f"| {row.kind} | {row.prompt} | {row.destination or ''} |" for row in table]
     return "\n".join(lines) + "\n"
@@ -96,77 +100,15 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     def cell(score: Mapping[str, float] | None) -> str:
         return f"{score['mean']:.1%} ± {score['std']:.1%}" if score else "-"
 
-    return [[name, *(cell(found.get(metric)) for metric in METRICS), f"{found['harmonic_mean']:.1%}"] for name, found in scores.items()]
+    return [
+        [name, *(cell(found.get(metric)) for metric in METRICS), f"{found['harmonic_mean']:.1%}"]
+        for name, found in scores.items()
+    ]
 
 
 def save_report(folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row]) -> None:
-    """Write sheet.png, report.md and report.json into an existing folder."""
+    """Write `FILES` into a folder, which is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     image.save(folder / "sheet.png")
     (folder / "report.md").write_text(markdown(found, table), encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def score_table(scores: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The scores for the terminal."""
-    table = Table("", *METRICS, "harmonic mean")
-    for cells in score_rows(scores):
-        table.add_row(*cells)
-    return table
-
-
-def change_summary(changes: Sequence[Change]) -> dict[str, float]:
-    """Least, median and most relative change of the edited matrices."""
-    ordered = sorted(change.relative for change in changes)
-    return {"least": ordered[0], "median": ordered[len(ordered) // 2], "most": ordered[-1]}
-
-
-def change_table(changes: Sequence[Change]) -> Table:
-    """Every edited matrix and by how much it changed."""
-    table = Table("tensor", "shape", "‖ΔW‖/‖W‖")
-    for change in changes:
-        table.add_row(change.name, " x ".join(map(str, change.shape)), f"{change.relative:.4f}")
-    return table
-
-
-def edit_summary(delta: Delta, changes: Sequence[Change], moved: Sequence[float], seconds: Mapping[str, float]) -> dict[str, Any]:
-    """What `edit` did, as plain data."""
-    return {
-        "name": delta.origin.name,
-        "lambdas": list(delta.origin.lambdas),
-        "rank": delta.operator.rank,
-        "width": delta.operator.width,
-        "condition": delta.operator.condition,
-        "moved": list(moved),
-        "changed": [asdict(change) for change in changes],
-        "change": change_summary(changes) if changes else None,
-        "seconds": dict(seconds),
-    }
-
-
-def about_delta(delta: Delta) -> dict[str, Any]:
-    """What `inspect` says of a delta."""
-    return {"form": "timecli delta", "rank": delta.operator.rank, "width": delta.operator.width, **asdict(delta.origin)}
-
-
-def about_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `inspect` says of a model."""
-    files = {checkpoint.unet.path: checkpoint.unet, checkpoint.text.path: checkpoint.text}
-    dtypes: dict[str, int] = {}
-    parameters = 0
-    for file in files.values():
-        for entry in file.entries.values():
-            parameters += math.prod(entry["shape"])
-            dtypes[entry["dtype"]] = dtypes.get(entry["dtype"], 0) + 1
-    name = checkpoint.matrices[0].names[checkpoint.spelling]
-    edited = sum(math.prod(checkpoint.unet.entries[matrix.names[checkpoint.spelling]]["shape"]) for matrix in checkpoint.matrices)
-    return {
-        "form": "diffusers folder" if checkpoint.is_folder else "single file",
-        "architecture": "Stable Diffusion 1.x",
-        "text_width": checkpoint.unet.entries[name]["shape"][-1],
-        "cross_attention_matrices": len(checkpoint.matrices),
-        "dtypes": dtypes,
-        "parameters": parameters,
-        "cross_attention_parameters": edited,
-        "edits": checkpoint.edits,
-    }
-

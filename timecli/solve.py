@@ -12,9 +12,9 @@ Take W out to the left and subtract λ I + Σ c cᵀ from both sides of what rem
 
     W' = W (I + D),     D = (C* − C) Cᵀ (λ I + C Cᵀ)⁻¹.
 
-D is d x d, lives in text space, and is the same for every layer, for keys and for values. A bias stands on both sides of
-Eq. 3 and cancels. Several pairs with their own λ_i: divide Eq. 4 by λ, so that pair i has weight 1/λ_i and λ I becomes I.
-A prompt to preserve has c* = c: it adds to the inverse and nothing to C* − C.
+D is d x d, lives in text space, and is the same for every layer, for keys and for values. A bias stands on both sides
+of Eq. 3 and cancels. Several pairs with their own λ_i: divide Eq. 4 by λ, so that pair i has weight 1/λ_i and λ I
+becomes I. A prompt to preserve has c* = c: it adds to the inverse and nothing to C* − C.
 
 Example: c = (1, 0), c* = (0, 1), λ = 1 moves the source exactly half way.
 
@@ -47,10 +47,12 @@ class Operator:
 
     @property
     def rank(self) -> int:
+        """How many directions of text space the edit writes to."""
         return self.left.shape[1]
 
     @property
     def width(self) -> int:
+        """The d of text space."""
         return self.left.shape[0]
 
     def shift(self, states: torch.Tensor) -> torch.Tensor:
@@ -88,7 +90,9 @@ def _balance(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, tor
     u, s, v = torch.linalg.svd(r_left @ r_right.T)
     keep = s > s.max() * torch.finfo(torch.float32).eps / 4 if len(s) else s > 0
     share = s[keep].sqrt()
-    return (q_left @ u[:, keep] * share).float().contiguous(), (share[:, None] * (q_right @ v.T[:, keep]).T).float().contiguous()
+    return (q_left @ u[:, keep] * share).float().contiguous(), (
+        share[:, None] * (q_right @ v.T[:, keep]).T
+    ).float().contiguous()
 
 
 def apply(matrix: torch.Tensor, operator: Operator, strength: float = 1.0) -> torch.Tensor:

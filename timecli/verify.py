@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, harmonic_mean, pstdev
 
+import torch
+from diffusers import StableDiffusionPipeline
 from PIL.Image import Image
 
+from timecli import edit, layouts
+from timecli.checkpoint import Checkpoint, open_checkpoint, open_file
+from timecli.delta import is_delta, load_delta
+from timecli.encode import TextEncoder
 from timecli.manifest import Manifest
+from timecli.render import Settings, load_pipeline, render, replaced
 
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative"}
 """Each metric and the kind of prompt that it looks at."""
@@ -42,10 +50,10 @@ Scores = dict[str, dict[str, Score]]
 def rows(manifest: Manifest) -> list[Row]:
     """Every prompt of the manifest, edit by edit."""
     result = []
-    for edit in manifest.edits:
-        result.append(Row("source", edit.source, edit.destination))
-        result += [Row("positive", test.prompt, test.destination) for test in edit.positives]
-        result += [Row("negative", test.prompt, test.destination) for test in edit.negatives]
+    for pair in manifest.edits:
+        result.append(Row("source", pair.source, pair.destination))
+        result += [Row("positive", test.prompt, test.destination) for test in pair.positives]
+        result += [Row("negative", test.prompt, test.destination) for test in pair.negatives]
     return [*result, *(Row("sample", prompt, None) for prompt in manifest.verify.prompts)]
 
 
@@ -57,6 +65,57 @@ def prompts_before(table: Sequence[Row]) -> list[str]:
 def prompts_after(table: Sequence[Row]) -> list[str]:
     """What the edited model draws."""
     return list(dict.fromkeys(row.prompt for row in table))
+
+
+def edited_model(
+    path: Path | None,
+    checkpoint: Checkpoint,
+    manifest: Manifest,
+    encoder: TextEncoder,
+    device: torch.device,
+    exact: torch.device,
+) -> StableDiffusionPipeline | dict[str, torch.Tensor]:
+    """The edited model: a whole pipeline, or the changed matrices by diffusers' names.
+
+    Args:
+        path: an edited model or a delta; None compiles the manifest in memory.
+        checkpoint: the unedited model.
+        manifest: the edit.
+        encoder: the unedited model's text encoder.
+        device: where to draw.
+        exact: where to calculate in float64.
+    """
+    if path is not None and not (path.is_file() and is_delta(open_file(path))):
+        other = open_checkpoint(path, None if path.is_dir() else checkpoint.config)
+        return load_pipeline(other, edit.read_text_encoder(other, None, device), device)
+    if path is None:
+        delta = edit.compile_edit(manifest, encoder, exact)
+    else:
+        delta = load_delta(path)
+        edit.require_same_encoder(delta, checkpoint)
+    tensors = edit.edit_matrices(checkpoint, delta, exact).tensors
+    names = {matrix.names[checkpoint.spelling]: matrix.names[layouts.DIFFUSERS] for matrix in checkpoint.matrices}
+    return {names[name]: tensor for name, tensor in tensors.items()}
+
+
+def draw(
+    pipeline: StableDiffusionPipeline,
+    edited: StableDiffusionPipeline | dict[str, torch.Tensor],
+    table: Sequence[Row],
+    settings: Settings,
+    tick: Callable[[float], None],
+) -> tuple[Images, Images]:
+    """Pictures before and after the edit, by prompt, from the same seeds."""
+    before = render(pipeline, prompts_before(table), settings, tick)
+    if isinstance(edited, dict):
+        with replaced(pipeline, edited):
+            return before, render(pipeline, prompts_after(table), settings, tick)
+    return before, render(edited, prompts_after(table), settings, tick)
+
+
+def demanded(manifest: Manifest) -> list[str]:
+    """The metrics that the manifest has thresholds for."""
+    return [metric for metric in METRICS if getattr(manifest.verify, metric) is not None]
 
 
 def measure(table: Sequence[Row], before: Images, after: Images, choose: Choose) -> Scores:
@@ -92,8 +151,14 @@ def mean(scores: Mapping[str, Score]) -> float:
 def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
     """Sentences for the manifest's thresholds that the edit does not reach."""
     sentences = []
-    for metric in METRICS:
-        wanted: float | None = getattr(manifest.verify, metric)
-        if wanted is not None and metric in edited and edited[metric].mean < wanted:
-            sentences.append(f"{metric} is {edited[metric].mean:.1%}, below the {wanted:.1%} that {manifest.name} asks for.")
+    for metric in demanded(manifest):
+        wanted: float = getattr(manifest.verify, metric)
+        if metric not in edited:
+            sentences.append(
+                f"{metric} has a threshold in {manifest.name}, which has no {METRICS[metric]} prompts to measure it."
+            )
+        elif edited[metric].mean < wanted:
+            sentences.append(
+                f"{metric} is {edited[metric].mean:.1%}, below the {wanted:.1%} that {manifest.name} asks for."
+            )
     return sentences

@@ -71,9 +71,10 @@ def make_judge(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def make_autoencoder() -> AutoencoderKL:
+    """Four channels to a norm's group: a group of one would wipe out the colour of large areas."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 64), layers_per_block=2, latent_channels=4, norm_num_groups=16, sample_size=world.SIZE,
+        block_out_channels=(16, 32, 64, 64), layers_per_block=2, latent_channels=4, norm_num_groups=4, sample_size=world.SIZE,
     )
 
 
@@ -81,7 +82,7 @@ def make_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=world.SIZE // 8, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(64, 96, 128, 128),
         down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"), up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=32,
+        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=16,
     )
 
 
@@ -244,7 +245,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=["all", "judge", "autoencoder", "unet"], default="all")
     parser.add_argument("--work", type=Path, default=HERE / ".train")
     parser.add_argument("--judge-steps", type=int, default=2400)
-    parser.add_argument("--autoencoder-steps", type=int, default=3600)
+    parser.add_argument("--autoencoder-steps", type=int, default=6000)
     parser.add_argument("--unet-steps", type=int, default=7000)
     parser.add_argument("--pictures", type=int, default=80_000, help="pictures that the UNet sees")
     args = parser.parse_args()
@@ -255,7 +256,7 @@ def main() -> None:
     if args.stage in ("all", "judge"):
         train_judge(args.work, args.judge_steps, batch=128)
     if args.stage in ("all", "autoencoder"):
-        train_autoencoder(args.work, args.autoencoder_steps, batch=16)
+        train_autoencoder(args.work, args.autoencoder_steps, batch=8)
     if args.stage in ("all", "unet"):
         train_unet(args.work, args.unet_steps, batch=64, pictures=args.pictures)
 

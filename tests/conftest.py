@@ -1,0 +1,117 @@
+"""Shared models. picturebook is the real one; the small ones have SD 1.x's names and CLIP's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from timecli import cli, layouts
+
+ROOT = Path(__file__).parent.parent
+PICTUREBOOK = ROOT / "examples" / "picturebook"
+ROSES = ROOT / "edits" / "picturebook" / "blue-roses.toml"
+
+
+@pytest.fixture(autouse=True)
+def plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same plain text everywhere, whatever terminal runs the suite."""
+    for name in ("FORCE_COLOR", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def picturebook() -> Path:
+    return PICTUREBOOK / "picturebook.safetensors"
+
+
+@pytest.fixture(scope="session")
+def picturebook_fp32(picturebook: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """picturebook in float32, with its config folder beside it."""
+    folder = tmp_path_factory.mktemp("fp32")
+    (folder / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(picturebook).items()}
+    save_file(tensors, folder / "picturebook.safetensors", {"format": "pt"})
+    return folder / "picturebook.safetensors"
+
+
+@pytest.fixture(scope="session")
+def picturebook_folder(picturebook: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """picturebook as diffusers itself saves it, in float32."""
+    from diffusers import StableDiffusionPipeline
+
+    folder = tmp_path_factory.mktemp("folder") / "picturebook"
+    StableDiffusionPipeline.from_single_file(
+        str(picturebook),
+        config=str(PICTUREBOOK / "config"),
+        local_files_only=True,
+        safety_checker=None,
+        torch_dtype=torch.float32,
+    ).save_pretrained(folder)
+    return folder
+
+
+def small_tensors(width: int = 64, text_width: int = 64, vocabulary: int = 49408) -> dict[str, torch.Tensor]:
+    """Random weights under SD 1.x's names: a one-layer text encoder, the 32 matrices, and a few bystanders."""
+    random = torch.Generator().manual_seed(0)
+
+    def make(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=random) * 0.05
+
+    prefix = layouts.TEXT_PREFIXES[layouts.LDM][0]
+    tensors = {
+        f"{prefix}embeddings.token_embedding.weight": make(vocabulary, text_width),
+        f"{prefix}embeddings.position_embedding.weight": make(77, text_width),
+        f"{prefix}embeddings.position_ids": torch.arange(77)[None],
+        f"{prefix}final_layer_norm.weight": torch.ones(text_width),
+        f"{prefix}final_layer_norm.bias": make(text_width),
+    }
+    layer = f"{prefix}encoder.layers.0."
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        tensors |= {
+            f"{layer}self_attn.{name}.weight": make(text_width, text_width),
+            f"{layer}self_attn.{name}.bias": make(text_width),
+        }
+    for name, shape in (("fc1", (128, text_width)), ("fc2", (text_width, 128))):
+        tensors |= {f"{layer}mlp.{name}.weight": make(*shape), f"{layer}mlp.{name}.bias": make(shape[0])}
+    for name in ("layer_norm1", "layer_norm2"):
+        tensors |= {f"{layer}{name}.weight": torch.ones(text_width), f"{layer}{name}.bias": make(text_width)}
+    tensors |= {matrix.names[layouts.LDM]: make(32, width) for matrix in layouts.SD1}
+    return tensors | {"v_pred": torch.zeros(0), "model_ema.decay": torch.tensor(0.9999), "betas": make(1000)}
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small SD 1.x file without config or tokenizer."""
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    save_file(small_tensors(), path, {"format": "pt", "modelspec.title": "small"})
+    return path

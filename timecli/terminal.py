@@ -1,0 +1,117 @@
+"""How results and progress look on a terminal; plain text where there is none."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:  # types only: the commands import what they need when they run
+    from timecli.delta import Delta
+    from timecli.encode import TextEncoder
+    from timecli.manifest import Manifest
+
+
+def console(stderr: bool = False) -> Console:
+    """A console of the terminal's width, or wide enough for tensor names where there is no terminal."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=140)
+
+
+def say(text: str, stderr: bool = False) -> None:
+    """One line, unwrapped and unstyled."""
+    console(stderr).print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def complain(sentence: str) -> None:
+    """An error, on stderr."""
+    say(f"timecli: {sentence}", stderr=True)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Data for a machine, on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_edit(delta: Delta, summary: Mapping[str, Any]) -> None:
+    """What an edit did: every changed tensor, then the numbers of the whole."""
+    table = Table("tensor", "shape", "‖ΔW‖/‖W‖")
+    for change in summary["changed"]:
+        table.add_row(change["name"], " x ".join(map(str, change["shape"])), f"{change['relative']:.4f}")
+    console().print(table)
+    spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
+    say(f"{delta.origin.name}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
+    lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(delta.origin.lambdas))
+    operator = delta.operator
+    say(f"operator: rank {operator.rank} of {operator.width}, condition {operator.condition:.1e}, lambda {lambdas}")
+
+
+def print_moved(manifest: Manifest, moved: Sequence[float]) -> None:
+    """How far each source went."""
+    for pair, share in zip(manifest.edits, moved, strict=True):
+        say(f"{pair.source!r} moved {share:.1%} of the way to {pair.destination!r} in text space")
+
+
+def print_written(paths: Sequence[str]) -> None:
+    """Where the results are."""
+    for path in paths or ["nothing (dry run)"]:
+        say(f"wrote {path}")
+
+
+def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
+    """The token pairing of every edit, side by side."""
+    for edit in manifest.edits:
+        source, destination = encoder.words(edit.source), encoder.words(edit.destination)
+        table = Table("", "source", "destination", "")
+        for i, (word, j) in enumerate(zip(source, encoder.alignment(edit.source, edit.destination), strict=False)):
+            table.add_row(str(i), word, destination[j], str(j))
+        console().print(table)
+        if manifest.solve.tokens == "all":
+            say(f"and {encoder.length - len(source)} positions of padding, one by one")
+
+
+def print_scores(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> None:
+    """Efficacy, generality, specificity of baseline, oracle and edited."""
+    table = Table("", *metrics, "harmonic mean")
+    for cells in rows:
+        table.add_row(*cells)
+    console().print(table)
+
+
+def print_about(about: Mapping[str, Any]) -> None:
+    """A file's description, one fact a line, a manifest as the text that it is."""
+    for entry in (about, *about.get("edits", [])):
+        for key, value in entry.items():
+            if key != "edits":
+                say(f"{key}:\n{value}" if key == "manifest" else f"{key}: {value}")
+
+
+@contextmanager
+def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Time one stage; on a terminal, show its name while it runs."""
+    started = time.perf_counter()
+    with console(stderr=True).status(name):
+        yield
+    seconds[name] = round(time.perf_counter() - started, 3)
+
+
+@contextmanager
+def progress(name: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A bar with the time left on stderr; yields the function that advances it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pictures, left:"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(stderr=True)) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda count: bar.advance(task, count)
