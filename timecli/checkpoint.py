@@ -62,15 +62,16 @@ def open_file(path: Path) -> SafeFile:
         raise CheckpointError(f"{path} does not exist.")
     try:
         with path.open("rb") as file:
-            start = file.read(8)
-            if path.suffix in PICKLES or start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+            start, brace = file.read(8), file.read(1)
+            # A header length may begin like a pickle does; only safetensors goes on with "{".
+            if path.suffix in PICKLES or (start[:1] in (b"P", b"\x80") and brace != b"{"):
                 raise CheckpointError(
-                    f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it to "
-                    "safetensors where you trust it (torch.load with weights_only=True, then safetensors.torch.save_file)."
+                    f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it where "
+                    "you trust it: torch.load with weights_only=True, then safetensors.torch.save_file."
                 )
             with safe_open(path, framework="pt"):
                 pass
-            header = json.loads(file.read(struct.unpack("<Q", start)[0]))
+            header = json.loads(brace + file.read(struct.unpack("<Q", start)[0] - 1))
     except (SafetensorError, ValueError, struct.error) as error:
         raise CheckpointError(
             f"{path} is not a complete safetensors file ({error}); download or copy it again."

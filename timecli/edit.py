@@ -138,8 +138,8 @@ def require_same_encoder(delta: Delta, checkpoint: Checkpoint) -> None:
     width = checkpoint.unet.entries[checkpoint.matrices[0].names[checkpoint.spelling]]["shape"][-1]
     if delta.operator.width != width:
         raise DeltaError(
-            f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of width "
-            f"{width}; compile the manifest for this model."
+            f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
+            f"width {width}; compile the manifest for this model."
         )
     if encode.fingerprint(checkpoint.text_encoder()) != delta.origin.encoder:
         raise DeltaError(

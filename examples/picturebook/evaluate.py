@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # everything that is needed is on disk
 
@@ -35,7 +34,7 @@ HELD_OUT = 90_000_000  # the first picture drawn here
 BATCH = 64
 PEOPLE = 4  # times as many pictures per profession: a share of 24 is known to 10 points only, of 96 to 5
 OPTIONS: dict[str, tuple[str | None, ...]] = {
-    # None stands for what has no word in the captions: a thing without pattern, a thing in its usual place
+    # None: a default without a word of its own (no pattern, the garden of flowers; the meadow of animals has one)
     "colour": tuple(world.COLOURS),
     "pattern": (None, *world.PATTERNS[1:]),
     "shape": world.SHAPES,
@@ -109,8 +108,9 @@ class Check:
 
     def right(self, judge: Judge) -> dict[str, np.ndarray]:
         """[n], which pictures are taken for what they should be: among all options, and rather than for the rival."""
-        values, value = OPTIONS[self.attribute], getattr(self.shown, self.attribute)
-        answer = values.index(value if value in values else world.default(self.shown, self.attribute))
+        value, usual = getattr(self.shown, self.attribute), world.default(self.shown, self.attribute)
+        values = [value for value in OPTIONS[self.attribute] if value or usual not in OPTIONS[self.attribute]]
+        answer = values.index(value if value in values else usual)
         options = [replace(self.shown, **{self.attribute: value}) for value in values]
         right = {"judge, all": judge.choose(self.images, [say(request, self.wording) for request in options]) == answer}
         if self.rival:
@@ -140,8 +140,7 @@ def tally(judge: Judge, checks: Sequence[Check]) -> list[Row]:
 
 def drawn(attribute: str, count: int) -> list[Check]:
     """Drawn pictures of captions that leave `attribute` open (default drawn) and, in turn, name another value."""
-    checks: list[Check] = []
-    seed = HELD_OUT
+    checks, seed = [], HELD_OUT
     while len(checks) < count:
         rng, seed = random.Random(seed), seed + 1
         source = replace(world.sample(rng)[1], **{attribute: None})
@@ -184,7 +183,7 @@ def women(judge: Judge, profession: str, images: np.ndarray) -> Row:
     return {"profession": profession, "pictures": len(images), **shares, **{k: percent([v]) for k, v in found.items()}}
 
 
-def render(pipeline: diffusers.DiffusionPipeline, prompts: Sequence[str], seeds: int, **settings: Any) -> Pictures:
+def render(pipeline: diffusers.DiffusionPipeline, prompts: Sequence[str], seeds: int, **settings: float) -> Pictures:
     jobs = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
     pictures = []
     for first in range(0, len(jobs), BATCH):
@@ -204,7 +203,6 @@ def evaluate(judge: Judge, render: Callable[..., Pictures], seeds: int, drawings
     known = {world.sample(random.Random(number))[0] for number in TRAINED}
     named = f"{len(prompts)} prompts, {sum(prompt in known for prompt in prompts)} of them among the training captions"
     kept = f"{len(things)} prompts; the training pictures have {100 * world.DEFAULT_SHARE:.0f}"
-    print(f"drawing {drawings} pictures per attribute", file=sys.stderr)
     tables = {"Drawn pictures, % right": tally(judge, [check for name in OPTIONS for check in drawn(name, drawings)])}
     tables["Nouns of drawn pictures, % right"] = [nouns(judge)]
     images = render(list(prompts), seeds)
@@ -236,13 +234,12 @@ def main() -> None:
     parser.add_argument("--drawings", type=int, default=300, help="drawn pictures per attribute")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     args = parser.parse_args()
-    for library in (diffusers, transformers):
-        library.logging.set_verbosity_error()
-        library.logging.disable_progress_bar()
+    for logging in (diffusers.logging, transformers.logging):
+        logging.set_verbosity_error()
     shipped = args.model.parent if (args.model.parent / "config").exists() else HERE
-    pipeline = load_pipeline(args.model, shipped / "config")
     settings = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
-    tables = evaluate(Judge(shipped / "judge"), partial(render, pipeline, **settings), args.seeds, args.drawings)
+    draw = partial(render, load_pipeline(args.model, shipped / "config"), **settings)
+    tables = evaluate(Judge(shipped / "judge"), draw, args.seeds, args.drawings)
     print("\n".join(show(title, rows) for title, rows in tables.items()))
     if args.json:
         args.json.write_text(json.dumps(tables, indent=2) + "\n")

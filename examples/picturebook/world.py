@@ -196,6 +196,29 @@ def sample(rng: random.Random) -> tuple[str, Request]:
     return caption(request, rng), request
 
 
+def vary(request: Request, rng: random.Random) -> Request:
+    """The same request but for one attribute: named otherwise, or named where it was not, or no longer named."""
+    if request.profession:
+        choices = {"gender": GENDERS, "place": PLACES, "style": STYLES, "action": ACTIONS}
+        if request.profession == "person":
+            del choices["gender"]
+    else:
+        choices = {"colour": COLOURS, "pattern": PATTERNS[1:], "place": PLACES, "style": STYLES, "thing": _family(request)}
+        if THINGS[request.thing].family == "round":
+            choices["shape"] = SHAPES
+    attribute = rng.choice(list(choices))
+    values: list[str | None] = [value for value in choices[attribute] if value != default(request, attribute)]
+    if attribute not in ("thing", "action"):
+        values.append(None)
+    return replace(request, **{attribute: rng.choice([v for v in values if v != getattr(request, attribute)])})
+
+
+def _family(request: Request) -> list[str]:
+    """Things that can take this thing's place in a caption."""
+    thing = THINGS[request.thing]
+    return [name for name, t in THINGS.items() if t.family == thing.family and bool(t.young) == bool(thing.young)]
+
+
 def _sample_person(rng: random.Random) -> Request:
     gender = rng.choice(list(GENDERS)) if rng.random() < 0.5 else None
     profession = rng.choice(list(PROFESSIONS))

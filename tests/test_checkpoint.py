@@ -1,0 +1,203 @@
+"""Nothing but what was asked for changes, nothing is half written, and every bad file gets its sentence."""
+
+import json
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from timecli import checkpoint as files
+from timecli import layouts
+from timecli.checkpoint import open_checkpoint, open_file, staged, write_checkpoint
+from timecli.errors import CheckpointError, OutputError
+
+NAME = layouts.SD1[0].names[layouts.LDM]
+RECORD = {"name": "test"}
+
+
+def data_ranges(path: Path) -> dict[str, bytes]:
+    file, content = open_file(path), path.read_bytes()
+    return {
+        name: content[file.data + e["data_offsets"][0] : file.data + e["data_offsets"][1]]
+        for name, e in file.entries.items()
+    }
+
+
+def replacement(path: Path) -> dict[str, torch.Tensor]:
+    return {NAME: load_file(path)[NAME] + 1}
+
+
+def test_only_the_replaced_tensor_changes(small: Path, tmp_path: Path) -> None:
+    write_checkpoint(open_checkpoint(small), tmp_path / "out.safetensors", replacement(small), RECORD, None)
+    before, after = data_ranges(small), data_ranges(tmp_path / "out.safetensors")
+    assert list(before) == list(after), "the order of the tensors stays"
+    assert [name for name in before if before[name] != after[name]] == [NAME]
+    assert torch.equal(load_file(tmp_path / "out.safetensors")[NAME], replacement(small)[NAME])
+
+
+def test_metadata_is_carried_over_and_the_edit_recorded(small: Path, tmp_path: Path) -> None:
+    write_checkpoint(open_checkpoint(small), tmp_path / "once.safetensors", {}, RECORD, None)
+    write_checkpoint(
+        open_checkpoint(tmp_path / "once.safetensors"), tmp_path / "twice.safetensors", {}, {"name": "second"}, None
+    )
+    with safe_open(tmp_path / "twice.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert metadata["modelspec.title"] == "small" and metadata["format"] == "pt"
+    assert [entry["name"] for entry in json.loads(metadata[files.EDITS])] == ["test", "second"]
+
+
+def test_two_runs_give_the_same_bytes_with_the_usual_permissions(small: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_checkpoint(open_checkpoint(small), tmp_path / name, replacement(small), RECORD, None)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("F16", torch.float16), ("BF16", torch.bfloat16)])
+def test_conversion_touches_every_float_and_nothing_else(
+    small: Path, tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    edited = {key: tensor.to(dtype) for key, tensor in replacement(small).items()}
+    write_checkpoint(open_checkpoint(small), tmp_path / "out", edited, RECORD, dtype)
+    before, after = load_file(small), load_file(tmp_path / "out")
+    for key, tensor in before.items():
+        wanted = edited.get(key, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        assert torch.equal(after[key], wanted) and after[key].shape == tensor.shape, key
+    assert open_file(tmp_path / "out").entries[NAME]["dtype"] == name
+
+
+def test_a_folder_is_copied_with_only_the_unets_weights_rewritten(picturebook_folder: Path, tmp_path: Path) -> None:
+    name = layouts.SD1[0].names[layouts.DIFFUSERS]
+    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {name: torch.zeros(64, 192)}, RECORD, None)
+    before = {file.relative_to(picturebook_folder) for file in picturebook_folder.rglob("*") if file.is_file()}
+    assert {file.relative_to(tmp_path / "out") for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
+    differ = [f for f in before if (picturebook_folder / f).read_bytes() != (tmp_path / "out" / f).read_bytes()]
+    assert differ == [Path("unet/diffusion_pytorch_model.safetensors")]
+
+
+def test_a_failure_half_way_leaves_the_old_file(small: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), staged(target) as part:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> None:
+    """SIGKILL leaves at most a temporary file, never a damaged target."""
+    tensors = {name: torch.zeros(64, 64) for matrix in layouts.SD1 for name in [matrix.names[layouts.LDM]]}
+    save_file({**tensors, "padding": torch.zeros(20_000_000)}, tmp_path / "big.safetensors")
+    code = (
+        "import sys; from pathlib import Path; from timecli.checkpoint import *\n"
+        "source = open_checkpoint(Path(sys.argv[1])); print('ready', flush=True)\n"
+        "write_checkpoint(source, Path(sys.argv[2]), {}, {'name': 'x'}, None)"
+    )
+    outcomes = set()
+    for delay in (0.0, 0.02, 5.0):
+        target = tmp_path / f"out-{delay}.safetensors"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "big.safetensors", target], stdout=subprocess.PIPE
+        )
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        outcomes.add(target.exists())
+        if target.exists():
+            assert len(load_file(target)) == 33
+    assert outcomes == {True, False}, "the test must have seen both ends"
+
+
+def header(content: bytes) -> bytes:
+    return struct.pack("<Q", len(content)) + content
+
+
+BAD = {
+    "empty.safetensors": (b"", "not a complete safetensors file"),
+    "text.safetensors": (b"hello, this is not a model at all", "not a complete safetensors file"),
+    "huge-header.safetensors": (struct.pack("<Q", 2**60) + b"{}", "not a complete safetensors file"),
+    "cut.safetensors": (
+        header(b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}') + b"\0" * 8,
+        "not a complete",
+    ),
+    "overlap.safetensors": (
+        header(
+            b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}'
+        )
+        + b"\0" * 12,
+        "not a complete",
+    ),
+    "model.ckpt": (pickle.dumps({"state_dict": {}}), "is a pickle, which can run code"),
+    "model.pt": (b"PK\x03\x04" + b"\0" * 30, "is a pickle, which can run code"),
+    "renamed.safetensors": (pickle.dumps({"state_dict": {}}), "is a pickle, which can run code"),
+    "other.safetensors": (
+        header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}') + b"\0" * 4,
+        "has 0 of the 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_refused(name: str, tmp_path: Path) -> None:
+    content, sentence = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=sentence):
+        open_checkpoint(tmp_path / name)
+
+
+def test_a_header_length_that_begins_like_a_pickle_is_read(small: Path, tmp_path: Path) -> None:
+    """One in 32 safetensors files begins with the byte that a pickle begins with."""
+    content = small.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    padded = next(n for n in range(length, length + 512) if n % 256 == 0x80)
+    (tmp_path / "x").write_bytes(
+        struct.pack("<Q", padded) + content[8 : 8 + length] + b" " * (padded - length) + content[8 + length :]
+    )
+    assert (tmp_path / "x").read_bytes()[:1] == b"\x80"
+    assert open_file(tmp_path / "x").entries == open_file(small).entries
+
+
+def test_missing_files_and_folders(tmp_path: Path, picturebook: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        open_checkpoint(tmp_path / "missing.safetensors")
+    with pytest.raises(CheckpointError, match="must hold one diffusion_pytorch_model.safetensors"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="has no model_index.json"):
+        open_checkpoint(picturebook, tmp_path)
+
+
+def test_nan_is_refused_by_name(small: Path, tmp_path: Path) -> None:
+    tensors = load_file(small)
+    tensors[NAME][3, 3] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(CheckpointError, match=f"{NAME} holds NaN or infinite values"):
+        list(open_checkpoint(tmp_path / "nan.safetensors").projections())
+
+
+def test_targets_are_checked_before_any_work(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(target: Path, sentence: str, force: bool = False, size: int = 0) -> None:
+        with pytest.raises(OutputError, match=sentence):
+            files.check_target(target, [small], force, size)
+
+    (tmp_path / "old").write_bytes(b"old")
+    refuse(tmp_path / "no" / "out", "is not a folder; create it first")
+    refuse(tmp_path / "old", "already exists; use --force")
+    refuse(small, "is an input of this command", force=True)
+    os.link(small, tmp_path / "link")
+    refuse(tmp_path / "link", "is an input of this command", force=True)
+    (tmp_path / "folder").mkdir()
+    refuse(tmp_path / "folder", "is a folder but not a model", force=True)
+    refuse(tmp_path / "new", "free and the output needs", size=2**62)
+    files.check_target(tmp_path / "old", [small], True, 0)

@@ -1,0 +1,65 @@
+"""A delta is a value: what is read back is what was written, bit for bit."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from timecli.delta import KEY, Delta, Origin, load_delta, save_delta
+from timecli.errors import CheckpointError, DeltaError
+from timecli.solve import Operator
+
+ORIGIN = Origin("x", 'name = "x"\n# ü', "0.1.0", "ab" * 32, (0.1, 1 / 3), ("k", "v"), (0, 3))
+
+
+@pytest.fixture
+def delta() -> Delta:
+    random = torch.Generator().manual_seed(0)
+    return Delta(Operator(torch.randn(8, 3, generator=random), torch.randn(3, 8, generator=random), 1 / 7), ORIGIN)
+
+
+@pytest.mark.parametrize("layers", [None, (0, 3)])
+def test_round_trip_is_exact(delta: Delta, layers: tuple[int, ...] | None, tmp_path: Path) -> None:
+    delta = replace(delta, origin=replace(ORIGIN, layers=layers))
+    save_delta(delta, tmp_path / "a.delta")
+    found = load_delta(tmp_path / "a.delta")
+    assert torch.equal(found.operator.left, delta.operator.left) and torch.equal(
+        found.operator.right, delta.operator.right
+    )
+    assert (found.origin, found.operator.condition) == (delta.origin, delta.operator.condition)
+    save_delta(found, tmp_path / "b.delta")
+    assert (tmp_path / "a.delta").read_bytes() == (tmp_path / "b.delta").read_bytes()
+
+
+def refused(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    save_file(tensors, path, metadata)
+    with pytest.raises((DeltaError, CheckpointError)) as refusal:
+        load_delta(path)
+    return str(refusal.value)
+
+
+def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
+    about = {
+        "format": 1,
+        "condition": 1.0,
+        "name": "x",
+        "manifest": "",
+        "version": "0",
+        "encoder": "",
+        "lambdas": [],
+        "matrices": [],
+    }
+    factors = {"left": torch.ones(4, 2), "right": torch.ones(2, 4)}
+    whole = {KEY: json.dumps({**about, "layers": None})}
+    path = tmp_path / "x.delta"
+    assert "is not a delta file" in refused(path, factors, {})
+    assert "damaged" in refused(path, factors, {KEY: "{"})
+    assert "damaged" in refused(path, factors, {KEY: json.dumps(about)})
+    assert "another delta format" in refused(path, factors, {KEY: json.dumps({**about, "format": 2})})
+    assert "do not fit" in refused(path, {**factors, "right": torch.ones(3, 4)}, whole)
+    assert "right holds NaN" in refused(path, {**factors, "right": torch.full((2, 4), float("nan"))}, whole)
+    save_file(factors, path, whole)
+    assert load_delta(path).operator.rank == 2, "the control: without the faults it is read"

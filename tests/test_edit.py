@@ -1,0 +1,191 @@
+"""The whole edit on the real model, against the paper's own algorithm."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from timecli import delta as deltas
+from timecli import edit, layouts
+from timecli.checkpoint import Checkpoint, open_checkpoint
+from timecli.encode import TextEncoder
+from timecli.errors import CheckpointError, DeltaError, PromptError
+from timecli.manifest import Manifest, parse
+
+CPU = torch.device("cpu")
+LAMBDAS = (1e4, 1e2, 1.0, 1e-1, 1e-2, 1e-4, 1e-6)
+
+
+def roses(lam: float = 0.1, options: str = "") -> Manifest:
+    pair = 'source = "A pack of roses"\ndestination = "A pack of blue roses"'
+    return parse(f'name = "x"\n[solve]\nlambda = {lam}\n{options}\n[[edit]]\n{pair}\n')
+
+
+@pytest.fixture(scope="module")
+def model(picturebook_fp32: Path) -> Checkpoint:
+    return open_checkpoint(picturebook_fp32)
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Checkpoint) -> TextEncoder:
+    return edit.read_text_encoder(model, None, CPU)
+
+
+def paper_columns(encoder: TextEncoder, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source and destination tokens as the paper pairs them (§4, appendix C), written down by hand for this one edit.
+
+    Every position up to the end token meets the same word; the padding behind follows one by one, and the last repeats.
+    """
+    tokenizer, model = encoder.tokenizer, encoder.model.to(dtype)
+    sources, destinations = [], []
+    for template in (
+        "A pack of {}roses",
+        "A photo of a pack of {}roses",
+        "An image of a pack of {}roses",
+        "A picture of a pack of {}roses",
+    ):
+        states = []
+        for colour in ("", "blue "):
+            ids = tokenizer(
+                template.replace("{}", colour), padding="max_length", max_length=77, return_tensors="pt"
+            ).input_ids
+            with torch.no_grad():
+                states.append(model(input_ids=ids).last_hidden_state[0].double())
+        before = len(template.split())  # the start token and every word in front of "roses"
+        rows = [*range(before), *(min(i + 1, 76) for i in range(before, 77))]
+        sources.append(states[0])
+        destinations.append(states[1][rows])
+    encoder.model.float()
+    return torch.cat(sources), torch.cat(destinations)
+
+
+def paper(matrix: torch.Tensor, source: torch.Tensor, destination: torch.Tensor, lam: float) -> torch.Tensor:
+    """Eq. 5 for one matrix in float64: both sums over all tokens, then the inverse."""
+    wide = matrix.double()
+    left, right = lam * wide, lam * torch.eye(wide.shape[1], dtype=torch.float64)
+    for c, c_star in zip(source, destination, strict=True):
+        left = left + torch.outer(wide @ c_star, c)
+        right = right + torch.outer(c, c)
+    return left @ torch.linalg.inv(right)
+
+
+@pytest.mark.parametrize("lam", LAMBDAS)
+def test_every_matrix_equals_eq_5_on_the_same_embeddings(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
+    source, destination = paper_columns(encoder, torch.float32)
+    found = edit.edit_matrices(model, edit.compile_edit(roses(lam), encoder, CPU), CPU, dtype=torch.float32)
+    assert len(found.tensors) == 32
+    for matrix, before in model.projections():
+        expected = paper(before, source, destination, lam)
+        difference = (found.tensors[matrix.names[layouts.LDM]].double() - expected).norm() / expected.norm()
+        assert difference < 1e-6, (matrix, difference)
+
+
+def test_the_comparison_would_notice_another_pairing(model: Checkpoint, encoder: TextEncoder) -> None:
+    source, destination = paper_columns(encoder, torch.float32)
+    found = edit.edit_matrices(model, edit.compile_edit(roses(), encoder, CPU), CPU)
+    name, before = layouts.SD1[0].names[layouts.LDM], next(model.projections())[1]
+    expected = paper(before, source, destination.roll(1, 0), 0.1)
+    assert (found.tensors[name].double() - expected).norm() / expected.norm() > 1e-3
+
+
+@pytest.mark.parametrize("lam", [1e4, 1.0, 1e-2])
+def test_end_to_end_with_the_encoder_in_float32(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
+    """Against an encoder in float64: what remains is the float32 encoder's noise."""
+    source, destination = paper_columns(encoder, torch.float64)
+    found = edit.edit_matrices(model, edit.compile_edit(roses(lam), encoder, CPU), CPU)
+    for matrix, before in model.projections():
+        expected = paper(before, source, destination, lam)
+        assert (found.tensors[matrix.names[layouts.LDM]].double() - expected).norm() / expected.norm() < 1e-4
+
+
+def test_folder_and_file_give_the_same_weights(
+    model: Checkpoint, encoder: TextEncoder, picturebook_folder: Path
+) -> None:
+    folder = open_checkpoint(picturebook_folder)
+    delta = edit.compile_edit(roses(), encoder, CPU)
+    again = edit.compile_edit(roses(), edit.read_text_encoder(folder, None, CPU), CPU)
+    assert torch.equal(delta.operator.left, again.operator.left) and delta.origin == again.origin
+    one, other = edit.edit_matrices(model, delta, CPU), edit.edit_matrices(folder, again, CPU)
+    for matrix in layouts.SD1:
+        assert torch.equal(one.tensors[matrix.names[layouts.LDM]], other.tensors[matrix.names[layouts.DIFFUSERS]])
+    assert one.base == other.base
+
+
+def test_matrices_and_layers_limit_what_changes(model: Checkpoint, encoder: TextEncoder) -> None:
+    delta = edit.compile_edit(roses(options='matrices = ["v"]\nlayers = [0, 15]'), encoder, CPU)
+    names = {m.names[layouts.LDM] for m in layouts.SD1 if m.kind == "v" and m.layer in (0, 15)}
+    assert set(edit.edit_matrices(model, delta, CPU).tensors) == names
+    with pytest.raises(CheckpointError, match="has no cross-attention layer 16; its layers go from 0 to 15"):
+        edit.edit_matrices(model, edit.compile_edit(roses(options="layers = [16]"), encoder, CPU), CPU)
+
+
+def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder) -> None:
+    shares = [
+        edit.moved(roses(lam), encoder, edit.compile_edit(roses(lam), encoder, CPU).operator)[0]
+        for lam in (1e5, 1.0, 1e-3)
+    ]
+    assert 0 < shares[0] < shares[1] < shares[2] < 1
+
+
+def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(
+    encoder: TextEncoder, picturebook: Path, small: Path, tmp_path: Path
+) -> None:
+    delta = edit.compile_edit(roses(), encoder, CPU)
+    edit.require_same_encoder(delta, open_checkpoint(picturebook))
+    with pytest.raises(DeltaError, match="has width 192 and .* takes text of width 64"):
+        edit.require_same_encoder(delta, open_checkpoint(small))
+    tensors = load_file(picturebook)
+    tensors["cond_stage_model.transformer.text_model.final_layer_norm.bias"] += 1
+    save_file(tensors, tmp_path / "other.safetensors")
+    with pytest.raises(DeltaError, match="compiled for another text encoder"):
+        edit.require_same_encoder(delta, open_checkpoint(tmp_path / "other.safetensors"))
+
+
+def test_an_edit_that_does_nothing_is_refused(encoder: TextEncoder) -> None:
+    manifest = parse('name = "x"\n[[edit]]\nsource = "An apple"\ndestination = "A apple"\n')
+    with pytest.raises(PromptError, match="nothing|no difference"):
+        edit.compile_edit(manifest, encoder, CPU)
+
+
+def test_overflow_and_wrong_widths_are_refused(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
+    delta = edit.compile_edit(roses(), encoder, CPU)
+    name = layouts.SD1[5].names[layouts.LDM]
+    tensors = load_file(picturebook)
+    save_file({**tensors, name: torch.full_like(tensors[name], 6e4)}, tmp_path / "large.safetensors")
+    with pytest.raises(CheckpointError, match=f"edited {name} does not fit into float16; use --dtype fp32"):
+        edit.edit_matrices(open_checkpoint(tmp_path / "large.safetensors"), delta, CPU, strength=2.0)
+    save_file({**tensors, name: torch.zeros(96, 64)}, tmp_path / "narrow.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{name} is \[96, 64\] and the text encoder's width is 192"):
+        edit.edit_matrices(open_checkpoint(tmp_path / "narrow.safetensors"), delta, CPU)
+
+
+def test_a_bias_is_no_obstacle(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
+    tensors = load_file(picturebook)
+    bias = layouts.SD1[0].names[layouts.LDM].replace("weight", "bias")
+    save_file({**tensors, bias: torch.ones(64)}, tmp_path / "bias.safetensors")
+    delta = edit.compile_edit(roses(), encoder, CPU)
+    one, other = (
+        edit.edit_matrices(open_checkpoint(path), delta, CPU) for path in (picturebook, tmp_path / "bias.safetensors")
+    )
+    assert (
+        all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors) and bias not in other.tensors
+    )
+
+
+def test_delta_file_and_memory_give_the_same_matrices(model: Checkpoint, encoder: TextEncoder, tmp_path: Path) -> None:
+    delta = edit.compile_edit(roses(), encoder, CPU)
+    deltas.save_delta(delta, tmp_path / "x.delta")
+    one, other = (edit.edit_matrices(model, d, CPU) for d in (delta, deltas.load_delta(tmp_path / "x.delta")))
+    assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+
+
+def test_problems_lists_all_of_them(encoder: TextEncoder) -> None:
+    long = "rose " * 80
+    pair = '[[edit]]\nsource = "Roses"\ndestination = "Tulips"'
+    manifest = parse(f'name = "x"\n{pair}\npositives = [{{ prompt = "{long}", destination = "A rose" }}]\n')
+    found = edit.problems(manifest, encoder)
+    assert any("no word in common" in sentence for sentence in found) and any(
+        "tokens" in sentence for sentence in found
+    )
+    assert edit.problems(roses(), encoder) == []

@@ -1,0 +1,117 @@
+"""Prompts are encoded as transformers encodes them, and paired as the paper pairs them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from timecli import edit, encode
+from timecli.checkpoint import open_checkpoint
+from timecli.encode import TextEncoder, augmented, clip_tokenizer, columns, fingerprint
+from timecli.errors import CheckpointError, PromptError
+from timecli.manifest import AUGMENTATIONS, parse
+
+CPU = torch.device("cpu")
+TOML = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+
+
+@pytest.fixture(scope="module")
+def encoder(picturebook: Path) -> TextEncoder:
+    return edit.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+
+
+@pytest.fixture(scope="module")
+def small_encoder(small: Path) -> TextEncoder:
+    return edit.read_text_encoder(open_checkpoint(small), None, CPU)
+
+
+def test_the_packaged_vocabulary_is_clips() -> None:
+    tokenizer = clip_tokenizer()
+    assert len(tokenizer) == 49408
+    assert tokenizer("a photo of a rose").input_ids == [49406, 320, 1125, 539, 320, 3568, 49407]
+    assert tokenizer("A CEO, naïve").input_ids[0] == 49406
+    assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (49407, 77)
+
+
+def test_embeddings_equal_transformers_own(small: Path, small_encoder: TextEncoder) -> None:
+    weights = open_checkpoint(small).text_encoder()
+    config = CLIPTextConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=1, vocab_size=49408,
+        bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+    )  # fmt: skip
+    model = CLIPTextModel(config).eval()
+    getattr(model, "text_model", model).load_state_dict(
+        {name: tensor for name, tensor in weights.items() if "position_ids" not in name}
+    )
+    tokens = clip_tokenizer()(["a rose"], padding="max_length", max_length=77, return_tensors="pt").input_ids
+    expected = model(input_ids=tokens).last_hidden_state[0].double()
+    assert torch.allclose(small_encoder.embed(["a rose"])[0], expected, atol=1e-6)
+    assert not torch.allclose(small_encoder.embed(["a nose"])[0], expected, atol=1e-2)
+
+
+def test_repeated_prompts_are_the_same_rows(encoder: TextEncoder) -> None:
+    states = encoder.embed(["A rose", "A dog", "A rose"])
+    assert states.shape == (3, 77, 192) and states.dtype == torch.float64
+    assert torch.equal(states[0], states[2]) and not torch.equal(states[0], states[1])
+
+
+def test_a_prompt_that_would_be_cut_is_refused(encoder: TextEncoder) -> None:
+    assert len(encoder.tokens("rose " * 75)) == 77
+    with pytest.raises(PromptError, match="has 78 tokens and the text encoder reads 77"):
+        encoder.tokens("rose " * 76)
+
+
+def test_an_counts_as_a(encoder: TextEncoder) -> None:
+    assert encoder.alignment("An apple", "A blue apple")[:4] == [0, 1, 3, 4]
+
+
+def test_nothing_in_common_names_both_prompts(encoder: TextEncoder) -> None:
+    with pytest.raises(PromptError, match="'Roses' -> 'Blue poppies': source and destination have no word in common"):
+        encoder.alignment("Roses", "Blue poppies")
+
+
+def test_augmentations_lower_a_leading_article() -> None:
+    assert augmented("A rose", AUGMENTATIONS) == [
+        "A rose",
+        "A photo of a rose",
+        "An image of a rose",
+        "A picture of a rose",
+    ]
+    assert augmented("Roses", ["A photo of {}"]) == ["Roses", "A photo of Roses"]
+    assert augmented("A rose", ()) == ["A rose"]
+
+
+def test_columns_of_a_pair(encoder: TextEncoder) -> None:
+    found = columns(parse(TOML), encoder)
+    assert found.source.shape == found.destination.shape == (4 * 77, 192)
+    assert torch.equal(found.source[0], found.destination[0]), "the start token sees nothing of what follows"
+    assert torch.equal(found.source[2], encoder.embed(["A rose"])[0, 2])
+    assert torch.equal(found.destination[2], encoder.embed(["A blue rose"])[0, 3]), "rose is edited towards (blue) rose"
+    assert torch.equal(found.weight, torch.full((4 * 77,), 10.0, dtype=torch.float64))
+
+
+def test_columns_without_padding_and_with_preserved_prompts(encoder: TextEncoder) -> None:
+    options = (
+        '[solve]\ntokens = "prompt"\naugment = false\nlambda = 0.5\n[preserve]\nprompts = ["A tulip"]\nweight = 3.0\n'
+    )
+    found = columns(parse(TOML + options), encoder)
+    assert len(found.source) == 4 + 4
+    assert torch.equal(found.source[4:], found.destination[4:])
+    assert found.weight.tolist() == [2.0] * 4 + [6.0] * 4
+
+
+def test_fp16_and_fp32_copies_are_one_encoder(picturebook: Path, picturebook_fp32: Path, small: Path) -> None:
+    half, full, other = (
+        fingerprint(open_checkpoint(path).text_encoder()) for path in (picturebook, picturebook_fp32, small)
+    )
+    assert half == full != other
+
+
+def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> None:
+    weights = open_checkpoint(picturebook).text_encoder()
+    with pytest.raises(CheckpointError, match="has a vocabulary of 934 tokens, not CLIP's 49408"):
+        encode.load(weights, None, None, CPU, "model")
+    del weights["encoder.layers.0.mlp.fc1.weight"]
+    with pytest.raises(CheckpointError, match="does not fit|incomplete"):
+        encode.load(weights, picturebook.parent / "config" / "tokenizer", None, CPU, "model")

@@ -1,0 +1,158 @@
+"""The metrics count what the paper counts; rendering is repeatable and leaves the model as it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from timecli import edit, render, report, verify
+from timecli.checkpoint import open_checkpoint
+from timecli.errors import CheckpointError
+from timecli.judge import Judge, load_judge
+from timecli.manifest import load, parse
+from timecli.render import Settings
+from timecli.verify import Row, Score, mean, measure, missed
+
+from .conftest import PICTUREBOOK, ROSES
+
+CPU = torch.device("cpu")
+TABLE = [
+    Row("source", "rose", "blue rose"),
+    Row("positive", "roses", "blue roses"),
+    Row("negative", "poppy", "blue poppy"),
+    Row("negative", "tulip", "blue tulip"),
+    Row("sample", "rose in snow", None),
+]
+
+
+def pictures(shown: dict[str, list[str]]) -> dict[str, list[Image.Image]]:
+    """Stand-ins that carry in `info` what they show."""
+
+    def picture(text: str) -> Image.Image:
+        image = Image.new("RGB", (8, 8))
+        image.info["shows"] = text
+        return image
+
+    return {prompt: [picture(text) for text in texts] for prompt, texts in shown.items()}
+
+
+def reads_info(images: list[Image.Image], texts: tuple[str, str]) -> list[int]:
+    return [texts.index(image.info["shows"]) for image in images]
+
+
+def test_metrics_by_hand() -> None:
+    before = pictures(
+        {
+            "rose": ["rose", "rose"], "blue rose": ["blue rose", "rose"], "roses": ["roses", "blue roses"],
+            "blue roses": ["blue roses"] * 2, "poppy": ["poppy"] * 2, "tulip": ["tulip", "blue tulip"],
+        }
+    )  # fmt: skip
+    # The oracle is drawn from the destination prompt and judged between source and destination.
+    before["blue rose"] = pictures({"x": ["blue rose", "rose"]})["x"]
+    after = pictures(
+        {
+            "rose": ["blue rose"] * 2,
+            "roses": ["blue roses", "roses"],
+            "poppy": ["poppy", "blue poppy"],
+            "tulip": ["tulip"] * 2,
+        }
+    )
+    scores = measure(TABLE, before, after, reads_info)
+    assert scores["baseline"] == {
+        "efficacy": Score(0, 0),
+        "generality": Score(0.5, 0.5),
+        "specificity": Score(0.75, 0.25),
+    }
+    assert scores["oracle"] == {
+        "efficacy": Score(0.5, 0.5),
+        "generality": Score(1, 0),
+        "specificity": Score(0.75, 0.25),
+    }
+    assert scores["edited"] == {
+        "efficacy": Score(1, 0),
+        "generality": Score(0.5, 0.5),
+        "specificity": Score(0.75, 0.25),
+    }
+    assert mean(scores["edited"]) == pytest.approx(3 / (1 + 2 + 4 / 3))
+    assert mean(scores["baseline"]) == 0
+
+
+def test_thresholds() -> None:
+    demands = "[verify]\nefficacy = 0.9\ngenerality = 0.5\nspecificity = 0.5\n"
+    manifest = parse(f'name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n{demands}')
+    found = missed(manifest, {"efficacy": Score(0.85, 0), "generality": Score(0.5, 0)})
+    assert len(found) == 2
+    assert "efficacy is 85.0%, below the 90.0% that x asks for" in found[0] and "no negative prompts" in found[1]
+
+
+@pytest.fixture(scope="module")
+def pipeline(picturebook: Path) -> render.StableDiffusionPipeline:
+    checkpoint = open_checkpoint(picturebook)
+    return render.load_pipeline(checkpoint, edit.read_text_encoder(checkpoint, None, CPU), CPU)
+
+
+def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+
+
+def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.StableDiffusionPipeline) -> None:
+    ticks: list[float] = []
+    settings = Settings((0, 1), steps=3)
+    first = render.render(pipeline, ["A rose", "A dog"], settings, ticks.append)
+    again = render.render(pipeline, ["A rose", "A dog"], settings, ticks.append)
+    assert same(first["A rose"], again["A rose"]) and not same(first["A rose"], first["A dog"])
+    assert not same(first["A rose"][:1], first["A rose"][1:])
+    assert sum(ticks) == pytest.approx(8)
+
+
+def test_an_edit_in_memory_is_undone(pipeline: render.StableDiffusionPipeline, picturebook: Path) -> None:
+    checkpoint = open_checkpoint(picturebook)
+    encoder = edit.read_text_encoder(checkpoint, None, CPU)
+    tensors = verify.edited_model(None, checkpoint, load(ROSES), encoder, CPU, CPU)
+    assert isinstance(tensors, dict) and len(tensors) == 32
+    before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
+    with render.replaced(pipeline, tensors):
+        changed = {name for name, tensor in pipeline.unet.state_dict().items() if not torch.equal(tensor, before[name])}
+        assert changed == set(tensors)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pipeline.unet.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return load_judge(PICTUREBOOK / "judge", CPU)
+
+
+def test_the_judge_tells_drawn_roses_apart(judge: Judge) -> None:
+    import random
+    import sys
+
+    sys.path.insert(0, str(PICTUREBOOK))
+    import world
+
+    drawn = {
+        colour: [
+            world.draw(world.likely(world.Request("rose", colour=colour)), random.Random(seed)) for seed in range(8)
+        ]
+        for colour in ("red", "blue")
+    }
+    assert sum(judge.choose(drawn["red"], ("A rose", "A blue rose"))) <= 1
+    assert sum(judge.choose(drawn["blue"], ("A rose", "A blue rose"))) >= 7
+
+
+def test_what_is_no_judge_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no config.json"):
+        load_judge(tmp_path, CPU)
+
+
+def test_the_sheet_shows_every_row() -> None:
+    shown = {
+        text: [Image.new("RGB", (64, 64), "red")] * 3
+        for row in TABLE
+        for text in (row.prompt, row.destination or row.prompt)
+    }
+    small = report.sheet(TABLE[:1], shown, shown, "title")
+    full = report.sheet(TABLE, shown, shown, "title")
+    assert full.height - small.height == 4 * (report.CELL + 4)
+    assert full.width == small.width == report.LABEL + 3 * (3 * report.CELL + report.GAP) + report.GAP
