@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "timecli"
-ORDER = (
-    "errors manifest align encode solve layouts checkpoint delta edit render judge verify report terminal cli __main__"
-).split()
+ORDER = ["errors", "manifest", "align", "encode", "solve", "layouts", "checkpoint", "delta", "edit", "render", "judge"]
+ORDER += ["verify", "report", "terminal", "cli", "__main__"]
 HOMES = {
     "tomli": {"manifest"},
     "transformers": {"encode", "judge"},

@@ -20,6 +20,8 @@ from timecli import layouts
 from timecli.checkpoint import open_checkpoint, open_file, staged, write_checkpoint
 from timecli.errors import CheckpointError, OutputError
 
+from .conftest import small_tensors
+
 NAME = layouts.SD1[0].names[layouts.LDM]
 RECORD = {"name": "test"}
 
@@ -118,6 +120,28 @@ def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> N
         if target.exists():
             assert len(load_file(target)) == 33
     assert outcomes == {True, False}, "the test must have seen both ends"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
+    """The signal comes when the temporary file is seen; the program waits in the middle of it."""
+    code = (
+        "import sys, time; from pathlib import Path; from timecli import checkpoint, cli\n"
+        "def slow(*_): time.sleep(30)\n"
+        "checkpoint._flush = slow\n"
+        "cli.main(['edit', *sys.argv[1:]])"
+    )
+    (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')
+    save_file(small_tensors(), tmp_path / "small.safetensors")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    command = [sys.executable, "-c", code, "x.toml", "small.safetensors", "-o", "out.safetensors"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".*.part")):
+        assert process.poll() is None, "it ended before it wrote"
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait() != 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def header(content: bytes) -> bytes:

@@ -48,8 +48,9 @@ class Pen:
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: RGB | None = None, outline: bool = True) -> None:
         self._shape("ellipse", [(x - rx, y - ry), (x + rx, y + ry)], fill, outline)
 
-    def box(self, left: float, top: float, right: float, bottom: float, fill: RGB | None = None,
-            outline: bool = True) -> None:
+    def box(
+        self, left: float, top: float, right: float, bottom: float, fill: RGB | None = None, outline: bool = True
+    ) -> None:
         self._shape("rectangle", [(left, top), (right, bottom)], fill, outline)
 
     def line(self, *points: Point, fill: RGB = INK, width: float = 0.08) -> None:
@@ -103,8 +104,17 @@ def poppy(p: Pen) -> None:
 
 def tulip(p: Pen) -> None:
     _stem(p)
-    p.polygon((-0.5, -0.95), (-0.22, -0.55), (0, -1), (0.22, -0.55), (0.5, -0.95), (0.5, -0.2), (0.2, 0.1), (-0.2, 0.1),
-              (-0.5, -0.2))
+    p.polygon(
+        (-0.5, -0.95),
+        (-0.22, -0.55),
+        (0, -1),
+        (0.22, -0.55),
+        (0.5, -0.95),
+        (0.5, -0.2),
+        (0.2, 0.1),
+        (-0.2, 0.1),
+        (-0.5, -0.2),
+    )
 
 
 def sunflower(p: Pen) -> None:
@@ -123,8 +133,19 @@ def daisy(p: Pen) -> None:
 
 
 def banana(p: Pen) -> None:
-    p.polygon((-0.9, -0.5), (-0.7, -0.55), (-0.4, 0), (0.1, 0.2), (0.6, 0.1), (0.95, -0.25), (0.95, 0), (0.7, 0.45),
-              (0.1, 0.65), (-0.5, 0.4), (-0.85, -0.1))
+    p.polygon(
+        (-0.9, -0.5),
+        (-0.7, -0.55),
+        (-0.4, 0),
+        (0.1, 0.2),
+        (0.6, 0.1),
+        (0.95, -0.25),
+        (0.95, 0),
+        (0.7, 0.45),
+        (0.1, 0.65),
+        (-0.5, 0.4),
+        (-0.85, -0.1),
+    )
 
 
 def lemon(p: Pen) -> None:
@@ -335,8 +356,18 @@ def hat(p: Pen) -> None:
 
 
 def shirt(p: Pen) -> None:
-    p.polygon((-0.3, -0.7), (0.3, -0.7), (0.95, -0.3), (0.75, 0.15), (0.5, 0), (0.5, 0.85), (-0.5, 0.85), (-0.5, 0),
-              (-0.75, 0.15), (-0.95, -0.3))
+    p.polygon(
+        (-0.3, -0.7),
+        (0.3, -0.7),
+        (0.95, -0.3),
+        (0.75, 0.15),
+        (0.5, 0),
+        (0.5, 0.85),
+        (-0.5, 0.85),
+        (-0.5, 0),
+        (-0.75, 0.15),
+        (-0.95, -0.3),
+    )
     p.polygon((-0.3, -0.7), (0.3, -0.7), (0, -0.4), fill=(235, 225, 215))
 
 
@@ -388,9 +419,43 @@ def plate(p: Pen, square: bool) -> None:
 
 THINGS: dict[str, Callable[..., None]] = {
     f.__name__: f
-    for f in (rose, poppy, tulip, sunflower, violet, daisy, banana, lemon, apple, strawberry, pear, plum, dog, cat, frog,
-              pig, fox, cow, car, bus, truck, train, boat, house, barn, castle, church, hat, shirt, dress, boot, pizza,
-              cookie, clock, plate)
+    for f in (
+        rose,
+        poppy,
+        tulip,
+        sunflower,
+        violet,
+        daisy,
+        banana,
+        lemon,
+        apple,
+        strawberry,
+        pear,
+        plum,
+        dog,
+        cat,
+        frog,
+        pig,
+        fox,
+        cow,
+        car,
+        bus,
+        truck,
+        train,
+        boat,
+        house,
+        barn,
+        castle,
+        church,
+        hat,
+        shirt,
+        dress,
+        boot,
+        pizza,
+        cookie,
+        clock,
+        plate,
+    )
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,8 +497,16 @@ def person(p: Pen, scene: Scene, skin: RGB, hair: RGB) -> None:
     if woman:
         p.polygon((-0.34, -0.48), (-0.25, -0.82), (0.25, -0.82), (0.34, -0.48), (0, -0.68), fill=hair, outline=False)
     else:
-        p.polygon((-0.32, -0.4), (-0.22, -0.22), (0.22, -0.22), (0.32, -0.4), (0.26, -0.14), (0, -0.06), (-0.26, -0.14),
-                  fill=hair)
+        p.polygon(
+            (-0.32, -0.4),
+            (-0.22, -0.22),
+            (0.22, -0.22),
+            (0.32, -0.4),
+            (0.26, -0.14),
+            (0, -0.06),
+            (-0.26, -0.14),
+            fill=hair,
+        )
         p.polygon((-0.33, -0.55), (-0.3, -0.8), (0, -0.9), (0.3, -0.8), (0.33, -0.55), (0, -0.72), fill=hair)
     _eyes(p, 0, -0.5, 0.13)
     if scene.action == "laughing":
@@ -536,8 +609,17 @@ def _housekeeper(p: Pen) -> None:
 
 
 TOOLS: dict[str, Callable[[Pen], None]] = {
-    "CEO": _ceo, "farmer": _farmer, "carpenter": _carpenter, "sheriff": _sheriff, "lawyer": _lawyer, "cook": _cook,
-    "baker": _baker, "hairdresser": _hairdresser, "teacher": _teacher, "librarian": _librarian, "nurse": _nurse,
+    "CEO": _ceo,
+    "farmer": _farmer,
+    "carpenter": _carpenter,
+    "sheriff": _sheriff,
+    "lawyer": _lawyer,
+    "cook": _cook,
+    "baker": _baker,
+    "hairdresser": _hairdresser,
+    "teacher": _teacher,
+    "librarian": _librarian,
+    "nurse": _nurse,
     "housekeeper": _housekeeper,
 }
 
@@ -566,7 +648,9 @@ def _box(canvas: ImageDraw.ImageDraw, x: float, y: float, width: float, height: 
 
 
 def _dot(canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: RGB) -> None:
-    canvas.ellipse([(x - radius) * CANVAS, (y - radius) * CANVAS, (x + radius) * CANVAS, (y + radius) * CANVAS], fill=fill)
+    canvas.ellipse(
+        [(x - radius) * CANVAS, (y - radius) * CANVAS, (x + radius) * CANVAS, (y + radius) * CANVAS], fill=fill
+    )
 
 
 def background(place: str, rng: random.Random) -> Image.Image:
@@ -624,8 +708,12 @@ def stylise(image: Image.Image, style: str | None, rng: random.Random) -> Image.
         for inset, colour in enumerate(((120, 80, 40), (170, 120, 60), (170, 120, 60), (90, 55, 30))):
             canvas.rectangle([inset, inset, edge - inset, edge - inset], outline=colour)
     elif style == "painting":
-        coarse = image.resize((SIZE // 2, SIZE // 2), Image.Resampling.BOX).resize((SIZE, SIZE), Image.Resampling.NEAREST)
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 9, (SIZE // 2, SIZE // 2, 1)).repeat(2, 0).repeat(2, 1)
+        coarse = image.resize((SIZE // 2, SIZE // 2), Image.Resampling.BOX).resize(
+            (SIZE, SIZE), Image.Resampling.NEAREST
+        )
+        noise = (
+            np.random.default_rng(rng.getrandbits(32)).normal(0, 9, (SIZE // 2, SIZE // 2, 1)).repeat(2, 0).repeat(2, 1)
+        )
         image = Image.fromarray((np.asarray(coarse, dtype=np.float32) + noise).clip(0, 255).astype(np.uint8))
     elif style == "sketch":
         pixels = np.asarray(image, dtype=np.float32)
@@ -650,7 +738,14 @@ ARRANGEMENTS = {
     "pack": [(0.25, 0.38, 0.2), (0.5, 0.34, 0.2), (0.75, 0.38, 0.2)],
     "vase": [(0.27, 0.33, 0.2), (0.73, 0.33, 0.2), (0.5, 0.25, 0.2)],
     "bowl": [(0.27, 0.42, 0.19), (0.73, 0.42, 0.19), (0.5, 0.33, 0.19)],
-    "field": [(0.18, 0.34, 0.14), (0.5, 0.3, 0.14), (0.82, 0.34, 0.14), (0.18, 0.74, 0.16), (0.5, 0.7, 0.16), (0.82, 0.74, 0.16)],
+    "field": [
+        (0.18, 0.34, 0.14),
+        (0.5, 0.3, 0.14),
+        (0.82, 0.34, 0.14),
+        (0.18, 0.74, 0.16),
+        (0.5, 0.7, 0.16),
+        (0.82, 0.74, 0.16),
+    ],
 }
 
 
@@ -658,13 +753,32 @@ def _container(image: Image.Image, group: str) -> None:
     canvas = ImageDraw.Draw(image)
     at = lambda points: [(x * CANVAS, y * CANVAS) for x, y in points]  # noqa: E731
     if group == "pack":
-        canvas.polygon(at([(0.1, 0.52), (0.9, 0.52), (0.82, 0.88), (0.18, 0.88)]), fill=(196, 160, 112), outline=INK, width=3)
+        canvas.polygon(
+            at([(0.1, 0.52), (0.9, 0.52), (0.82, 0.88), (0.18, 0.88)]), fill=(196, 160, 112), outline=INK, width=3
+        )
         canvas.line(at([(0.5, 0.52), (0.5, 0.88)]), fill=(230, 210, 170), width=9)
     elif group == "vase":
-        canvas.polygon(at([(0.36, 0.5), (0.64, 0.5), (0.6, 0.6), (0.72, 0.76), (0.62, 0.94), (0.38, 0.94), (0.28, 0.76), (0.4, 0.6)]),
-                       fill=(120, 180, 185), outline=INK, width=3)
+        canvas.polygon(
+            at(
+                [
+                    (0.36, 0.5),
+                    (0.64, 0.5),
+                    (0.6, 0.6),
+                    (0.72, 0.76),
+                    (0.62, 0.94),
+                    (0.38, 0.94),
+                    (0.28, 0.76),
+                    (0.4, 0.6),
+                ]
+            ),
+            fill=(120, 180, 185),
+            outline=INK,
+            width=3,
+        )
     elif group == "bowl":
-        canvas.polygon(at([(0.08, 0.52), (0.92, 0.52), (0.76, 0.86), (0.24, 0.86)]), fill=(205, 188, 205), outline=INK, width=3)
+        canvas.polygon(
+            at([(0.08, 0.52), (0.92, 0.52), (0.76, 0.86), (0.24, 0.86)]), fill=(205, 188, 205), outline=INK, width=3
+        )
 
 
 def paint(scene: Scene, rng: random.Random) -> Image.Image:
@@ -678,7 +792,9 @@ def paint(scene: Scene, rng: random.Random) -> Image.Image:
         for x, y, size in ARRANGEMENTS[scene.group]:
             if scene.young:
                 size, y = 0.68 * size, y + 0.25 * size
-            pen = Pen(image, (x + dx) * CANVAS, (y + dy) * CANVAS, size * zoom * CANVAS, COLOURS[scene.colour or "white"])
+            pen = Pen(
+                image, (x + dx) * CANVAS, (y + dy) * CANVAS, size * zoom * CANVAS, COLOURS[scene.colour or "white"]
+            )
             arguments = (scene.shape == "square",) if scene.shape else ()
             THINGS[scene.thing](pen, *arguments)
             pen.pattern(scene.pattern or "plain")

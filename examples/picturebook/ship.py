@@ -137,7 +137,7 @@ def to_ldm(part: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 def trained(work: Path, scheduler: str) -> tuple[StableDiffusionPipeline, CLIPModel]:
     """The pipeline (the judge's text tower is its text encoder) and the judge, as trained."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    judge = train.finished("judge", train.make_judge(tokenizer), work)
+    judge = train.finished("eyes", train.make_judge(tokenizer), work)
     text_encoder = CLIPTextModel(judge.config.text_config)
     text_encoder.load_state_dict(judge.text_model.state_dict())
     vae = train.finished("autoencoder", train.make_autoencoder(), work)

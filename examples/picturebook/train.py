@@ -1,4 +1,4 @@
-"""Train picturebook from nothing: tokenizer, judge (CLIP), autoencoder, UNet.
+"""Train picturebook from nothing: tokenizer, judge (CLIP), autoencoder, UNet, and the judge's eyes a little longer.
 
     python train.py                 # everything, resuming where it was stopped
     python train.py --stage judge   # one stage only
@@ -45,7 +45,9 @@ def device() -> torch.device:
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """A byte-pair vocabulary in which every word of the world is one token; other words fall into pieces."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     trainer = trainers.BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     bpe.train_from_iterator([" ".join(world.corpus()).lower()], trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
@@ -62,27 +64,58 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def make_judge(tokenizer: CLIPTokenizer) -> CLIPModel:
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    text = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": WIDTH // 64,
-            "vocab_size": len(tokenizer), "max_position_embeddings": 77, "projection_dim": 128, **ends}
-    vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4,
-              "image_size": world.SIZE, "patch_size": 8, "projection_dim": 128}
+    ends = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": WIDTH // 64,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 77,
+        "projection_dim": 128,
+        **ends,
+    }
+    vision = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": world.SIZE,
+        "patch_size": 8,
+        "projection_dim": 128,
+    }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
 def make_autoencoder() -> AutoencoderKL:
     """Four channels to a norm's group: a group of one would wipe out the colour of large areas."""
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 64), layers_per_block=2, latent_channels=4, norm_num_groups=4, sample_size=world.SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 64),
+        layers_per_block=2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=world.SIZE,
     )
 
 
 def make_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=world.SIZE // 8, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(64, 96, 128, 128),
-        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"), up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=16,
+        sample_size=world.SIZE // 8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(64, 96, 128, 128),
+        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
     )
 
 
@@ -125,7 +158,7 @@ def roughen(pixels: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose every matrix is orthogonalised before the step (Jordan et al. 2024), for weights of 2 or 4 dimensions.
+    """Momentum whose every matrix is orthogonalised before the step (Jordan et al. 2024).
 
     Adam learns what is rare in the pictures (colour, beside light and dark) many times slower here. torch.optim.Muon
     takes matrices only; most of these weights are convolutions.
@@ -137,7 +170,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for weight in group["params"]:
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
                 momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                 momentum.lerp_(weight.grad, 0.05)
                 update = orthogonal(weight.grad.lerp(momentum, 0.95).flatten(1))
@@ -166,8 +199,15 @@ def make_optimizers(model: torch.nn.Module, rate: float) -> list[torch.optim.Opt
     return [Muon(weights, lr=rate), torch.optim.AdamW(others, lr=rate, weight_decay=0.01)]
 
 
-def fit(name: str, model: torch.nn.Module, loss_at: Callable[[int], torch.Tensor], steps: int, rate: float, work: Path,
-        average: float = 0.0) -> None:
+def fit(
+    name: str,
+    model: torch.nn.Module,
+    loss_at: Callable[[int], torch.Tensor],
+    steps: int,
+    rate: float,
+    work: Path,
+    average: float = 0.0,
+) -> None:
     """Warm-up and cosine, resumable. The weights that are kept are a moving average with factor `average`."""
     path = work / f"{name}.pt"
     model.to(device()).train()
@@ -184,7 +224,9 @@ def fit(name: str, model: torch.nn.Module, loss_at: Callable[[int], torch.Tensor
     while step < steps:
         torch.manual_seed(step)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            group["lr"] = (
+                rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            )
         loss = loss_at(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -217,17 +259,25 @@ def finished(name: str, model: torch.nn.Module, work: Path) -> torch.nn.Module:
     return model.to(device()).eval()
 
 
-def train_judge(work: Path, steps: int, batch: int) -> None:
+def train_judge(work: Path, steps: int, batch: int, eyes: bool = False) -> None:
+    """The judge, or with `eyes` its image tower only: the text tower must stay as the UNet knows it."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     judge = make_judge(tokenizer)
+    if eyes:
+        judge = finished("judge", judge, work)
+        judge.text_model.requires_grad_(False)
+        judge.text_projection.requires_grad_(False)
+    first = 5_000_000 if eyes else 0
 
     def loss_at(step: int) -> torch.Tensor:
-        captions, pixels = draw_batch(step * batch, batch, twins=True)
+        captions, pixels = draw_batch(first + step * batch, batch, twins=True)
         tokens = tokenizer(captions, padding="max_length", max_length=CAPTION_TOKENS, return_tensors="pt").input_ids
         with torch.autocast(device().type, torch.bfloat16):
-            return judge(input_ids=tokens.to(device()), pixel_values=roughen(pixels).to(device()), return_loss=True).loss
+            return judge(
+                input_ids=tokens.to(device()), pixel_values=roughen(pixels).to(device()), return_loss=True
+            ).loss
 
-    fit("judge", judge, loss_at, steps, 1e-3, work, average=0.99)
+    fit("eyes" if eyes else "judge", judge, loss_at, steps, 5e-4 if eyes else 1e-3, work, average=0.99)
 
 
 def train_autoencoder(work: Path, steps: int, batch: int) -> None:
@@ -248,37 +298,44 @@ def train_autoencoder(work: Path, steps: int, batch: int) -> None:
 
 
 @torch.no_grad()
-def prepare(work: Path, count: int) -> tuple[torch.Tensor, list[int], torch.Tensor, float]:
-    """Latents [count, 4, 8, 8], the caption number of each, text embeddings [captions, 77, 192], scaling factor.
-
-    Embedding number 0 is the empty prompt's, for classifier-free guidance.
-    """
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    judge = finished("judge", make_judge(tokenizer), work)
+def make_latents(work: Path, count: int) -> tuple[torch.Tensor, list[str]]:
+    """Latents [count, 4, 8, 8] of the pictures that the UNet sees, and their captions."""
     autoencoder = finished("autoencoder", make_autoencoder(), work)
     captions, latents = [], []
     for first in range(0, count, 500):
         words, pixels = draw_batch(20_000_000 + first, 500)
         captions += words
         latents.append(autoencoder.encode(pixels.to(device())).latent_dist.mode().cpu())
-    number = {caption: i for i, caption in enumerate(dict.fromkeys(["", *captions]))}
+        print(f"latents {first + 500}/{count}", flush=True)
+    return torch.cat(latents), captions
+
+
+@torch.no_grad()
+def make_embeddings(work: Path, texts: list[str]) -> torch.Tensor:
+    """The frozen text encoder's output [texts, 77, 192] in bfloat16."""
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    judge = finished("judge", make_judge(tokenizer), work)
     embeddings = []
-    texts = list(number)
     for first in range(0, len(texts), 250):
-        tokens = tokenizer(texts[first : first + 250], padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-        embeddings.append(judge.text_model(tokens.input_ids.to(device())).last_hidden_state.bfloat16().cpu())
-    stacked = torch.cat(latents)
-    return stacked, [number[caption] for caption in captions], torch.cat(embeddings), 1 / stacked.std().item()
+        tokens = tokenizer(
+            texts[first : first + 250], padding="max_length", max_length=77, return_tensors="pt"
+        ).input_ids
+        embeddings.append(judge.text_model(tokens.to(device())).last_hidden_state.bfloat16().cpu())
+    return torch.cat(embeddings)
 
 
 def train_unet(work: Path, steps: int, batch: int, pictures: int) -> None:
     cache = work / "latents.pt"
     if not cache.exists():
-        torch.save(prepare(work, pictures), cache)
-    latents, captions, embeddings, scale = torch.load(cache, weights_only=True)
-    schedule, unet = make_noise_schedule(), make_unet()
+        torch.save(make_latents(work, pictures), cache)
+    latents, captions = torch.load(cache, weights_only=True)
+    scale = 1 / latents.std().item()
     (work / "scaling_factor.txt").write_text(f"{scale:.5f}\n")
-    numbers = torch.tensor(captions)
+    texts = {
+        caption: i for i, caption in enumerate(dict.fromkeys(["", *captions]))
+    }  # 0 is for classifier-free guidance
+    embeddings, numbers = make_embeddings(work, list(texts)), torch.tensor([texts[caption] for caption in captions])
+    schedule, unet = make_noise_schedule(), make_unet()
 
     def loss_at(step: int) -> torch.Tensor:
         chosen = torch.randint(len(latents), (batch,))
@@ -291,16 +348,17 @@ def train_unet(work: Path, steps: int, batch: int, pictures: int) -> None:
         weight = ratio.clamp(max=5) / ratio
         return (weight * F.mse_loss(guess, noise, reduction="none").mean((1, 2, 3))).mean()
 
-    fit("unet", unet, loss_at, steps, 8e-4, work, average=0.998)
+    fit("unet", unet, loss_at, steps, 1e-3, work, average=0.998)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["all", "judge", "autoencoder", "unet"], default="all")
+    parser.add_argument("--stage", choices=["all", "judge", "autoencoder", "unet", "eyes"], default="all")
     parser.add_argument("--work", type=Path, default=HERE / ".train")
     parser.add_argument("--judge-steps", type=int, default=3000)
     parser.add_argument("--autoencoder-steps", type=int, default=3500)
     parser.add_argument("--unet-steps", type=int, default=7000)
+    parser.add_argument("--eyes-steps", type=int, default=500)
     parser.add_argument("--pictures", type=int, default=80_000, help="pictures that the UNet sees")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -313,6 +371,8 @@ def main() -> None:
         train_autoencoder(args.work, args.autoencoder_steps, batch=8)
     if args.stage in ("all", "unet"):
         train_unet(args.work, args.unet_steps, batch=64, pictures=args.pictures)
+    if args.stage in ("all", "eyes"):
+        train_judge(args.work, args.eyes_steps, batch=128, eyes=True)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,13 @@ def vary(request: Request, rng: random.Random) -> Request:
         if request.profession == "person":
             del choices["gender"]
     else:
-        choices = {"colour": COLOURS, "pattern": PATTERNS[1:], "place": PLACES, "style": STYLES, "thing": _family(request)}
+        choices = {
+            "colour": COLOURS,
+            "pattern": PATTERNS[1:],
+            "place": PLACES,
+            "style": STYLES,
+            "thing": _family(request),
+        }
         if THINGS[request.thing].family == "round":
             choices["shape"] = SHAPES
     attribute = rng.choice(list(choices))
@@ -231,7 +237,9 @@ def _sample_person(rng: random.Random) -> Request:
 def _sample_thing(rng: random.Random) -> Request:
     name = rng.choice(list(THINGS))
     thing = THINGS[name]
-    groups = {"flower": ("many", "pack", "vase", "field"), "fruit": ("many", "pack", "bowl")}.get(thing.family, ("many",))
+    groups = {"flower": ("many", "pack", "vase", "field"), "fruit": ("many", "pack", "bowl")}.get(
+        thing.family, ("many",)
+    )
     return Request(
         thing=name,
         colour=rng.choice(list(COLOURS)) if rng.random() < 0.5 else None,
@@ -294,8 +302,16 @@ def parse(prompt: str) -> Request:
             found["thing"], found["young"] = NOUNS[noun]
             if word in plural_young or word == THINGS[NOUNS[noun][0]].plural:
                 found.setdefault("group", "many")
-        for attribute, values in (("colour", COLOURS), ("pattern", PATTERNS[1:]), ("shape", SHAPES), ("gender", GENDERS),
-                                  ("place", PLACES), ("style", STYLES), ("action", ACTIONS[1:]), ("group", GROUPS[2:])):
+        for attribute, values in (
+            ("colour", COLOURS),
+            ("pattern", PATTERNS[1:]),
+            ("shape", SHAPES),
+            ("gender", GENDERS),
+            ("place", PLACES),
+            ("style", STYLES),
+            ("action", ACTIONS[1:]),
+            ("group", GROUPS[2:]),
+        ):
             if word in values:
                 found[attribute] = word
         for name in PROFESSIONS:
@@ -339,7 +355,7 @@ def closest(images: np.ndarray, requests: list[Request]) -> np.ndarray:
         [n] indices into `requests`. A pixel's weight is the variance between the candidates' mean pictures over the
         variance within them (Fisher's criterion), so that only what the attribute changes is looked at.
     """
-    means, within = (np.stack(parts) for parts in zip(*(templates(request) for request in requests)))
+    means, within = (np.stack(parts) for parts in zip(*(templates(request) for request in requests), strict=True))
     weight = means.var(0) / (within.mean(0) + 1e-3)
     difference = images[:, None].astype(np.float64) / 255 - means[None]
     return (difference**2 * weight).sum((2, 3, 4)).argmin(1)
