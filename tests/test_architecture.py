@@ -8,18 +8,30 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "timecli"
-ORDER = ["errors", "manifest", "align", "encode", "solve", "layouts", "checkpoint", "delta", "edit", "render", "judge"]
-ORDER += ["verify", "report", "terminal", "cli", "__main__"]
+ORDER = [
+    "errors",
+    "kinds",
+    "manifest",
+    "align",
+    "encode",
+    "solve",
+    "layouts",
+    "safefile",
+    "checkpoint",
+    "delta",
+    "edit",
+]
+ORDER += ["render", "judge", "verify", "report", "terminal", "options", "cli", "__main__"]
 HOMES = {
     "tomli": {"manifest"},
     "transformers": {"encode", "judge"},
     "diffusers": {"render", "verify"},
-    "safetensors": {"checkpoint", "delta"},
-    "typer": {"cli"},
+    "safetensors": {"safefile", "delta"},
+    "typer": {"options", "cli"},
     "rich": {"terminal"},
     "PIL": {"render", "judge", "verify", "report"},
 }
-TALKERS = {"cli", "terminal"}
+TALKERS = {"options", "cli", "terminal"}
 
 
 def imports(source: str) -> list[tuple[str, str]]:

@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from timecli import checkpoint as files
 from timecli import layouts
-from timecli.checkpoint import open_checkpoint, open_file, staged, write_checkpoint
+from timecli.checkpoint import EDITS, open_checkpoint, write_checkpoint
 from timecli.errors import CheckpointError, OutputError
+from timecli.safefile import check_target, open_file, staged
 
 from .conftest import small_tensors
 
@@ -54,7 +54,7 @@ def test_metadata_is_carried_over_and_the_edit_recorded(small: Path, tmp_path: P
     with safe_open(tmp_path / "twice.safetensors", "pt") as file:
         metadata = file.metadata()
     assert metadata["modelspec.title"] == "small" and metadata["format"] == "pt"
-    assert [entry["name"] for entry in json.loads(metadata[files.EDITS])] == ["test", "second"]
+    assert [entry["name"] for entry in json.loads(metadata[EDITS])] == ["test", "second"]
 
 
 def test_two_runs_give_the_same_bytes_with_the_usual_permissions(small: Path, tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> N
 def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
     """The signal comes when the temporary file is seen; the program waits in the middle of it."""
     code = (
-        "import sys, time; from pathlib import Path; from timecli import checkpoint, cli\n"
+        "import sys, time; from timecli import cli, safefile\n"
         "def slow(*_): time.sleep(30)\n"
-        "checkpoint._flush = slow\n"
+        "safefile._flush = slow\n"
         "cli.main(['edit', *sys.argv[1:]])"
     )
     (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')
@@ -213,7 +213,7 @@ def test_nan_is_refused_by_name(small: Path, tmp_path: Path) -> None:
 def test_targets_are_checked_before_any_work(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(target: Path, sentence: str, force: bool = False, size: int = 0) -> None:
         with pytest.raises(OutputError, match=sentence):
-            files.check_target(target, [small], force, size)
+            check_target(target, [small], force, size)
 
     (tmp_path / "old").write_bytes(b"old")
     refuse(tmp_path / "no" / "out", "is not a folder; create it first")
@@ -224,4 +224,4 @@ def test_targets_are_checked_before_any_work(small: Path, tmp_path: Path, monkey
     (tmp_path / "folder").mkdir()
     refuse(tmp_path / "folder", "is a folder but not a model", force=True)
     refuse(tmp_path / "new", "free and the output needs", size=2**62)
-    files.check_target(tmp_path / "old", [small], True, 0)
+    check_target(tmp_path / "old", [small], True, 0)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timecli import layouts
-from timecli.checkpoint import open_file
+from timecli.safefile import open_file
 
 from .conftest import PICTUREBOOK, ROSES, Run
 

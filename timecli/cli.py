@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from timecli import __version__, terminal
+from timecli import __version__, options, terminal
 from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -34,55 +34,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
-OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Also check against this model.")]
-DeltaPath = Annotated[Path, typer.Argument(metavar="DELTA", help="Delta file, from `timecli edit --delta`.")]
-EditedPath = Annotated[
-    Path | None,
-    typer.Argument(metavar="[EDITED]", help="Edited model or delta; without it the edit is made in memory."),
-]
-EditOutput = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<manifest name>, in this folder]")
-]
-DeltaOutput = Annotated[
-    Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
-]
-ReportFolder = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Folder for the report. [default: <manifest name>-verify]")
-]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="Diffusers folder with configs and tokenizer. [default: 'config' beside the file]"),
-]
-Tokenizer = Annotated[
-    Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
-]
-Strength = Annotated[float, typer.Option("--strength", min=-1.0, max=2.0, help="1 is the edit as compiled, 0 none.")]
-Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, help="Pictures per prompt. [default: the manifest's, else 8]")
-]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")]
-Guidance = Annotated[float, typer.Option("--guidance", min=0.0, help="Classifier-free guidance scale.")]
-JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[
-    str, typer.Option("--dtype", help="keep, fp16, bf16 or fp32: convert every float tensor of the output.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
-Stack = Annotated[
-    bool, typer.Option("--stack", help="Edit a model that already carries a timecli edit; order matters then.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
-
 _debug = False
 
 
 @app.callback()
-def _options(debug: Debug = False, version: Version = False) -> None:
+def _options(debug: options.Debug = False, version: options.Version = False) -> None:
     global _debug
     _debug = debug
     if version:
@@ -92,18 +48,18 @@ def _options(debug: Debug = False, version: Version = False) -> None:
 
 @app.command()
 def edit(
-    manifest_path: ManifestPath,
-    model: ModelPath,
-    output: EditOutput = None,
-    delta_path: DeltaOutput = None,
-    config: Config = None,
-    tokenizer: Tokenizer = None,
-    device: Device = "auto",
-    dtype: Dtype = "keep",
-    force: Force = False,
-    stack: Stack = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
+    manifest_path: options.ManifestPath,
+    model: options.ModelPath,
+    output: options.EditOutput = None,
+    delta_path: options.DeltaOutput = None,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "keep",
+    force: options.Force = False,
+    stack: options.Stack = False,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
@@ -113,7 +69,7 @@ def edit(
         from timecli import edit as editing
         from timecli import manifest as manifests
 
-        target_dtype, where = _dtype(dtype), _device(device)
+        target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
     with terminal.stage(seconds, "open"):
         manifest = manifests.load(manifest_path)
         checkpoint = files.open_checkpoint(model, config)
@@ -128,10 +84,10 @@ def edit(
     with terminal.stage(seconds, "text encoder"):
         encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
     with terminal.stage(seconds, "compile"):
-        delta = editing.compile_edit(manifest, encoder, _exact(where))
+        delta = editing.compile_edit(manifest, encoder, options.exact_device(where))
         moved = editing.moved(manifest, encoder, delta.operator)
     with terminal.stage(seconds, "apply"):
-        edited = editing.edit_matrices(checkpoint, delta, _exact(where), dtype=target_dtype)
+        edited = editing.edit_matrices(checkpoint, delta, options.exact_device(where), dtype=target_dtype)
     with terminal.stage(seconds, "write"):
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path)
@@ -150,29 +106,29 @@ def edit(
 
 @app.command(name="apply")
 def apply_command(
-    delta_path: DeltaPath,
-    model: ModelPath,
+    delta_path: options.DeltaPath,
+    model: options.ModelPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="Edited model.")],
-    strength: Strength = 1.0,
-    device: Device = "auto",
-    dtype: Dtype = "keep",
-    force: Force = False,
-    stack: Stack = False,
-    as_json: AsJson = False,
+    strength: options.Strength = 1.0,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "keep",
+    force: options.Force = False,
+    stack: options.Stack = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1."""
     from timecli import checkpoint as files
     from timecli import delta as deltas
     from timecli import edit as editing
 
-    target_dtype, where = _dtype(dtype), _device(device)
+    target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
     delta = deltas.load_delta(delta_path)
     checkpoint = files.open_checkpoint(model)
     if not stack:
         editing.require_unedited(checkpoint)
     _check_outputs(output, None, [model, delta_path], force, files.size_on_disk(checkpoint, target_dtype))
     editing.require_same_encoder(delta, checkpoint)
-    edited = editing.edit_matrices(checkpoint, delta, _exact(where), strength, target_dtype)
+    edited = editing.edit_matrices(checkpoint, delta, options.exact_device(where), strength, target_dtype)
     record = editing.record(delta, edited.base, strength)
     files.write_checkpoint(checkpoint, output, edited.tensors, record, target_dtype)
     summary = {**editing.summary(delta, edited.changes, (), {}), "strength": strength, "written": [str(output)]}
@@ -184,7 +140,10 @@ def apply_command(
 
 @app.command()
 def check(
-    manifest_path: ManifestPath, model: OptionalModel = None, config: Config = None, tokenizer: Tokenizer = None
+    manifest_path: options.ManifestPath,
+    model: options.OptionalModel = None,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
 ) -> None:
     """Validate MANIFEST; with MODEL, show how tokens are paired and everything that would be refused."""
     from timecli import manifest as manifests
@@ -201,19 +160,19 @@ def check(
 
 @app.command()
 def verify(
-    manifest_path: ManifestPath,
-    model: ModelPath,
-    edited_path: EditedPath = None,
-    output: ReportFolder = None,
-    seeds: Seeds = None,
-    steps: Steps = 25,
-    guidance: Guidance = 7.5,
-    judge_path: JudgePath = None,
-    config: Config = None,
-    tokenizer: Tokenizer = None,
-    device: Device = "auto",
-    force: Force = False,
-    as_json: AsJson = False,
+    manifest_path: options.ManifestPath,
+    model: options.ModelPath,
+    edited_path: options.EditedPath = None,
+    output: options.ReportFolder = None,
+    seeds: options.Seeds = None,
+    steps: options.Steps = 25,
+    guidance: options.Guidance = 7.5,
+    judge_path: options.JudgePath = None,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
+    device: options.Device = "auto",
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
     from timecli import edit as editing
@@ -222,7 +181,7 @@ def verify(
     from timecli import verify as verifying
     from timecli.checkpoint import open_checkpoint
 
-    manifest, where = manifests.load(manifest_path), _device(device)
+    manifest, where = manifests.load(manifest_path), options.pick_device(device)
     folder = output or Path(f"{manifest.name}-verify")
     if (folder / "report.json").exists() and not force:
         raise OutputError(f"{folder} already holds a report; use --force to replace it.")
@@ -231,7 +190,7 @@ def verify(
     for sentence in editing.problems(manifest, encoder):
         raise TimecliError(sentence)
     judge = _judge(judge_path, model, manifest, where)
-    edited = verifying.edited_model(edited_path, checkpoint, manifest, encoder, where, _exact(where))
+    edited = verifying.edited_model(edited_path, checkpoint, manifest, encoder, where, options.exact_device(where))
     pipeline = render.load_pipeline(checkpoint, encoder, where)
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), steps, guidance)
     table = verifying.rows(manifest)
@@ -255,13 +214,14 @@ def verify(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")], as_json: options.AsJson = False
 ) -> None:
     """Say what FILE is: form, architecture, dtypes, edits that it carries."""
     from timecli import checkpoint as files
     from timecli import delta as deltas
+    from timecli.safefile import open_file
 
-    if file.is_file() and deltas.is_delta(files.open_file(file)):
+    if file.is_file() and deltas.is_delta(open_file(file)):
         about = deltas.describe(deltas.load_delta(file))
     else:
         about = files.describe(files.open_checkpoint(file))
@@ -286,7 +246,7 @@ def _check_model(manifest: Manifest, model: Path, config: Path | None, tokenizer
     from timecli import edit as editing
     from timecli.checkpoint import open_checkpoint
 
-    checkpoint, cpu = open_checkpoint(model, config), _device("cpu")
+    checkpoint, cpu = open_checkpoint(model, config), options.pick_device("cpu")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu)
     sentences = editing.problems(manifest, encoder)
     if sentences:
@@ -301,7 +261,7 @@ def _check_model(manifest: Manifest, model: Path, config: Path | None, tokenizer
 
 
 def _check_outputs(output: Path | None, delta: Path | None, sources: list[Path], force: bool, size: int) -> None:
-    from timecli.checkpoint import check_target
+    from timecli.safefile import check_target
 
     if output is not None and delta is not None and output.resolve() == delta.resolve():
         raise OutputError(f"{output} is given for both the model and the delta; choose two names.")
@@ -327,32 +287,6 @@ def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.dev
             f"{manifest.name} has a threshold for {needs}, which only a judge can measure; give --judge."
         )
     return None
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise TimecliError(f"--device {name} is not available here; use auto, cpu, cuda, cuda:N or mps.") from error
-    return device
-
-
-def _exact(device: torch.device) -> torch.device:
-    """Where to calculate in float64, which MPS lacks."""
-    return _device("cpu") if device.type == "mps" else device
-
-
-def _dtype(name: str) -> torch.dtype | None:
-    from timecli.checkpoint import DTYPES
-
-    if name not in ("keep", *DTYPES):
-        raise TimecliError(f"--dtype {name} is not known; use keep, {', '.join(DTYPES)}.")
-    return DTYPES.get(name)
 
 
 def _interrupted(_number: int, _frame: object) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from safetensors.torch import save
 
-from timecli.checkpoint import SafeFile, open_file, require_finite, write_bytes
 from timecli.errors import DeltaError
+from timecli.safefile import SafeFile, open_file, require_finite, write_bytes
 from timecli.solve import Operator
 
 KEY = "timecli.delta"

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from timecli import __version__, encode
-from timecli.checkpoint import Checkpoint, convert
+from timecli.checkpoint import Checkpoint
 from timecli.delta import Delta, Origin
 from timecli.encode import TextEncoder
 from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.manifest import Manifest
+from timecli.safefile import convert
 from timecli.solve import Operator, apply, solve
 
 

@@ -7,157 +7,61 @@ the reader, the schema and the reference cannot drift apart.
 from __future__ import annotations
 
 import difflib
-import math
-import re
-from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli
 
+from timecli import kinds
 from timecli.errors import ManifestError
 
 AUGMENTATIONS = ("A photo of {}", "An image of {}", "A picture of {}")
 """The textual augmentations of Orgad et al. (2023), appendix C; `{}` stands for the prompt."""
 
-Reader = Callable[[Any, str], Any]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How one TOML value is checked, and how the JSON Schema describes it."""
-
-    read: Reader
-    schema: dict[str, Any]
+def _table(cls: type) -> kinds.Kind:
+    return kinds.Kind(lambda value, where: _read_table(cls, value, where), {"$ref": f"#/$defs/{cls.__name__}"})
 
 
-def _refuse(where: str, found: object, wanted: str) -> ManifestError:
-    shown = "true" if found is True else "false" if found is False else repr(found)
-    return ManifestError(f"{where} is {shown}; it must be {wanted}.")
-
-
-def _kind(wanted: str, accepts: Callable[[Any], bool], schema: dict[str, Any], convert: Callable[[Any], Any]) -> Kind:
-    def read(value: Any, where: str) -> Any:
-        if not accepts(value):
-            raise _refuse(where, value, wanted)
-        return convert(value)
-
-    return Kind(read, schema)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _list_of(kind: Kind, minimum: int = 1, unique: bool = False) -> Kind:
-    def read(value: Any, where: str) -> Any:
-        if not isinstance(value, list) or len(value) < minimum:
-            raise _refuse(where, value, "a list" + (" that is not empty" if minimum else ""))
-        items = tuple(kind.read(item, f"{where}[{i}]") for i, item in enumerate(value))
-        if unique and len(set(items)) < len(items):
-            raise _refuse(where, value, "a list without repetitions")
-        return items
-
-    schema = {"type": "array", "items": kind.schema, "minItems": minimum}
-    return Kind(read, {**schema, "uniqueItems": True} if unique else schema)
-
-
-def _either(word: str | bool, result: Any, kind: Kind) -> Kind:
-    """One fixed word, or whatever `kind` reads."""
-
-    def read(value: Any, where: str) -> Any:
-        return result if value is word or (isinstance(word, str) and value == word) else kind.read(value, where)
-
-    return Kind(read, {"anyOf": [{"const": word}, kind.schema]})
-
-
-def _table(cls: type) -> Kind:
-    return Kind(lambda value, where: _read_table(cls, value, where), {"$ref": f"#/$defs/{cls.__name__}"})
-
-
-def _key(kind: Kind, default: Any = MISSING, name: str = "") -> Any:
+def _key(kind: kinds.Kind, default: Any = MISSING, name: str = "") -> Any:
     """A field read by `kind`; required without a default; `name` where the TOML key is a Python keyword."""
     metadata = {"kind": kind, "key": name}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-TEXT = _kind(
-    "a text that is not empty",
-    lambda v: isinstance(v, str) and bool(v.strip()),
-    {"type": "string", "pattern": r"\S"},
-    str,
-)
-NAME = _kind(
-    "a file name: letters, digits, '.', '_' and '-'",
-    lambda v: isinstance(v, str) and bool(_NAME.fullmatch(v)),
-    {"type": "string", "pattern": f"^{_NAME.pattern}$"},
-    str,
-)
-LAMBDA = _kind(
-    "a finite number above 0", lambda v: _is_number(v) and v > 0, {"type": "number", "exclusiveMinimum": 0}, float
-)
-SHARE = _kind(
-    "a number from 0 to 1",
-    lambda v: _is_number(v) and 0 <= v <= 1,
-    {"type": "number", "minimum": 0, "maximum": 1},
-    float,
-)
-LAYER = _kind(
-    "a layer number from 0",
-    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
-    {"type": "integer", "minimum": 0},
-    int,
-)
-COUNT = _kind(
-    "a whole number from 1",
-    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
-    {"type": "integer", "minimum": 1},
-    int,
-)
-TEMPLATE = _kind(
-    "a text with one {} in it",
-    lambda v: isinstance(v, str) and v.count("{}") == 1,
-    {"type": "string", "pattern": r"^[^{}]*\{\}[^{}]*$"},
-    str,
-)
-NO_TEMPLATES = _either(False, (), _list_of(TEMPLATE, unique=True))
-MATRIX = _kind("'k' or 'v'", lambda v: v in ("k", "v"), {"enum": ["k", "v"]}, str)
-TOKENS = _kind("'all' or 'prompt'", lambda v: v in ("all", "prompt"), {"enum": ["all", "prompt"]}, str)
-
-
 @dataclass(frozen=True)
-class TestPrompt:
+class Probe:
     """A prompt that is not edited but looked at, with the prompt that names the attribute."""
 
-    prompt: str = _key(TEXT)
-    destination: str = _key(TEXT)
+    prompt: str = _key(kinds.TEXT)
+    destination: str = _key(kinds.TEXT)
 
 
 @dataclass(frozen=True)
 class Edit:
     """One assumption: what `source` shows becomes what `destination` shows."""
 
-    source: str = _key(TEXT)
-    destination: str = _key(TEXT)
-    lam: float | None = _key(LAMBDA, None, "lambda")
+    source: str = _key(kinds.TEXT)
+    destination: str = _key(kinds.TEXT)
+    lam: float | None = _key(kinds.LAMBDA, None, "lambda")
     """λ of this pair; None takes the manifest's."""
-    positives: tuple[TestPrompt, ...] = _key(_list_of(_table(TestPrompt), minimum=0), ())
-    negatives: tuple[TestPrompt, ...] = _key(_list_of(_table(TestPrompt), minimum=0), ())
+    positives: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
+    negatives: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
 
 
 @dataclass(frozen=True)
 class Solve:
     """How the edit is computed. The defaults are those of Orgad et al. (2023), §5.1."""
 
-    lam: float = _key(LAMBDA, 0.1, "lambda")
-    augment: tuple[str, ...] = _key(_either(True, AUGMENTATIONS, NO_TEMPLATES), AUGMENTATIONS)
-    matrices: tuple[str, ...] = _key(_list_of(MATRIX, unique=True), ("k", "v"))
-    layers: tuple[int, ...] | None = _key(_either("all", None, _list_of(LAYER, unique=True)), None)
+    lam: float = _key(kinds.LAMBDA, 0.1, "lambda")
+    augment: tuple[str, ...] = _key(kinds.either(True, AUGMENTATIONS, kinds.NO_TEMPLATES), AUGMENTATIONS)
+    matrices: tuple[str, ...] = _key(kinds.list_of(kinds.MATRIX, unique=True), ("k", "v"))
+    layers: tuple[int, ...] | None = _key(kinds.either("all", None, kinds.list_of(kinds.LAYER, unique=True)), None)
     """Cross-attention layers counted from the input; None for all."""
-    tokens: str = _key(TOKENS, "all")
+    tokens: str = _key(kinds.TOKENS, "all")
     """"all": every position of the encoder's output, padding too; "prompt": up to the end token."""
 
 
@@ -165,29 +69,29 @@ class Solve:
 class Preserve:
     """Prompts whose projections should stay. They enter the inverse only."""
 
-    prompts: tuple[str, ...] = _key(_list_of(TEXT, minimum=0), ())
-    weight: float = _key(LAMBDA, 1.0)
+    prompts: tuple[str, ...] = _key(kinds.list_of(kinds.TEXT, minimum=0), ())
+    weight: float = _key(kinds.LAMBDA, 1.0)
 
 
 @dataclass(frozen=True)
 class Verify:
     """What `timecli verify` renders beyond the edits' own prompts, and what it demands."""
 
-    prompts: tuple[str, ...] = _key(_list_of(TEXT, minimum=0), ())
-    seeds: int = _key(COUNT, 8)
-    efficacy: float | None = _key(SHARE, None)
-    generality: float | None = _key(SHARE, None)
-    specificity: float | None = _key(SHARE, None)
+    prompts: tuple[str, ...] = _key(kinds.list_of(kinds.TEXT, minimum=0), ())
+    seeds: int = _key(kinds.COUNT, 8)
+    efficacy: float | None = _key(kinds.SHARE, None)
+    generality: float | None = _key(kinds.SHARE, None)
+    specificity: float | None = _key(kinds.SHARE, None)
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A whole edit file."""
 
-    name: str = _key(NAME)
-    edits: tuple[Edit, ...] = _key(_list_of(_table(Edit)), name="edit")
-    description: str = _key(TEXT, "")
-    model: str = _key(TEXT, "")
+    name: str = _key(kinds.NAME)
+    edits: tuple[Edit, ...] = _key(kinds.list_of(_table(Edit)), name="edit")
+    description: str = _key(kinds.TEXT, "")
+    model: str = _key(kinds.TEXT, "")
     """The model that the edit was written for, for readers; any model is accepted."""
     solve: Solve = _key(_table(Solve), Solve())
     preserve: Preserve = _key(_table(Preserve), Preserve())
@@ -206,7 +110,7 @@ def _keys(cls: type) -> dict[str, Field[Any]]:
 
 def _read_table(cls: type[T], table: Any, where: str) -> T:
     if not isinstance(table, dict):
-        raise _refuse(where, table, "a table")
+        raise kinds.refuse(where, table, "a table")
     known = _keys(cls)
     for key in table:
         if key not in known:
@@ -283,7 +187,7 @@ def load(path: Path) -> Manifest:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a manifest."""
-    tables = {cls.__name__: _table_schema(cls) for cls in (TestPrompt, Edit, Solve, Preserve, Verify)}
+    tables = {cls.__name__: _table_schema(cls) for cls in (Probe, Edit, Solve, Preserve, Verify)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "timecli edit manifest",

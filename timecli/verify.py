@@ -12,11 +12,12 @@ from diffusers import StableDiffusionPipeline
 from PIL.Image import Image
 
 from timecli import edit, layouts
-from timecli.checkpoint import Checkpoint, open_checkpoint, open_file
+from timecli.checkpoint import Checkpoint, open_checkpoint
 from timecli.delta import is_delta, load_delta
 from timecli.encode import TextEncoder
 from timecli.manifest import Manifest
 from timecli.render import Settings, load_pipeline, render, replaced
+from timecli.safefile import open_file
 
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative"}
 """Each metric and the kind of prompt that it looks at."""

@@ -1,0 +1,35 @@
+"""An edit in Python: compile it, see in text space what it does, apply it, write the model.
+
+python examples/in_python.py MODEL OUTPUT
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from timecli import edit, manifest
+from timecli.checkpoint import open_checkpoint, write_checkpoint
+
+TEXT = """
+name = "blue-roses"
+[[edit]]
+source = "A pack of roses"
+destination = "A pack of blue roses"
+"""
+
+
+def main(model: Path, output: Path) -> None:
+    cpu = torch.device("cpu")
+    task, checkpoint = manifest.parse(TEXT), open_checkpoint(model)
+    encoder = edit.read_text_encoder(checkpoint, None, cpu)
+    delta = edit.compile_edit(task, encoder, cpu)
+    for prompt in ("A pack of roses", "A vase of roses", "A poppy field", "A dog"):
+        states = encoder.embed([prompt])
+        print(f"{prompt}: moves by {delta.operator.shift(states).norm() / states.norm():.1%} in text space")
+    edited = edit.edit_matrices(checkpoint, delta, cpu)
+    write_checkpoint(checkpoint, output, edited.tensors, edit.record(delta, edited.base, strength=1.0), None)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

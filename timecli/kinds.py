@@ -1,0 +1,111 @@
+"""How a TOML value is checked, and how a JSON Schema says the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from timecli.errors import ManifestError
+
+Reader = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one TOML value is checked, and how the JSON Schema describes it."""
+
+    read: Reader
+    schema: dict[str, Any]
+
+
+def refuse(where: str, found: object, wanted: str) -> ManifestError:
+    """The error for a value that is not what was wanted."""
+    shown = "true" if found is True else "false" if found is False else repr(found)
+    return ManifestError(f"{where} is {shown}; it must be {wanted}.")
+
+
+def kind(wanted: str, accepts: Callable[[Any], bool], schema: dict[str, Any], convert: Callable[[Any], Any]) -> Kind:
+    """A single value that passes a test, and how errors call what was wanted."""
+
+    def read(value: Any, where: str) -> Any:
+        if not accepts(value):
+            raise refuse(where, value, wanted)
+        return convert(value)
+
+    return Kind(read, schema)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def list_of(kind: Kind, minimum: int = 1, unique: bool = False) -> Kind:
+    """A list of one kind, read as a tuple."""
+
+    def read(value: Any, where: str) -> Any:
+        if not isinstance(value, list) or len(value) < minimum:
+            raise refuse(where, value, "a list" + (" that is not empty" if minimum else ""))
+        items = tuple(kind.read(item, f"{where}[{i}]") for i, item in enumerate(value))
+        if unique and len(set(items)) < len(items):
+            raise refuse(where, value, "a list without repetitions")
+        return items
+
+    schema = {"type": "array", "items": kind.schema, "minItems": minimum}
+    return Kind(read, {**schema, "uniqueItems": True} if unique else schema)
+
+
+def either(word: str | bool, result: Any, kind: Kind) -> Kind:
+    """One fixed word, or whatever `kind` reads."""
+
+    def read(value: Any, where: str) -> Any:
+        return result if value is word or (isinstance(word, str) and value == word) else kind.read(value, where)
+
+    return Kind(read, {"anyOf": [{"const": word}, kind.schema]})
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+TEXT = kind(
+    "a text that is not empty",
+    lambda v: isinstance(v, str) and bool(v.strip()),
+    {"type": "string", "pattern": r"\S"},
+    str,
+)
+NAME = kind(
+    "a file name: letters, digits, '.', '_' and '-'",
+    lambda v: isinstance(v, str) and bool(_NAME.fullmatch(v)),
+    {"type": "string", "pattern": f"^{_NAME.pattern}$"},
+    str,
+)
+LAMBDA = kind(
+    "a finite number above 0", lambda v: _is_number(v) and v > 0, {"type": "number", "exclusiveMinimum": 0}, float
+)
+SHARE = kind(
+    "a number from 0 to 1",
+    lambda v: _is_number(v) and 0 <= v <= 1,
+    {"type": "number", "minimum": 0, "maximum": 1},
+    float,
+)
+LAYER = kind(
+    "a layer number from 0",
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
+    {"type": "integer", "minimum": 0},
+    int,
+)
+COUNT = kind(
+    "a whole number from 1",
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
+    {"type": "integer", "minimum": 1},
+    int,
+)
+TEMPLATE = kind(
+    "a text with one {} in it",
+    lambda v: isinstance(v, str) and v.count("{}") == 1,
+    {"type": "string", "pattern": r"^[^{}]*\{\}[^{}]*$"},
+    str,
+)
+NO_TEMPLATES = either(False, (), list_of(TEMPLATE, unique=True))
+MATRIX = kind("'k' or 'v'", lambda v: v in ("k", "v"), {"enum": ["k", "v"]}, str)
+TOKENS = kind("'all' or 'prompt'", lambda v: v in ("all", "prompt"), {"enum": ["all", "prompt"]}, str)

@@ -1,0 +1,85 @@
+"""The arguments and options of the command line, and what their values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timecli.errors import TimecliError
+
+if TYPE_CHECKING:
+    import torch
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
+OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Also check against this model.")]
+DeltaPath = Annotated[Path, typer.Argument(metavar="DELTA", help="Delta file, from `timecli edit --delta`.")]
+EditedPath = Annotated[
+    Path | None,
+    typer.Argument(metavar="[EDITED]", help="Edited model or delta; without it the edit is made in memory."),
+]
+EditOutput = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<manifest name>, in this folder]")
+]
+DeltaOutput = Annotated[
+    Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
+]
+ReportFolder = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for the report. [default: <manifest name>-verify]")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Diffusers folder with configs and tokenizer. [default: 'config' beside the file]"),
+]
+Tokenizer = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
+]
+Strength = Annotated[float, typer.Option("--strength", min=-1.0, max=2.0, help="1 is the edit as compiled, 0 none.")]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, help="Pictures per prompt. [default: the manifest's, else 8]")
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")]
+Guidance = Annotated[float, typer.Option("--guidance", min=0.0, help="Classifier-free guidance scale.")]
+JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="keep, fp16, bf16 or fp32: convert every float tensor of the output.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Stack = Annotated[
+    bool, typer.Option("--stack", help="Edit a model that already carries a timecli edit; order matters then.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes the best one there is."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TimecliError(f"--device {name} is not available here; use auto, cpu, cuda, cuda:N or mps.") from error
+    return device
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Where to calculate in float64, which MPS lacks."""
+    return pick_device("cpu") if device.type == "mps" else device
+
+
+def pick_dtype(name: str) -> torch.dtype | None:
+    """The dtype to convert to; None for "keep"."""
+    from timecli.safefile import DTYPES
+
+    if name not in ("keep", *DTYPES):
+        raise TimecliError(f"--dtype {name} is not known; use keep, {', '.join(DTYPES)}.")
+    return DTYPES.get(name)
