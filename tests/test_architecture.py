@@ -25,7 +25,7 @@ ORDER += ["render", "judge", "verify", "report", "terminal", "options", "cli", "
 HOMES = {
     "tomli": {"manifest"},
     "transformers": {"encode", "judge"},
-    "diffusers": {"render", "verify"},
+    "diffusers": {"render"},
     "safetensors": {"safefile", "delta"},
     "typer": {"options", "cli"},
     "rich": {"terminal"},

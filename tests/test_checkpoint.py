@@ -135,12 +135,13 @@ def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: 
     save_file(small_tensors(), tmp_path / "small.safetensors")
     before = sorted(path.name for path in tmp_path.iterdir())
     command = [sys.executable, "-c", code, "x.toml", "small.safetensors", "-o", "out.safetensors"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob(".*.part")):
         assert process.poll() is None, "it ended before it wrote"
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.wait() != 0
+    _, errors = process.communicate()
+    assert process.returncode == 2 and errors.strip().endswith("timecli: interrupted; nothing is half written.")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
@@ -210,18 +211,64 @@ def test_nan_is_refused_by_name(small: Path, tmp_path: Path) -> None:
         list(open_checkpoint(tmp_path / "nan.safetensors").projections())
 
 
-def test_targets_are_checked_before_any_work(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(target: Path, sentence: str, force: bool = False, size: int = 0) -> None:
+def test_targets_are_checked_before_any_work(small: Path, picturebook_folder: Path, tmp_path: Path) -> None:
+    def refuse(target: Path, sentence: str, force: bool = False, size: int = 0, folder: bool = False) -> None:
         with pytest.raises(OutputError, match=sentence):
-            check_target(target, [small], force, size)
+            check_target(target, [small, picturebook_folder], force, size, folder)
 
     (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    os.link(small, tmp_path / "link")
     refuse(tmp_path / "no" / "out", "is not a folder; create it first")
     refuse(tmp_path / "old", "already exists; use --force")
     refuse(small, "is an input of this command", force=True)
-    os.link(small, tmp_path / "link")
     refuse(tmp_path / "link", "is an input of this command", force=True)
-    (tmp_path / "folder").mkdir()
-    refuse(tmp_path / "folder", "is a folder but not a model", force=True)
+    refuse(picturebook_folder / "unet" / "diffusion_pytorch_model.safetensors", "is an input", force=True)
+    refuse(tmp_path / "folder", "exists and is not a model folder", force=True, folder=True)
+    refuse(tmp_path / "folder", "exists and is not a file", force=True)
+    refuse(tmp_path / "old", "exists and is not a model folder", force=True, folder=True)
     refuse(tmp_path / "new", "free and the output needs", size=2**62)
     check_target(tmp_path / "old", [small], True, 0)
+
+
+def test_linked_components_are_copied_and_pickles_are_not(picturebook_folder: Path, tmp_path: Path) -> None:
+    """As in a cache of a model hub, where everything is a link."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for part in picturebook_folder.iterdir():
+        (source / part.name).symlink_to(part)
+    (source / "text.bin").write_bytes(pickle.dumps({}))
+    write_checkpoint(open_checkpoint(source), tmp_path / "out", {}, RECORD, None)
+    names = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    expected = {str(f.relative_to(picturebook_folder)) for f in picturebook_folder.rglob("*") if f.is_file()}
+    assert names == expected
+
+
+def test_a_folder_is_replaced_whole(picturebook_folder: Path, tmp_path: Path) -> None:
+    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, RECORD, None)
+    (tmp_path / "out" / "stale").touch()
+    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, RECORD, None)
+    assert not (tmp_path / "out" / "stale").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_overflow_is_seen_beside_a_nan(small: Path, tmp_path: Path) -> None:
+    tensors = load_file(small)
+    tensors["betas"][:2] = torch.tensor([float("nan"), 1e30])
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="betas does not fit into float16"):
+        write_checkpoint(open_checkpoint(tmp_path / "x.safetensors"), tmp_path / "out", {}, RECORD, torch.float16)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_float64_is_kept(small: Path, tmp_path: Path) -> None:
+    tensors = load_file(small)
+    save_file({**tensors, NAME: tensors[NAME].double()}, tmp_path / "x.safetensors")
+    model = open_checkpoint(tmp_path / "x.safetensors")
+    write_checkpoint(model, tmp_path / "out", {NAME: tensors[NAME].double() + 1e-12}, RECORD, None)
+    assert torch.equal(load_file(tmp_path / "out")[NAME], tensors[NAME].double() + 1e-12)
+
+
+def test_a_damaged_record_is_refused(small: Path, tmp_path: Path) -> None:
+    save_file(load_file(small), tmp_path / "x.safetensors", {EDITS: '[{"no": "name"}]'})
+    with pytest.raises(CheckpointError, match="has a damaged record of its edits"):
+        _ = open_checkpoint(tmp_path / "x.safetensors").edits

@@ -196,24 +196,29 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert hard.code == 1 and "below the 100.0% that blue-roses asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
     again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
-    assert again.code == 2 and "already holds a report" in again.err
+    assert again.code == 2 and "sheet.png already exists" in again.err
 
 
 def test_verify_takes_a_delta_or_an_edited_model_or_makes_the_edit(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta", "--dtype", "fp32")
+    run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
     sheets = []
-    for name, edited in (("memory", []), ("delta", [tmp_path / "x.delta"])):
-        assert (
-            run("verify", ROSES, picturebook, *edited, "-o", tmp_path / name, "--seeds", "1", "--steps", "2").code == 0
-        )
+    for name, edited in (("memory", []), ("delta", [tmp_path / "x.delta"]), ("file", [tmp_path / "out"])):
+        done = run("verify", ROSES, picturebook, *edited, "-o", tmp_path / name, "--seeds", "1", "--steps", "2")
+        assert done.code == 0, done.err
         sheets.append((tmp_path / name / "sheet.png").read_bytes())
-    assert sheets[0] == sheets[1]
-    assert (
-        run(
-            "verify", ROSES, picturebook, tmp_path / "out", "-o", tmp_path / "file", "--seeds", "1", "--steps", "2"
-        ).code
-        == 0
-    )
+    assert sheets[0] == sheets[1] == sheets[2]
+    config = ("--config", PICTUREBOOK / "config", "-o", tmp_path / "other", "--seeds", "1", "--steps", "1")
+    twice = run("verify", ROSES, tmp_path / "out", *config)
+    assert twice.code == 2 and "already carries a timecli edit" in twice.err
+
+
+def test_verify_refuses_a_copy_of_another_model(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    tensors = load_file(picturebook)
+    name = layouts.SD1[0].names[layouts.LDM]
+    save_file({**tensors, name: tensors[name] + 1}, tmp_path / "other.safetensors")
+    run("edit", ROSES, tmp_path / "other.safetensors", "--config", PICTUREBOOK / "config", "-o", tmp_path / "out")
+    done = run("verify", ROSES, picturebook, tmp_path / "out", "-o", tmp_path / "report")
+    assert done.code == 2 and "was not made from" in done.err
 
 
 def test_every_command_has_help(run: Run) -> None:

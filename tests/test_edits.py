@@ -55,7 +55,9 @@ def test_picturebook_knows_every_word(path: Path, encoder: TextEncoder) -> None:
 def test_sd14_pairs_align(path: Path) -> None:
     """Alignment needs tokens only, so that it can be checked without the model."""
     aligner = TextEncoder(clip_tokenizer(), _Sizes(), "")  # type: ignore[arg-type]
-    for pair in load(path).edits:
+    manifest = load(path)
+    assert edit.problems(manifest, aligner) == []
+    for pair in manifest.edits:
         assert len(aligner.alignment(pair.source, pair.destination)) == 77
 
 

@@ -28,20 +28,22 @@ def test_layers_are_numbered_from_the_input() -> None:
     assert [matrix.layer for matrix in layouts.SD1] == [layer for layer in range(16) for _ in "kv"]
 
 
-def test_refusals_say_what_the_file_seems_to_be() -> None:
-    names = [matrix.names[layouts.LDM] for matrix in layouts.SD1]
+def test_refusals_say_what_the_file_is() -> None:
+    shapes = {matrix.names[layouts.LDM]: (32, 768) for matrix in layouts.SD1}
+    assert layouts.matrices(shapes, layouts.LDM, "x") == layouts.SD1, "the control"
+    missing = layouts.SD1[13].names[layouts.LDM]
     with pytest.raises(
-        CheckpointError, match=r"x has 31 of the 32 .*\(model.diffusion_model.middle_block.1.*incomplete"
+        CheckpointError, match=rf"x has 31 of the 32 .*\({missing} is missing\); the file is incomplete"
     ):
-        layouts.matrices(
-            [name for name in names if "middle_block.1.transformer_blocks.0.attn2.to_v" not in name], 0, "x"
-        )
-    with pytest.raises(CheckpointError, match="an SDXL checkpoint"):
-        layouts.matrices(["conditioner.embedders.1.model.ln_final.weight"], 0, "x")
+        layouts.matrices({name: shape for name, shape in shapes.items() if name != missing}, layouts.LDM, "x")
+    sdxl = {"conditioner.embedders.1.model.ln_final.weight": (1280,)}
+    for foreign, kind in ((sdxl, "SDXL"), (dict.fromkeys(shapes, (32, 1024)), "SD 2")):
+        with pytest.raises(CheckpointError, match=f"x is {kind}, which is not supported"):
+            layouts.matrices(foreign, layouts.LDM, "x")
     with pytest.raises(CheckpointError, match="does not seem to be a Stable Diffusion 1.x model"):
-        layouts.matrices(["some.weight"], 0, "x")
+        layouts.matrices({"some.weight": (1,)}, layouts.LDM, "x")
     with pytest.raises(CheckpointError, match="x has no text encoder"):
-        layouts.text_prefix(names, 0, "x")
+        layouts.text_prefix(shapes, layouts.LDM, "x")
 
 
 def test_a_text_encoder_without_its_middle_name_is_found() -> None:

@@ -73,6 +73,22 @@ def test_equals_the_paper_per_layer(problem: dict[str, torch.Tensor], lam: float
     )
 
 
+def test_several_lambdas_and_preserved_tokens_equal_a_weighted_eq_5(problem: dict[str, torch.Tensor]) -> None:
+    """Eq. 4 with 1/λ_i before every pair's sum, divided by λ; a preserved token is its own target."""
+    random = torch.Generator().manual_seed(3)
+    weight = 10 ** torch.empty(12, dtype=torch.float64).uniform_(-3, 3, generator=random)
+    problem["destination"][8:] = problem["source"][8:]
+    left, right = problem["matrix"], torch.eye(8, dtype=torch.float64)
+    for c, c_star, w in zip(problem["source"], problem["destination"], weight, strict=True):
+        left = left + w * torch.outer(problem["matrix"] @ c_star, c)
+        right = right + w * torch.outer(c, c)
+    expected = left @ torch.linalg.inv(right)
+    found = apply(problem["matrix"], solve(problem["source"], problem["destination"], weight))
+    assert (found - expected).norm() / expected.norm() < 1e-6
+    other = apply(problem["matrix"], solve(problem["source"], problem["destination"], weight.flip(0)))
+    assert (other - expected).norm() / expected.norm() > 1e-3, "the control: weights matter"
+
+
 def test_rank_is_at_most_the_changed_tokens(problem: dict[str, torch.Tensor]) -> None:
     problem["destination"][3:] = problem["source"][3:]
     assert solved(problem).rank == 2

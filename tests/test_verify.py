@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
-from timecli import edit, render, report, verify
+from timecli import edit, layouts, render, report, verify
 from timecli.checkpoint import open_checkpoint
 from timecli.errors import CheckpointError
 from timecli.judge import Judge, load_judge
@@ -88,7 +88,7 @@ def test_thresholds() -> None:
 
 
 @pytest.fixture(scope="module")
-def pipeline(picturebook: Path) -> render.StableDiffusionPipeline:
+def pipeline(picturebook: Path) -> render.Pipeline:
     checkpoint = open_checkpoint(picturebook)
     return render.load_pipeline(checkpoint, edit.read_text_encoder(checkpoint, None, CPU), CPU)
 
@@ -97,7 +97,7 @@ def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
     return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
 
 
-def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.StableDiffusionPipeline) -> None:
+def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.Pipeline) -> None:
     ticks: list[float] = []
     settings = Settings((0, 1), steps=3)
     first = render.render(pipeline, ["A rose", "A dog"], settings, ticks.append)
@@ -107,11 +107,11 @@ def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.StableDiffusi
     assert sum(ticks) == pytest.approx(8)
 
 
-def test_an_edit_in_memory_is_undone(pipeline: render.StableDiffusionPipeline, picturebook: Path) -> None:
+def test_an_edit_in_memory_is_undone(pipeline: render.Pipeline, picturebook: Path) -> None:
     checkpoint = open_checkpoint(picturebook)
     encoder = edit.read_text_encoder(checkpoint, None, CPU)
-    tensors = verify.edited_model(None, checkpoint, load(ROSES), encoder, CPU, CPU)
-    assert isinstance(tensors, dict) and len(tensors) == 32
+    tensors = verify.edited_matrices(None, checkpoint, load(ROSES), encoder, CPU)
+    assert len(tensors) == 32
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     with render.replaced(pipeline, tensors):
         changed = {name for name, tensor in pipeline.unet.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -146,13 +146,50 @@ def test_what_is_no_judge_is_refused(tmp_path: Path) -> None:
         load_judge(tmp_path, CPU)
 
 
+def test_a_full_size_file_takes_the_packaged_configs() -> None:
+    """Their UNet has exactly SD 1.x's matrices, their text encoder CLIP's vocabulary."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig
+
+    folder = Path(edit.__file__).parent / "data" / "sd1"
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))
+    shapes = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
+    assert layouts.matrices(shapes, layouts.DIFFUSERS, "x") == layouts.SD1
+    assert (sum(p.numel() for p in unet.parameters()), sum(p.numel() for p in vae.parameters())) == (
+        859520964,
+        83653863,
+    )
+    text = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+    assert (text.vocab_size, text.hidden_size, text.num_attention_heads) == (49408, 768, 12)
+
+
+def test_the_oracle_is_asked_only_where_the_destination_is_wanted() -> None:
+    assert verify.prompts_before(TABLE) == [
+        "rose",
+        "roses",
+        "poppy",
+        "tulip",
+        "rose in snow",
+        "blue rose",
+        "blue roses",
+    ]
+    assert verify.prompts_after(TABLE) == ["rose", "roses", "poppy", "tulip", "rose in snow"]
+
+
 def test_the_sheet_shows_every_row() -> None:
-    shown = {
-        text: [Image.new("RGB", (64, 64), "red")] * 3
-        for row in TABLE
-        for text in (row.prompt, row.destination or row.prompt)
-    }
-    small = report.sheet(TABLE[:1], shown, shown, "title")
-    full = report.sheet(TABLE, shown, shown, "title")
+    shown = {text: [Image.new("RGB", (64, 64), "red")] * 3 for text in verify.prompts_before(TABLE)}
+    after = {text: [Image.new("RGB", (64, 64), "blue")] * 3 for text in verify.prompts_after(TABLE)}
+    small = report.sheet(TABLE[:1], shown, after, "title")
+    full = report.sheet(TABLE, shown, after, "title")
     assert full.height - small.height == 4 * (report.CELL + 4)
-    assert full.width == small.width == report.LABEL + 3 * (3 * report.CELL + report.GAP) + report.GAP
+    for i, row in enumerate(TABLE):
+        y = 2 * report.HEAD + i * (report.CELL + 4) + report.CELL // 2
+        columns = [report.LABEL + j * (3 * report.CELL + report.GAP) + report.CELL // 2 for j in range(3)]
+        expected = [(255, 0, 0), (0, 0, 255), (255, 0, 0) if row.oracle else (255, 255, 255)]
+        assert [full.getpixel((x, y)) for x in columns] == expected
+        assert full.getpixel((2, y)) == ImageColor.getrgb(report.INK[row.kind])
+    assert (
+        ImageColor.getrgb(report.INK["positive"])[1] > 100 and len(set(ImageColor.getrgb(report.INK["negative"]))) == 1
+    )

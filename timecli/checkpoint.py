@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ import torch
 
 from timecli import layouts
 from timecli.errors import CheckpointError
-from timecli.safefile import SafeFile, open_file, require_finite, rewrite, staged
+from timecli.safefile import PICKLES, SafeFile, open_file, require_finite, rewrite, staged
 
 EDITS = "timecli.edits"
 """Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
@@ -49,11 +50,20 @@ class Checkpoint:
         """Whether this is a diffusers folder."""
         return self.spelling == layouts.DIFFUSERS
 
+    def name(self, matrix: layouts.Matrix) -> str:
+        """The matrix's tensor name in this model's spelling."""
+        return matrix.names[self.spelling]
+
     @property
     def edits(self) -> list[dict[str, Any]]:
         """Records of the timecli edits that the model carries."""
-        records: list[dict[str, Any]] = json.loads(self.unet.metadata.get(EDITS, "[]"))
-        return records
+        try:
+            records = json.loads(self.unet.metadata.get(EDITS, "[]"))
+            return [{**entry, "name": str(entry["name"])} for entry in records]
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(
+                f"{self.unet.path} has a damaged record of its edits ({EDITS} in its metadata); use another copy."
+            ) from error
 
     def text_encoder(self) -> dict[str, torch.Tensor]:
         """The text encoder's tensors, by transformers' names below `text_model.`.
@@ -71,7 +81,7 @@ class Checkpoint:
     def projections(self) -> Iterator[tuple[layouts.Matrix, torch.Tensor]]:
         """Every cross-attention matrix `[out, d]` in its stored dtype."""
         for matrix in self.matrices:
-            name = matrix.names[self.spelling]
+            name = self.name(matrix)
             tensor = self.unet.read([name])[name]
             require_finite(tensor, f"{self.unet.path}: {name}")
             yield matrix, tensor
@@ -96,21 +106,23 @@ def open_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
         config = path.parent / "config"
     if config is not None and not (config / "model_index.json").exists():
         raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")
-    found = layouts.matrices(unet.entries, spelling, str(path))
+    shapes = {name: tuple(entry["shape"]) for name, entry in unet.entries.items()}
+    found = layouts.matrices(shapes, spelling, str(path))
     return Checkpoint(path, unet, text, spelling, found, config)
 
 
 def _weights(folder: Path, stem: str) -> Path:
     """The one weights file of a component."""
-    files = sorted(folder.glob(f"{stem}*.safetensors"))
-    if len(files) == 1:
+    known = (f"{stem}.safetensors", f"{stem}.fp16.safetensors")
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1 and files[0].name in known:
         return files[0]
     pickles = sorted(folder.glob("*.bin"))
     if pickles and not files:
-        return pickles[0]
+        return pickles[0]  # which `open_file` refuses with the way out
     found = ", ".join(file.name for file in files) or "none"
     raise CheckpointError(
-        f"{folder} must hold one {stem}.safetensors (found: {found}); save the model with one variant, unsharded."
+        f"{folder} must hold {known[0]} alone, in one piece (found: {found}); save the model again so."
     )
 
 
@@ -118,7 +130,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoder's files."""
     files = {file.path: file for file in (checkpoint.unet, checkpoint.text)}.values()
     entries = [entry for file in files for entry in file.entries.values()]
-    edited = [checkpoint.unet.entries[matrix.names[checkpoint.spelling]]["shape"] for matrix in checkpoint.matrices]
+    edited = [checkpoint.unet.entries[checkpoint.name(matrix)]["shape"] for matrix in checkpoint.matrices]
     return {
         "form": "diffusers folder" if checkpoint.is_folder else "single file",
         "architecture": "Stable Diffusion 1.x",
@@ -135,11 +147,19 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 # Writing
 
 
+def _files(folder: Path) -> list[Path]:
+    """Everything in a model folder, links followed, without hidden files and pickled copies of the weights."""
+    found = [Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names]
+    return sorted(
+        file
+        for file in found
+        if file.suffix not in PICKLES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
 def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
     """An upper bound, in bytes, of what writing the model takes."""
-    files = (
-        [file for file in checkpoint.path.rglob("*") if file.is_file()] if checkpoint.is_folder else [checkpoint.path]
-    )
+    files = _files(checkpoint.path) if checkpoint.is_folder else [checkpoint.path]
     return sum(file.stat().st_size for file in files) * (2 if dtype == torch.float32 else 1)
 
 
@@ -159,18 +179,14 @@ def write_checkpoint(
         record: what was done, appended to the edits in the metadata.
         dtype: convert every float tensor; None keeps each tensor's own and every other byte.
     """
-    metadata = {
-        **checkpoint.unet.metadata,
-        "format": "pt",
-        EDITS: json.dumps([*checkpoint.edits, record], sort_keys=True),
-    }
+    edits = json.dumps([*checkpoint.edits, record], sort_keys=True)
+    metadata = {**checkpoint.unet.metadata, "format": "pt", EDITS: edits}
     with staged(target) as part:
         if not checkpoint.is_folder:
-            rewrite(checkpoint.unet, part, tensors, metadata, dtype)
-            return
+            return rewrite(checkpoint.unet, part, tensors, metadata, dtype)
         index = checkpoint.path / "model_index.json"
-        files = sorted(file for file in checkpoint.path.rglob("*") if file.is_file() and file != index)
-        for file in [*files, index]:  # the index last: a folder without it is not a model
+        # The index comes last: a folder without it is not a model.
+        for file in [*(file for file in _files(checkpoint.path) if file != index), index]:
             copy = part / file.relative_to(checkpoint.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if file == checkpoint.unet.path:

@@ -6,6 +6,7 @@ and errors to stderr.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import __version__, options, terminal
-from timecli.errors import OutputError, TimecliError
+from timecli.errors import Interrupted, OutputError, TimecliError
 
 if TYPE_CHECKING:
     import torch
 
+    from timecli.checkpoint import Checkpoint
     from timecli.judge import Judge
     from timecli.manifest import Manifest
 
@@ -37,13 +39,21 @@ app = typer.Typer(
 _debug = False
 
 
-@app.callback()
-def _options(debug: options.Debug = False, version: options.Version = False) -> None:
-    global _debug
-    _debug = debug
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         print(__version__)
         raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+]
+
+
+@app.callback()
+def _options(debug: options.Debug = False, version: Version = False) -> None:
+    global _debug
+    _debug = debug
 
 
 @app.command()
@@ -76,11 +86,10 @@ def edit(
         if not stack:
             editing.require_unedited(checkpoint)
         if output is None and delta_path is None:
-            output = Path(f"{model.resolve().stem}-{manifest.name}{'' if checkpoint.is_folder else '.safetensors'}")
+            output = Path(f"{model.absolute().name if checkpoint.is_folder else model.stem}-{manifest.name}")
+            output = output if checkpoint.is_folder else Path(f"{output}.safetensors")
         if not dry_run:
-            _check_outputs(
-                output, delta_path, [model, manifest_path], force, files.size_on_disk(checkpoint, target_dtype)
-            )
+            _check_outputs(checkpoint, manifest_path, output, delta_path, force, target_dtype)
     with terminal.stage(seconds, "text encoder"):
         encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
     with terminal.stage(seconds, "compile"):
@@ -89,11 +98,11 @@ def edit(
     with terminal.stage(seconds, "apply"):
         edited = editing.edit_matrices(checkpoint, delta, options.exact_device(where), dtype=target_dtype)
     with terminal.stage(seconds, "write"):
+        if output is not None and not dry_run:
+            record = editing.record(delta, checkpoint, strength=1.0)
+            files.write_checkpoint(checkpoint, output, edited.tensors, record, target_dtype)
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path)
-        if output is not None and not dry_run:
-            record = editing.record(delta, edited.base, strength=1.0)
-            files.write_checkpoint(checkpoint, output, edited.tensors, record, target_dtype)
     written = [] if dry_run else [str(path) for path in (output, delta_path) if path is not None]
     summary = editing.summary(delta, edited.changes, moved, seconds)
     if as_json:
@@ -126,10 +135,10 @@ def apply_command(
     checkpoint = files.open_checkpoint(model)
     if not stack:
         editing.require_unedited(checkpoint)
-    _check_outputs(output, None, [model, delta_path], force, files.size_on_disk(checkpoint, target_dtype))
+    _check_outputs(checkpoint, delta_path, output, None, force, target_dtype)
     editing.require_same_encoder(delta, checkpoint)
     edited = editing.edit_matrices(checkpoint, delta, options.exact_device(where), strength, target_dtype)
-    record = editing.record(delta, edited.base, strength)
+    record = editing.record(delta, checkpoint, strength)
     files.write_checkpoint(checkpoint, output, edited.tensors, record, target_dtype)
     summary = {**editing.summary(delta, edited.changes, (), {}), "strength": strength, "written": [str(output)]}
     if as_json:
@@ -149,11 +158,8 @@ def check(
     from timecli import manifest as manifests
 
     manifest = manifests.load(manifest_path)
-    sentences = [] if model is None else _check_model(manifest, model, config, tokenizer)
-    for sentence in sentences:
-        terminal.complain(sentence)
-    if sentences:
-        raise typer.Exit(2)
+    if model is not None:
+        _refuse(_check_model(manifest, model, config, tokenizer))
     count = len(manifest.edits)
     terminal.say(f"{manifest_path}: {manifest.name} is valid, {count} edit{'s' if count > 1 else ''}.")
 
@@ -183,14 +189,13 @@ def verify(
 
     manifest, where = manifests.load(manifest_path), options.pick_device(device)
     folder = output or Path(f"{manifest.name}-verify")
-    if (folder / "report.json").exists() and not force:
-        raise OutputError(f"{folder} already holds a report; use --force to replace it.")
+    _check_report(folder, report.FILES, force)
     checkpoint = open_checkpoint(model, config)
+    editing.require_unedited(checkpoint)
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
-    for sentence in editing.problems(manifest, encoder):
-        raise TimecliError(sentence)
+    _refuse(editing.problems(manifest, encoder))
     judge = _judge(judge_path, model, manifest, where)
-    edited = verifying.edited_model(edited_path, checkpoint, manifest, encoder, where, options.exact_device(where))
+    edited = verifying.edited_matrices(edited_path, checkpoint, manifest, encoder, options.exact_device(where))
     pipeline = render.load_pipeline(checkpoint, encoder, where)
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), steps, guidance)
     table = verifying.rows(manifest)
@@ -241,34 +246,64 @@ def schema() -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _refuse(sentences: list[str]) -> None:
+    """Print every sentence and stop, if there is any."""
+    for sentence in sentences:
+        terminal.complain(sentence)
+    if sentences:
+        raise typer.Exit(2)
+
+
 def _check_model(manifest: Manifest, model: Path, config: Path | None, tokenizer: Path | None) -> list[str]:
-    """Print the token pairing and make the edit in memory; sentences for what would be refused."""
+    """Print the token pairing and make the edit in memory; sentences for everything that would be refused."""
     from timecli import edit as editing
     from timecli.checkpoint import open_checkpoint
 
     checkpoint, cpu = open_checkpoint(model, config), options.pick_device("cpu")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu)
     sentences = editing.problems(manifest, encoder)
-    if sentences:
-        return sentences
     terminal.print_pairs(manifest, encoder)
-    try:
-        editing.require_unedited(checkpoint)
-        editing.edit_matrices(checkpoint, editing.compile_edit(manifest, encoder, cpu), cpu)
-    except TimecliError as error:
-        return [str(error)]
-    return []
+    for trial in (
+        lambda: editing.require_unedited(checkpoint),
+        lambda: editing.edit_matrices(checkpoint, editing.compile_edit(manifest, encoder, cpu), cpu),
+    ):
+        try:
+            trial()
+        except TimecliError as error:
+            sentences.append(str(error))
+    return list(dict.fromkeys(sentences))
 
 
-def _check_outputs(output: Path | None, delta: Path | None, sources: list[Path], force: bool, size: int) -> None:
+def _check_outputs(
+    checkpoint: Checkpoint,
+    recipe: Path,
+    output: Path | None,
+    delta: Path | None,
+    force: bool,
+    dtype: torch.dtype | None,
+) -> None:
+    """Refuse what cannot be written before any work is done."""
+    from timecli.checkpoint import size_on_disk
     from timecli.safefile import check_target
 
+    sources = [checkpoint.path, recipe]
     if output is not None and delta is not None and output.resolve() == delta.resolve():
         raise OutputError(f"{output} is given for both the model and the delta; choose two names.")
     if output is not None:
-        check_target(output, sources, force, size)
+        check_target(output, sources, force, size_on_disk(checkpoint, dtype), checkpoint.is_folder)
     if delta is not None:
         check_target(delta, sources, force, 0)
+
+
+def _check_report(folder: Path, names: tuple[str, ...], force: bool) -> None:
+    """Refuse a place for the report before anything is drawn."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose a folder for the report.")
+    if not folder.absolute().parent.is_dir():
+        raise OutputError(f"{folder.parent} is not a folder; create it first.")
+    for name in names:
+        if (folder / name).exists() and not force:
+            raise OutputError(f"{folder / name} already exists; use --force to replace it.")
 
 
 def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.device) -> Judge | None:
@@ -290,16 +325,23 @@ def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.dev
 
 
 def _interrupted(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors become one sentence on stderr and exit code 2."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):  # a Windows pipe cannot take every letter otherwise
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     try:
         app(arguments)
+    except Interrupted:
+        terminal.complain("interrupted; nothing is half written.")
+        sys.exit(2)
     except (TimecliError, OSError) as error:
         if _debug:
             raise

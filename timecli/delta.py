@@ -76,6 +76,10 @@ def load_delta(path: Path) -> Delta:
         if about.pop("format") != FORMAT:
             raise DeltaError(f"{path} has another delta format than {FORMAT}; update timecli.")
         condition = float(about.pop("condition"))
+        if not about["matrices"] or not set(about["matrices"]) <= {"k", "v"}:
+            raise ValueError(f"matrices {about['matrices']}")
+        if about["layers"] is not None and not all(isinstance(layer, int) for layer in about["layers"]):
+            raise ValueError(f"layers {about['layers']}")
         layers = about["layers"]
         lists = {"lambdas": tuple(about["lambdas"]), "matrices": tuple(about["matrices"])}
         origin = Origin(**{**about, **lists, "layers": None if layers is None else tuple(layers)})

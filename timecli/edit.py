@@ -21,7 +21,7 @@ from timecli.delta import Delta, Origin
 from timecli.encode import TextEncoder
 from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.manifest import Manifest
-from timecli.safefile import convert
+from timecli.safefile import SAFETENSORS_NAMES, convert
 from timecli.solve import Operator, apply, solve
 
 
@@ -36,11 +36,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Edited:
-    """The edited matrices by tensor name, what changed, and a SHA-256 over the matrices as they were."""
+    """The edited matrices by tensor name, and what changed."""
 
     tensors: dict[str, torch.Tensor]
     changes: tuple[Change, ...]
-    base: str
 
 
 def read_text_encoder(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device) -> TextEncoder:
@@ -69,7 +68,8 @@ def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
             *(encode.augmented(p, manifest.solve.augment) for p in (edit.source, edit.destination)), strict=True
         ):
             _try(found, encoder.alignment, *pair)
-    for prompt in (*manifest.preserve.prompts, *manifest.verify.prompts):
+    kept = [text for prompt in manifest.preserve.prompts for text in encode.augmented(prompt, manifest.solve.augment)]
+    for prompt in (*kept, *manifest.verify.prompts):
         _try(found, encoder.tokens, prompt)
     return list(found)
 
@@ -136,7 +136,7 @@ def require_unedited(checkpoint: Checkpoint) -> None:
 
 def require_same_encoder(delta: Delta, checkpoint: Checkpoint) -> None:
     """Refuse a delta that was compiled for another text encoder."""
-    width = checkpoint.unet.entries[checkpoint.matrices[0].names[checkpoint.spelling]]["shape"][-1]
+    width = checkpoint.unet.entries[checkpoint.name(checkpoint.matrices[0])]["shape"][-1]
     if delta.operator.width != width:
         raise DeltaError(
             f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
@@ -164,36 +164,56 @@ def edit_matrices(
     Raises:
         CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
     """
-    tensors, changes, digest = {}, [], hashlib.sha256()
-    layers = delta.origin.layers
-    last = max(matrix.layer for matrix in checkpoint.matrices)
+    layers, last = delta.origin.layers, max(matrix.layer for matrix in checkpoint.matrices)
     if layers is not None and max(layers) > last:
         raise CheckpointError(
             f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
         )
+    tensors, changes = {}, []
     for matrix, before in checkpoint.projections():
-        name = matrix.names[checkpoint.spelling]
-        if before.ndim != 2 or before.shape[1] != delta.operator.width:
-            raise CheckpointError(
-                f"{checkpoint.path}: {name} is {list(before.shape)} and the text encoder's width is "
-                f"{delta.operator.width}; its parts come from different models."
-            )
-        digest.update(before.view(torch.uint8).numpy().tobytes())
-        if matrix.kind not in delta.origin.matrices or (layers is not None and matrix.layer not in layers):
-            continue
-        exact = apply(before.to(device), delta.operator, strength).cpu()
-        if not torch.isfinite(exact).all():
-            raise CheckpointError(
-                f"{checkpoint.path}: the edit makes {name} infinite; use a larger lambda or a smaller strength."
-            )
-        tensors[name] = convert(exact, dtype or before.dtype, f"{checkpoint.path}: edited {name}")
-        wide = before.double()
-        changes.append(Change(name, tuple(before.shape), ((tensors[name].double() - wide).norm() / wide.norm()).item()))
-    return Edited(tensors, tuple(changes), digest.hexdigest())
+        if matrix.kind in delta.origin.matrices and (layers is None or matrix.layer in layers):
+            name = checkpoint.name(matrix)
+            tensors[name] = _edit_matrix(before, f"{checkpoint.path}: {name}", delta.operator, device, strength, dtype)
+            changes.append(Change(name, tuple(before.shape), _relative_change(before, tensors[name])))
+    return Edited(tensors, tuple(changes))
 
 
-def record(delta: Delta, base: str, strength: float) -> dict[str, Any]:
-    """What an edited checkpoint says about itself."""
+def _edit_matrix(
+    before: torch.Tensor,
+    where: str,
+    operator: Operator,
+    device: torch.device,
+    strength: float,
+    dtype: torch.dtype | None,
+) -> torch.Tensor:
+    if before.dtype not in SAFETENSORS_NAMES:
+        raise CheckpointError(f"{where} is {before.dtype}; use a copy of the model in fp16, bf16 or fp32.")
+    if before.ndim != 2 or before.shape[1] != operator.width:
+        raise CheckpointError(
+            f"{where} is {list(before.shape)} and the text encoder's width is {operator.width}; "
+            "its parts come from different models."
+        )
+    exact = apply(before.to(device), operator, strength).cpu()
+    if not torch.isfinite(exact).all():
+        raise CheckpointError(f"{where} becomes infinite; use a larger lambda or a smaller strength.")
+    return convert(exact, dtype or before.dtype, f"{where}, edited,")
+
+
+def _relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
+    size = before.double().norm().clamp(min=torch.finfo(torch.float64).tiny)  # a matrix of zeros stays one
+    return float((after.double() - before.double()).norm() / size)
+
+
+def base_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the bytes of the cross-attention matrices: which model an edit was made from."""
+    digest = hashlib.sha256()
+    for _, tensor in checkpoint.projections():
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def record(delta: Delta, checkpoint: Checkpoint, strength: float) -> dict[str, Any]:
+    """What a copy of `checkpoint` that carries the edit says about itself."""
     origin = delta.origin
     return {
         "name": origin.name,
@@ -201,7 +221,7 @@ def record(delta: Delta, base: str, strength: float) -> dict[str, Any]:
         "version": origin.version,
         "lambdas": list(origin.lambdas),
         "encoder": origin.encoder,
-        "base": base,
+        "base": base_hash(checkpoint),
         "strength": strength,
     }
 

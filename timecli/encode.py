@@ -97,6 +97,8 @@ class TextEncoder:
         one, other = (
             [a if token == an else token for token in self.tokens(prompt)] for prompt in (source, destination)
         )
+        if one == other:
+            raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
         try:
             return align(one, other, self.length)
         except PromptError as error:
@@ -128,18 +130,8 @@ def load(
     Raises:
         CheckpointError: weights, sizes and vocabulary do not fit each other.
     """
+    reader = _tokenizer(tokenizer, len(weights["embeddings.token_embedding.weight"]), name)
     settings = _settings(weights, name) if config is None else CLIPTextConfig.from_pretrained(config).to_dict()
-    vocabulary = len(weights["embeddings.token_embedding.weight"])
-    if tokenizer is None and vocabulary != CLIP_VOCABULARY:
-        raise CheckpointError(
-            f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
-            "give its own with --tokenizer or --config."
-        )
-    reader = clip_tokenizer() if tokenizer is None else CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    if len(reader) != vocabulary:
-        raise CheckpointError(
-            f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}; they must agree."
-        )
     ends = {
         "bos_token_id": reader.bos_token_id,
         "eos_token_id": reader.eos_token_id,
@@ -149,19 +141,42 @@ def load(
     # transformers 5 has no `text_model.` level inside CLIPTextModel; earlier releases do.
     inner = getattr(model, "text_model", model)
     own = {key: value.float() for key, value in weights.items() if not key.endswith("position_ids")}
-    try:
-        inner.load_state_dict(own)
-    except RuntimeError as error:
+    wanted = {key: value.shape for key, value in inner.state_dict().items() if not key.endswith("position_ids")}
+    wrong = sorted(key for key in own.keys() | wanted.keys() if key not in own or own[key].shape != wanted.get(key))
+    if wrong:
         raise CheckpointError(
-            f"the text encoder of {name} does not fit CLIP's: {' '.join(str(error).split())}."
-        ) from error
+            f"the text encoder of {name} does not fit CLIP's ({wrong[0]} differs); use a complete model."
+        )
+    inner.load_state_dict(own, strict=False)
     return TextEncoder(reader, model.to(device).eval(), fingerprint(own))
+
+
+def _tokenizer(folder: Path | None, vocabulary: int, name: str) -> CLIPTokenizer:
+    """The tokenizer of a folder, or CLIP's own; its vocabulary must be the encoder's."""
+    if folder is None and vocabulary != CLIP_VOCABULARY:
+        raise CheckpointError(
+            f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
+            "give its own with --tokenizer or --config."
+        )
+    if folder is not None and not (folder / "tokenizer_config.json").exists():
+        raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
+    try:
+        reader = clip_tokenizer() if folder is None else CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} cannot be read as a tokenizer: {' '.join(str(error).split())}") from error
+    if len(reader) != vocabulary:
+        raise CheckpointError(
+            f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}; they must agree."
+        )
+    return reader
 
 
 def _settings(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
     """Sizes from shapes. CLIP's heads are 64 wide in every release."""
     try:
         vocabulary, width = weights["embeddings.token_embedding.weight"].shape
+        if width % 64:
+            raise CheckpointError(f"{name} has a text encoder of width {width}, which CLIP has not; give its --config.")
         return {
             "hidden_size": width,
             "vocab_size": vocabulary,

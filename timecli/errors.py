@@ -23,5 +23,9 @@ class DeltaError(TimecliError):
     """A delta file cannot be read or does not belong to the model."""
 
 
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM. Not an Exception, so that nothing on the way mistakes it for one."""
+
+
 class OutputError(TimecliError):
     """The result cannot be written where it should go."""

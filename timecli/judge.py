@@ -41,8 +41,14 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
             f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
         )
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        model, loaded = CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder} cannot be loaded as a CLIP model: {' '.join(str(error).split())}") from error
+    if lost := sorted(loaded["missing_keys"]):
+        raise CheckpointError(
+            f"{folder} is not a complete CLIP model ({lost[0]} is missing); --judge takes a CLIPModel folder."
+        )
     return Judge(model.to(device).eval(), processor)

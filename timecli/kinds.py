@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,8 +37,12 @@ def kind(wanted: str, accepts: Callable[[Any], bool], schema: dict[str, Any], co
     return Kind(read, schema)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _number(least: float, most: float) -> Kind:
+    def accepts(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+    schema = {"type": "number", "minimum": least, "maximum": most}
+    return kind(f"a number from {least:g} to {most:g}", accepts, schema, float)
 
 
 def list_of(kind: Kind, minimum: int = 1, unique: bool = False) -> Kind:
@@ -79,15 +82,9 @@ NAME = kind(
     {"type": "string", "pattern": f"^{_NAME.pattern}$"},
     str,
 )
-LAMBDA = kind(
-    "a finite number above 0", lambda v: _is_number(v) and v > 0, {"type": "number", "exclusiveMinimum": 0}, float
-)
-SHARE = kind(
-    "a number from 0 to 1",
-    lambda v: _is_number(v) and 0 <= v <= 1,
-    {"type": "number", "minimum": 0, "maximum": 1},
-    float,
-)
+LAMBDA = _number(1e-12, 1e12)
+"""What float64 can work with."""
+SHARE = _number(0, 1)
 LAYER = kind(
     "a layer number from 0",
     lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,

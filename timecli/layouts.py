@@ -6,7 +6,7 @@ single files) and that of diffusers (folders). The part behind the block is the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from timecli.errors import CheckpointError
@@ -40,15 +40,18 @@ TEXT_PREFIXES = (
 TEXT_MARK = "embeddings.token_embedding.weight"
 
 FOREIGN = {
-    # a tensor that only this family has -> what the file is
-    "conditioner.embedders.1.model.ln_final.weight": "an SDXL checkpoint",
-    "conditioner.embedders.0.model.ln_final.weight": "an SDXL refiner or SD 2 checkpoint in SGM spelling",
-    "cond_stage_model.model.ln_final.weight": "an SD 2 checkpoint",
-    "joint_blocks.0.context_block.attn.qkv.weight": "an SD 3 checkpoint",
-    "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": "an SD 3 checkpoint",
-    "double_blocks.0.img_attn.qkv.weight": "a FLUX checkpoint",
-    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "a FLUX checkpoint",
+    # a tensor that only this family has -> what the model is
+    "conditioner.embedders.1.model.ln_final.weight": "SDXL",
+    "conditioner.embedders.0.model.ln_final.weight": "an SDXL refiner, or SD 2 in SGM spelling",
+    "cond_stage_model.model.ln_final.weight": "SD 2",
+    "add_embedding.linear_1.weight": "SDXL",
+    "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": "SD 3",
+    "transformer_blocks.0.attn.add_k_proj.weight": "SD 3 or FLUX",
+    "double_blocks.0.img_attn.qkv.weight": "FLUX",
+    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "FLUX",
 }
+FOREIGN_WIDTHS = {1024: "SD 2", 2048: "SDXL"}
+"""Text widths of other families; SD 2 has SD 1's tensor names."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,21 @@ SD1 = tuple(Matrix(layer, kind, _names(layer, kind)) for layer in range(len(SD1_
 """The 32 matrices of Stable Diffusion 1.x."""
 
 
-def matrices(names: Collection[str], spelling: int, where: str) -> tuple[Matrix, ...]:
-    """The matrices of a model that has tensors of these names.
+def matrices(shapes: Mapping[str, tuple[int, ...]], spelling: int, where: str) -> tuple[Matrix, ...]:
+    """The matrices of a model that has tensors of these names and shapes.
 
     Raises:
-        CheckpointError: none or only some are there; the sentence says what is missing and what the file seems to be.
+        CheckpointError: it is another kind of model, or not complete; the sentence says which and what is missing.
     """
-    missing = [matrix.names[spelling] for matrix in SD1 if matrix.names[spelling] not in names]
+    missing = [matrix.names[spelling] for matrix in SD1 if matrix.names[spelling] not in shapes]
+    width = None if missing else shapes[SD1[0].names[spelling]][-1]
+    other = next((kind for mark, kind in FOREIGN.items() if mark in shapes), FOREIGN_WIDTHS.get(width or 0))
+    if other:
+        raise CheckpointError(f"{where} is {other}, which is not supported; use a Stable Diffusion 1.x model.")
     if not missing:
         return SD1
     found = len(SD1) - len(missing)
-    seems = next((f"it seems to be {what}" for mark, what in FOREIGN.items() if mark in names), "")
-    if not seems:
-        seems = "it seems to be incomplete" if found else "it does not seem to be a Stable Diffusion 1.x model"
+    seems = "the file is incomplete" if found else "it does not seem to be a Stable Diffusion 1.x model"
     raise CheckpointError(
         f"{where} has {found} of the {len(SD1)} cross-attention matrices ({missing[0]} is missing); {seems}."
     )

@@ -54,7 +54,6 @@ Stack = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
 
 
 def pick_device(name: str) -> torch.device:

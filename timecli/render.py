@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -15,6 +15,9 @@ from PIL.Image import Image
 
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
+from timecli.errors import CheckpointError
+
+Pipeline: TypeAlias = StableDiffusionPipeline
 
 LATENT_PIXELS = 16384
 """How many latent pixels one batch may hold: 4 pictures of 512 x 512, 64 of 64 x 64."""
@@ -29,27 +32,30 @@ class Settings:
     guidance: float = 7.5
 
 
-def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device) -> StableDiffusionPipeline:
+def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device) -> Pipeline:
     """The whole model in float32, from local files only.
 
     A single file without a config folder takes Stable Diffusion 1.x's configs, which ship with this package.
     """
     parts: dict[str, Any] = {"text_encoder": encoder.model, "tokenizer": encoder.tokenizer, "safety_checker": None}
     options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **parts}
-    if checkpoint.is_folder:
-        variant = "fp16" if checkpoint.unet.path.name.endswith(".fp16.safetensors") else None
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            checkpoint.path, variant=variant, use_safetensors=True, **options
-        )
-    else:
-        config = checkpoint.config or Path(str(resources.files("timecli").joinpath("data/sd1")))
-        pipeline = StableDiffusionPipeline.from_single_file(str(checkpoint.path), config=str(config), **options)
+    try:
+        if checkpoint.is_folder:
+            variant = "fp16" if checkpoint.unet.path.name.endswith(".fp16.safetensors") else None
+            options |= {"variant": variant, "use_safetensors": True}
+            pipeline = StableDiffusionPipeline.from_pretrained(checkpoint.path, **options)
+        else:
+            config = checkpoint.config or Path(str(resources.files("timecli").joinpath("data/sd1")))
+            pipeline = StableDiffusionPipeline.from_single_file(str(checkpoint.path), config=str(config), **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        sentence = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint.path} cannot be loaded for drawing; diffusers says: {sentence}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
 @contextmanager
-def replaced(pipeline: StableDiffusionPipeline, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def replaced(pipeline: Pipeline, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Inside, the UNet has `tensors` (by diffusers' names); afterwards exactly its own again."""
     parameters = {name: pipeline.unet.get_parameter(name) for name in tensors}
     originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -62,7 +68,7 @@ def replaced(pipeline: StableDiffusionPipeline, tensors: Mapping[str, torch.Tens
             parameter.data.copy_(originals[name])
 
 
-def start_noise(pipeline: StableDiffusionPipeline, seed: int) -> torch.Tensor:
+def start_noise(pipeline: Pipeline, seed: int) -> torch.Tensor:
     """Start noise `[channels, height, width]` of a seed; drawn on the CPU so that every device gets the same."""
     unet = pipeline.unet.config
     shape = (pipeline.vae.config.latent_channels, unet.sample_size, unet.sample_size)
@@ -70,7 +76,7 @@ def start_noise(pipeline: StableDiffusionPipeline, seed: int) -> torch.Tensor:
 
 
 def render(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None]
+    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None]
 ) -> dict[str, list[Image]]:
     """One picture per prompt and seed, in the order of the seeds.
 
@@ -92,7 +98,7 @@ def render(
 
 @torch.no_grad()
 def _draw(
-    pipeline: StableDiffusionPipeline, batch: list[tuple[str, int]], settings: Settings, tick: Callable[[float], None]
+    pipeline: Pipeline, batch: list[tuple[str, int]], settings: Settings, tick: Callable[[float], None]
 ) -> list[Image]:
     def after_step(_pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
         tick(len(batch) / pipeline.num_timesteps)

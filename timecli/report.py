@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from timecli.manifest import Manifest
 from timecli.render import Settings
+from timecli.safefile import write_bytes
 from timecli.verify import METRICS, Images, Row, Scores, mean
 
 INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
@@ -34,7 +36,7 @@ def sheet(table: Sequence[Row], before: Images, after: Images, title: str) -> Im
     for i, row in enumerate(table):
         top = 2 * HEAD + i * (CELL + 4)
         _label(canvas, row, top)
-        oracle = before[row.destination] if row.destination else []
+        oracle = before[row.oracle] if row.oracle else []
         for j, images in enumerate((before[row.prompt], after[row.prompt], oracle)):
             for k, picture in enumerate(images[:shown]):
                 image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
@@ -42,12 +44,17 @@ def sheet(table: Sequence[Row], before: Images, after: Images, title: str) -> Im
 
 
 def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    """Kind, prompt (two lines at most) and destination, in the colour of the kind."""
     font, small = ImageFont.load_default(16), ImageFont.load_default(13)
     canvas.rectangle([0, top, 5, top + CELL - 1], fill=INK[row.kind])
-    canvas.text((GAP, top + 4), row.kind, INK[row.kind], small)
-    canvas.text((GAP, top + 24), textwrap.fill(row.prompt, 32), INK[row.kind], font)
+    canvas.text((GAP, top + 2), row.kind, INK[row.kind], small)
+    canvas.text((GAP, top + 20), _lines(row.prompt, 32), INK[row.kind], font)
     if row.destination:
-        canvas.text((GAP, top + 70), textwrap.fill(f"→ {row.destination}", 40), "#8a8a8a", small)
+        canvas.text((GAP, top + 66), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
+
+
+def _lines(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder=" ..."))
 
 
 def _fit(picture: Image.Image) -> Image.Image:
@@ -109,6 +116,8 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 def save_report(folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row]) -> None:
     """Write `FILES` into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    image.save(folder / "sheet.png")
-    (folder / "report.md").write_text(markdown(found, table), encoding="utf-8")
-    (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sheet_bytes = BytesIO()
+    image.save(sheet_bytes, "PNG")
+    page, data = markdown(found, table), json.dumps(found, indent=2) + "\n"
+    for name, content in zip(FILES, (sheet_bytes.getvalue(), page.encode(), data.encode()), strict=True):
+        write_bytes(folder / name, content)

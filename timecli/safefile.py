@@ -22,7 +22,8 @@ from timecli.errors import CheckpointError, OutputError
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-SAFETENSORS_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
+SAFETENSORS_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
+ITEMSIZES = {name: dtype.itemsize for dtype, name in SAFETENSORS_NAMES.items()}
 BLOCK = 16 * 2**20
 
 
@@ -86,28 +87,39 @@ def require_finite(tensor: torch.Tensor, where: str) -> None:
 def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torch.Tensor:
     """`tensor` in `dtype`. Raises CheckpointError when a finite value does not fit."""
     result = tensor.to(dtype or tensor.dtype)
-    if torch.isfinite(tensor).all() and not torch.isfinite(result).all():
+    if (torch.isfinite(tensor) & ~torch.isfinite(result)).any():
         raise CheckpointError(
             f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16."
         )
     return result
 
 
-def check_target(target: Path, sources: list[Path], force: bool, size: int) -> None:
+def check_target(target: Path, sources: list[Path], force: bool, size: int, folder: bool = False) -> None:
     """Refuse a target before any work is done.
 
+    Args:
+        target: where the result should go.
+        sources: what is read; nothing of it may be replaced.
+        force: whether another existing target may be.
+        size: bytes that the result takes.
+        folder: whether the result is a folder.
+
     Raises:
-        OutputError: it exists, is one of the inputs, its folder is missing, or the disk has no room for `size` bytes.
+        OutputError: it exists, is or lies in one of the sources, its folder is missing, or the disk is full.
     """
     if not target.parent.is_dir():
         raise OutputError(f"{target.parent} is not a folder; create it first.")
+    if any(source.resolve() in (target.resolve(), *target.resolve().parents) for source in sources):
+        raise OutputError(f"{target} is an input of this command; choose another output.")
     if target.exists():
         if any(source.exists() and target.samefile(source) for source in sources):
             raise OutputError(f"{target} is an input of this command; choose another output.")
         if not force:
             raise OutputError(f"{target} already exists; use --force to replace it.")
-        if target.is_dir() and not (target / "model_index.json").exists():
-            raise OutputError(f"{target} is a folder but not a model; choose another output.")
+        if target.is_dir() != folder or (folder and not (target / "model_index.json").exists()):
+            raise OutputError(
+                f"{target} exists and is not a {'model folder' if folder else 'file'}; choose another output."
+            )
     free = shutil.disk_usage(target.parent).free
     if free < size:
         raise OutputError(
@@ -118,19 +130,20 @@ def check_target(target: Path, sources: list[Path], force: bool, size: int) -> N
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """A path beside `target` to write to. It takes the target's place when all went well and vanishes otherwise."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
         yield part
-        if target.is_dir():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
+        if target.is_dir():  # a folder cannot be replaced in one step
             target.rename(old)
             part.rename(target)
-            shutil.rmtree(old)
         else:
             os.replace(part, target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -150,13 +163,15 @@ def rewrite(
     """Copy a file tensor by tensor, in its own order, replacing and converting."""
     entries, position = {}, 0
     for name, entry in source.entries.items():
-        start, stop = entry["data_offsets"]
         kind = entry["dtype"]
-        if dtype is not None and kind in SAFETENSORS_NAMES.values():
-            stop = start + (stop - start) * dtype.itemsize // _itemsize(kind)
+        if name in tensors:
+            kind = SAFETENSORS_NAMES[tensors[name].dtype]
+        elif dtype is not None and kind in ITEMSIZES:
             kind = SAFETENSORS_NAMES[dtype]
-        entries[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [position, position + stop - start]}
-        position += stop - start
+        start, stop = entry["data_offsets"]
+        size = stop - start if kind == entry["dtype"] else (stop - start) // ITEMSIZES[entry["dtype"]] * ITEMSIZES[kind]
+        entries[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [position, position + size]}
+        position += size
     with (
         source.path.open("rb") as original,
         target.open("wb") as file,
@@ -171,10 +186,6 @@ def rewrite(
             else:
                 _copy(original, file, source.data + entry["data_offsets"][0], source.data + entry["data_offsets"][1])
         _flush(file)
-
-
-def _itemsize(kind: str) -> int:
-    return next(dtype.itemsize for dtype, name in SAFETENSORS_NAMES.items() if name == kind)
 
 
 def _header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from timecli.errors import TimecliError
+
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
     from timecli.delta import Delta
     from timecli.encode import TextEncoder
@@ -35,7 +37,7 @@ def complain(sentence: str) -> None:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Data for a machine, on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(json.dumps(data, indent=2, allow_nan=False))
 
 
 def print_edit(delta: Delta, summary: Mapping[str, Any]) -> None:
@@ -64,11 +66,15 @@ def print_written(paths: Sequence[str]) -> None:
 
 
 def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
-    """The token pairing of every edit, side by side."""
+    """The token pairing of every edit that has one, side by side."""
     for edit in manifest.edits:
+        try:
+            aligned = encoder.alignment(edit.source, edit.destination)
+        except TimecliError:
+            continue
         source, destination = encoder.words(edit.source), encoder.words(edit.destination)
         table = Table("", "source", "destination", "")
-        for i, (word, j) in enumerate(zip(source, encoder.alignment(edit.source, edit.destination), strict=False)):
+        for i, (word, j) in enumerate(zip(source, aligned, strict=False)):
             table.add_row(str(i), word, destination[j], str(j))
         console().print(table)
         if manifest.solve.tokens == "all":

@@ -8,15 +8,15 @@ from pathlib import Path
 from statistics import fmean, harmonic_mean, pstdev
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL.Image import Image
 
-from timecli import edit, layouts
+from timecli import edit, encode, layouts
 from timecli.checkpoint import Checkpoint, open_checkpoint
 from timecli.delta import is_delta, load_delta
 from timecli.encode import TextEncoder
+from timecli.errors import CheckpointError
 from timecli.manifest import Manifest
-from timecli.render import Settings, load_pipeline, render, replaced
+from timecli.render import Pipeline, Settings, render, replaced
 from timecli.safefile import open_file
 
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative"}
@@ -34,6 +34,11 @@ class Row:
     kind: str
     prompt: str
     destination: str | None
+
+    @property
+    def oracle(self) -> str | None:
+        """What the unedited model is asked for instead, where the destination is wanted (§5.5)."""
+        return None if self.kind == "negative" else self.destination
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,9 @@ def rows(manifest: Manifest) -> list[Row]:
 
 
 def prompts_before(table: Sequence[Row]) -> list[str]:
-    """What the unedited model draws: every prompt, and the destinations as the oracle."""
-    return list(dict.fromkeys(text for row in table for text in (row.prompt, row.destination) if text is not None))
+    """What the unedited model draws: every prompt, and the destinations that are wanted, as the oracle."""
+    oracle = [row.oracle for row in table if row.oracle]
+    return list(dict.fromkeys([*(row.prompt for row in table), *oracle]))
 
 
 def prompts_after(table: Sequence[Row]) -> list[str]:
@@ -68,50 +74,58 @@ def prompts_after(table: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.prompt for row in table))
 
 
-def edited_model(
-    path: Path | None,
-    checkpoint: Checkpoint,
-    manifest: Manifest,
-    encoder: TextEncoder,
-    device: torch.device,
-    exact: torch.device,
-) -> StableDiffusionPipeline | dict[str, torch.Tensor]:
-    """The edited model: a whole pipeline, or the changed matrices by diffusers' names.
+def edited_matrices(
+    path: Path | None, checkpoint: Checkpoint, manifest: Manifest, encoder: TextEncoder, exact: torch.device
+) -> dict[str, torch.Tensor]:
+    """The edited model's matrices by diffusers' names.
 
     Args:
-        path: an edited model or a delta; None compiles the manifest in memory.
+        path: an edited copy of the model, or a delta; None compiles the manifest in memory.
         checkpoint: the unedited model.
         manifest: the edit.
         encoder: the unedited model's text encoder.
-        device: where to draw.
         exact: where to calculate in float64.
+
+    Raises:
+        CheckpointError: the edited model is not a copy of this one.
+        DeltaError: the delta is for another text encoder.
     """
     if path is not None and not (path.is_file() and is_delta(open_file(path))):
-        other = open_checkpoint(path, None if path.is_dir() else checkpoint.config)
-        return load_pipeline(other, edit.read_text_encoder(other, None, device), device)
+        return _matrices_of_copy(open_checkpoint(path), checkpoint, encoder)
     if path is None:
         delta = edit.compile_edit(manifest, encoder, exact)
     else:
         delta = load_delta(path)
         edit.require_same_encoder(delta, checkpoint)
     tensors = edit.edit_matrices(checkpoint, delta, exact).tensors
-    names = {matrix.names[checkpoint.spelling]: matrix.names[layouts.DIFFUSERS] for matrix in checkpoint.matrices}
-    return {names[name]: tensor for name, tensor in tensors.items()}
+    return {
+        m.names[layouts.DIFFUSERS]: tensors[name]
+        for m in checkpoint.matrices
+        if (name := checkpoint.name(m)) in tensors
+    }
+
+
+def _matrices_of_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, torch.Tensor]:
+    if encode.fingerprint(copy.text_encoder()) != encoder.fingerprint:
+        raise CheckpointError(
+            f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
+        )
+    if copy.edits and copy.edits[0].get("base") != edit.base_hash(checkpoint):
+        raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
+    return {matrix.names[layouts.DIFFUSERS]: tensor for matrix, tensor in copy.projections()}
 
 
 def draw(
-    pipeline: StableDiffusionPipeline,
-    edited: StableDiffusionPipeline | dict[str, torch.Tensor],
+    pipeline: Pipeline,
+    edited: dict[str, torch.Tensor],
     table: Sequence[Row],
     settings: Settings,
     tick: Callable[[float], None],
 ) -> tuple[Images, Images]:
     """Pictures before and after the edit, by prompt, from the same seeds."""
     before = render(pipeline, prompts_before(table), settings, tick)
-    if isinstance(edited, dict):
-        with replaced(pipeline, edited):
-            return before, render(pipeline, prompts_after(table), settings, tick)
-    return before, render(edited, prompts_after(table), settings, tick)
+    with replaced(pipeline, edited):
+        return before, render(pipeline, prompts_after(table), settings, tick)
 
 
 def demanded(manifest: Manifest) -> list[str]:
@@ -132,7 +146,7 @@ def measure(table: Sequence[Row], before: Images, after: Images, choose: Choose)
         if not chosen:
             continue
         wanted = 0 if kind == "negative" else 1
-        oracle = {row.prompt: before[row.prompt if kind == "negative" else row.destination or ""] for row in chosen}
+        oracle = {row.prompt: before[row.oracle or row.prompt] for row in chosen}
         for model, images in (("baseline", before), ("oracle", oracle), ("edited", after)):
             hits = [_hits(images[row.prompt], row, wanted, choose) for row in chosen]
             per_seed = [fmean(seed) for seed in zip(*hits, strict=True)]

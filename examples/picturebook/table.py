@@ -48,7 +48,7 @@ def main() -> None:
         task = manifest.load(path)
         rows = verify.rows(task)
         measured = [row for row in rows if row.destination]
-        edited = verify.edited_model(None, checkpoint, task, encoder, device, device)
+        edited = verify.edited_matrices(None, checkpoint, task, encoder, device)
         before, after = verify.draw(pipeline, edited, measured, settings, lambda _: None)
         scores = verify.measure(measured, before, after, judge.choose)
         for name, values in scores.items():

@@ -327,7 +327,8 @@ def make_embeddings(work: Path, texts: list[str]) -> torch.Tensor:
 def train_unet(work: Path, steps: int, batch: int, pictures: int) -> None:
     cache = work / "latents.pt"
     if not cache.exists():
-        torch.save(make_latents(work, pictures), cache)
+        torch.save(make_latents(work, pictures), f"{cache}.part")
+        Path(f"{cache}.part").replace(cache)
     latents, captions = torch.load(cache, weights_only=True)
     scale = 1 / latents.std().item()
     (work / "scaling_factor.txt").write_text(f"{scale:.5f}\n")
@@ -357,7 +358,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / ".train")
     parser.add_argument("--judge-steps", type=int, default=3000)
     parser.add_argument("--autoencoder-steps", type=int, default=3500)
-    parser.add_argument("--unet-steps", type=int, default=7000)
+    parser.add_argument("--unet-steps", type=int, default=6000)
     parser.add_argument("--eyes-steps", type=int, default=500)
     parser.add_argument("--pictures", type=int, default=80_000, help="pictures that the UNet sees")
     args = parser.parse_args()
