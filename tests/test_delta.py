@@ -49,8 +49,8 @@ def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
         "manifest": "",
         "version": "0",
         "encoder": "",
-        "lambdas": [],
-        "matrices": [],
+        "lambdas": [0.1],
+        "matrices": ["k"],
     }
     factors = {"left": torch.ones(4, 2), "right": torch.ones(2, 4)}
     whole = {KEY: json.dumps({**about, "layers": None})}
@@ -59,6 +59,7 @@ def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
     assert "damaged" in refused(path, factors, {KEY: "{"})
     assert "damaged" in refused(path, factors, {KEY: json.dumps(about)})
     assert "another delta format" in refused(path, factors, {KEY: json.dumps({**about, "format": 2})})
+    assert "damaged" in refused(path, factors, {KEY: json.dumps({**about, "layers": None, "matrices": []})})
     assert "do not fit" in refused(path, {**factors, "right": torch.ones(3, 4)}, whole)
     assert "right holds NaN" in refused(path, {**factors, "right": torch.full((2, 4), float("nan"))}, whole)
     save_file(factors, path, whole)
