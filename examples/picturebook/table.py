@@ -1,9 +1,10 @@
-"""Efficacy, generality and specificity of every ready-made picturebook edit, as a Markdown table.
+"""Efficacy, generality and specificity of the ready-made picturebook edits, as a Markdown table.
 
-    python examples/picturebook/table.py               # all of edits/picturebook, about 20 minutes on two CPU cores
-    python examples/picturebook/table.py MANIFEST...   # some
+    python examples/picturebook/table.py                    # all of edits/picturebook, about 10 minutes on two cores
+    python examples/picturebook/table.py --lam 0.1          # the same with another λ than the manifests'
 
-What `timecli verify` does for one manifest, for all of them with one pipeline.
+What `timecli verify` does for one manifest, for all of them with one pipeline. Several --lam share the pictures of the
+unedited model.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -24,15 +27,27 @@ from timecli.judge import load_judge
 
 HERE = Path(__file__).parent
 EDITS = HERE.parent.parent / "edits" / "picturebook"
+Found = dict[str, list[dict[str, verify.Score]]]
 
 
-def percent(scores: dict[str, verify.Score]) -> list[str]:
-    return [f"{scores[metric].mean:.0%}" if metric in scores else "-" for metric in verify.METRICS]
+def with_lambda(task: manifest.Manifest, lam: float | None) -> manifest.Manifest:
+    """The manifest with one λ for all its edits; None keeps its own."""
+    if lam is None:
+        return task
+    return replace(
+        task, solve=replace(task.solve, lam=lam), edits=tuple(replace(pair, lam=None) for pair in task.edits)
+    )
+
+
+def cells(values: list[dict[str, verify.Score]]) -> str:
+    shares = ([scores[metric].mean for scores in values if metric in scores] for metric in verify.METRICS)
+    return " | ".join(f"{fmean(share):.1%}" if share else "-" for share in shares)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="*", type=Path, default=sorted(EDITS.glob("*.toml")))
+    parser.add_argument("--lam", nargs="+", type=float, default=[None], help="instead of the manifests' λ")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=7.5)
@@ -42,25 +57,28 @@ def main() -> None:
     encoder = edit.read_text_encoder(checkpoint, None, device)
     pipeline, judge = render.load_pipeline(checkpoint, encoder, device), load_judge(HERE / "judge", device)
     settings = render.Settings(tuple(range(args.seeds)), args.steps, args.guidance)
-    found: dict[str, list[dict[str, verify.Score]]] = {"baseline": [], "oracle": [], "edited": []}
+    draw = partial(render.render, pipeline, settings=settings, tick=lambda _: None)
+    found: Found = {}
     print("| edit | λ | efficacy | generality | specificity |\n|---|---|---|---|---|")
     for path in args.manifests:
         task = manifest.load(path)
-        rows = verify.rows(task)
-        measured = [row for row in rows if row.destination]
-        edited = verify.edited_matrices(None, checkpoint, task, encoder, device)
-        before, after = verify.draw(pipeline, edited, measured, settings, lambda _: None)
-        scores = verify.measure(measured, before, after, judge.choose)
-        for name, values in scores.items():
-            found[name].append(values)
-        lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(task.lam(pair) for pair in task.edits))
-        print(f"| {task.name} | {lambdas} | {' | '.join(percent(scores['edited']))} |", flush=True)
+        rows = [row for row in verify.rows(task) if row.destination]
+        before = draw(verify.prompts_before(rows))
+        for lam in args.lam:
+            edited = verify.edited_matrices(None, checkpoint, with_lambda(task, lam), encoder, device)
+            with render.replaced(pipeline, edited):
+                after = draw(verify.prompts_after(rows))
+            scores = verify.measure(rows, before, after, judge.choose)
+            name = "edited" if lam is None else f"edited, λ = {lam:g}"
+            for key, values in (("baseline", "baseline"), ("oracle", "oracle"), (name, "edited")):
+                found.setdefault(key, []).append(scores[values])
+            lambdas = ", ".join(f"{task.lam(pair) if lam is None else lam:g}" for pair in task.edits[:1])
+            print(f"| {task.name} | {lambdas} | {cells([scores['edited']])} |", flush=True)
         print(
-            f"{task.name}: baseline {percent(scores['baseline'])}, oracle {percent(scores['oracle'])}", file=sys.stderr
+            f"{task.name}: baseline {cells([scores['baseline']])}, oracle {cells([scores['oracle']])}", file=sys.stderr
         )
     for name, values in found.items():
-        means = [fmean(scores[metric].mean for scores in values if metric in scores) for metric in verify.METRICS]
-        print(f"| **{name}, mean of {len(values)}** | | {' | '.join(f'{mean:.1%}' for mean in means)} |")
+        print(f"| **{name}, mean of {len(args.manifests)} edits** | | {cells(values)} |")
 
 
 if __name__ == "__main__":
