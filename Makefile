@@ -15,7 +15,7 @@ EDITED := demo/blue-roses.safetensors
 demo: install
 	mkdir -p demo
 	$(BIN)/timecli edit $(MANIFEST) $(MODEL) -o $(EDITED) --force
-	$(BIN)/timecli verify $(MANIFEST) $(MODEL) $(EDITED) -o demo/verify --force
+	$(BIN)/timecli verify $(MANIFEST) $(MODEL) $(EDITED) -o demo/verify --guidance 3 --force
 	@echo
 	@echo "Before and after, side by side: demo/verify/sheet.png"
 	@echo "The numbers:                    demo/verify/report.md"

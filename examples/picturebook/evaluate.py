@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=HERE / "picturebook.safetensors", help="single file")
     parser.add_argument("--seeds", type=int, default=24, help="pictures per prompt")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--drawings", type=int, default=300, help="drawn pictures per attribute")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     args = parser.parse_args()

@@ -229,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=HERE / ".train")
     parser.add_argument("--out", type=Path, default=HERE)
-    parser.add_argument("--scheduler", choices=SCHEDULERS, default="pndm")
+    parser.add_argument("--scheduler", choices=SCHEDULERS, default="ddim")
     args = parser.parse_args()
     pipeline, judge = trained(args.work, args.scheduler)
     for folder in ("config", "judge"):

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--lam", nargs="+", type=float, default=[None], help="instead of the manifests' λ")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--guidance", type=float, default=3.0)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = open_checkpoint(HERE / "picturebook.safetensors")
