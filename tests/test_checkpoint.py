@@ -197,7 +197,7 @@ def test_a_header_length_that_begins_like_a_pickle_is_read(small: Path, tmp_path
 def test_missing_files_and_folders(tmp_path: Path, picturebook: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         open_checkpoint(tmp_path / "missing.safetensors")
-    with pytest.raises(CheckpointError, match="must hold one diffusion_pytorch_model.safetensors"):
+    with pytest.raises(CheckpointError, match="must hold diffusion_pytorch_model.safetensors alone"):
         open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="has no model_index.json"):
         open_checkpoint(picturebook, tmp_path)

@@ -38,7 +38,7 @@ def test_edit_writes_the_default_name_in_this_folder(
         "most",
         "rank",
         "condition",
-        "lambda 0.1",
+        "lambda 10",
         "of the way",
         "seconds: ",
     ):
@@ -103,7 +103,7 @@ def test_inspect(run: Run, picturebook: Path, tmp_path: Path) -> None:
     delta = json.loads(run("inspect", tmp_path / "x.delta", "--json").out)
     assert (plain["form"], plain["edits"], plain["cross_attention_matrices"]) == ("single file", [], 32)
     (record,) = edited["edits"]
-    assert record["manifest"] == ROSES.read_text() == delta["manifest"] and record["lambdas"] == [0.1]
+    assert record["manifest"] == ROSES.read_text() == delta["manifest"] and record["lambdas"] == [10.0]
     assert record["encoder"] == delta["encoder"] and len(record["base"]) == 64
     assert (delta["width"], delta["version"]) == (192, record["version"])
     assert "source = " in run("inspect", tmp_path / "out").out
