@@ -13,6 +13,8 @@ from timecli.checkpoint import open_checkpoint, write_checkpoint
 
 TEXT = """
 name = "blue-roses"
+[solve]
+lambda = 10
 [[edit]]
 source = "A pack of roses"
 destination = "A pack of blue roses"

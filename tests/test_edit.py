@@ -155,7 +155,7 @@ def test_overflow_and_wrong_widths_are_refused(encoder: TextEncoder, picturebook
     name = layouts.SD1[5].names[layouts.LDM]
     tensors = load_file(picturebook)
     save_file({**tensors, name: torch.full_like(tensors[name], 6e4)}, tmp_path / "large.safetensors")
-    with pytest.raises(CheckpointError, match=f"edited {name} does not fit into float16; use --dtype fp32"):
+    with pytest.raises(CheckpointError, match=f"{name}, edited, does not fit into float16; use --dtype fp32"):
         edit.edit_matrices(open_checkpoint(tmp_path / "large.safetensors"), delta, CPU, strength=2.0)
     save_file({**tensors, name: torch.zeros(96, 64)}, tmp_path / "narrow.safetensors")
     with pytest.raises(CheckpointError, match=rf"{name} is \[96, 64\] and the text encoder's width is 192"):
