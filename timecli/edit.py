@@ -64,9 +64,7 @@ def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
         ]
         for prompt in singles:
             _try(found, encoder.tokens, prompt)
-        for pair in zip(
-            *(encode.augmented(p, manifest.solve.augment) for p in (edit.source, edit.destination)), strict=True
-        ):
+        for pair in encode.augmented_pairs(edit, manifest.solve.augment):
             _try(found, encoder.alignment, *pair)
     kept = [text for prompt in manifest.preserve.prompts for text in encode.augmented(prompt, manifest.solve.augment)]
     for prompt in (*kept, *manifest.verify.prompts):

@@ -205,6 +205,11 @@ def augmented(prompt: str, templates: Iterable[str]) -> list[str]:
     return [prompt, *(template.replace("{}", inside) for template in templates)]
 
 
+def augmented_pairs(edit: Edit, templates: Sequence[str]) -> list[tuple[str, str]]:
+    """Source and destination, plain and in every augmentation."""
+    return list(zip(*(augmented(prompt, templates) for prompt in (edit.source, edit.destination)), strict=True))
+
+
 def columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
     """Every row of the manifest's joint solve.
 
@@ -229,11 +234,9 @@ def columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
 
 
 def _pair_rows(manifest: Manifest, edit: Edit, encoder: TextEncoder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    sources, destinations = (augmented(prompt, manifest.solve.augment) for prompt in (edit.source, edit.destination))
-    paired = [
-        encoder.alignment(*pair)[: _count(manifest, encoder, pair[0])]
-        for pair in zip(sources, destinations, strict=True)
-    ]
+    pairs = augmented_pairs(edit, manifest.solve.augment)
+    paired = [encoder.alignment(*pair)[: _count(manifest, encoder, pair[0])] for pair in pairs]
+    sources, destinations = zip(*pairs, strict=True)
     before, after = encoder.embed(sources), encoder.embed(destinations)
     source = torch.cat([state[: len(rows)] for state, rows in zip(before, paired, strict=True)])
     destination = torch.cat([state[rows] for state, rows in zip(after, paired, strict=True)])
