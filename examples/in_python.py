@@ -30,7 +30,7 @@ def main(model: Path, output: Path) -> None:
         states = encoder.embed([prompt])
         print(f"{prompt}: moves by {delta.operator.shift(states).norm() / states.norm():.1%} in text space")
     edited = edit.edit_matrices(checkpoint, delta, cpu)
-    write_checkpoint(checkpoint, output, edited.tensors, edit.record(delta, checkpoint, strength=1.0), None)
+    write_checkpoint(checkpoint, output, edited.tensors, edit.record(delta, edited.base, strength=1.0), None)
 
 
 if __name__ == "__main__":

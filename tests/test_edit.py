@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from timecli import delta as deltas
 from timecli import edit, layouts
 from timecli.checkpoint import Checkpoint, open_checkpoint
-from timecli.encode import TextEncoder
+from timecli.encode import TextEncoder, fingerprint
 from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.manifest import Manifest, parse
 
@@ -128,18 +128,22 @@ def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder
     assert 0 < shares[0] < shares[1] < shares[2] < 1
 
 
+def same_encoder(delta: deltas.Delta, checkpoint: Checkpoint) -> None:
+    edit.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoder()))
+
+
 def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(
     encoder: TextEncoder, picturebook: Path, small: Path, tmp_path: Path
 ) -> None:
     delta = edit.compile_edit(roses(), encoder, CPU)
-    edit.require_same_encoder(delta, open_checkpoint(picturebook))
+    same_encoder(delta, open_checkpoint(picturebook))
     with pytest.raises(DeltaError, match="has width 192 and .* takes text of width 64"):
-        edit.require_same_encoder(delta, open_checkpoint(small))
+        same_encoder(delta, open_checkpoint(small))
     tensors = load_file(picturebook)
     tensors["cond_stage_model.transformer.text_model.final_layer_norm.bias"] += 1
     save_file(tensors, tmp_path / "other.safetensors")
     with pytest.raises(DeltaError, match="compiled for another text encoder"):
-        edit.require_same_encoder(delta, open_checkpoint(tmp_path / "other.safetensors"))
+        same_encoder(delta, open_checkpoint(tmp_path / "other.safetensors"))
 
 
 def test_an_edit_that_does_nothing_is_refused(encoder: TextEncoder) -> None:

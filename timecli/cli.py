@@ -99,18 +99,13 @@ def edit(
         edited = editing.edit_matrices(checkpoint, delta, options.exact_device(where), dtype=target_dtype)
     with terminal.stage(seconds, "write"):
         if output is not None and not dry_run:
-            record = editing.record(delta, checkpoint, strength=1.0)
+            record = editing.record(delta, edited.base, strength=1.0)
             files.write_checkpoint(checkpoint, output, edited.tensors, record, target_dtype)
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path)
     written = [] if dry_run else [str(path) for path in (output, delta_path) if path is not None]
-    summary = editing.summary(delta, edited.changes, moved, seconds)
-    if as_json:
-        return terminal.print_json({**summary, "written": written})
-    terminal.print_edit(delta, summary)
-    terminal.print_moved(manifest, moved)
-    terminal.say("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items()))
-    terminal.print_written(written)
+    summary = {**editing.summary(delta, edited.changes, moved, seconds), "written": written}
+    terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
 
 
 @app.command(name="apply")
@@ -129,6 +124,7 @@ def apply_command(
     from timecli import checkpoint as files
     from timecli import delta as deltas
     from timecli import edit as editing
+    from timecli.encode import fingerprint
 
     target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
     delta = deltas.load_delta(delta_path)
@@ -136,15 +132,12 @@ def apply_command(
     if not stack:
         editing.require_unedited(checkpoint)
     _check_outputs(checkpoint, delta_path, output, None, force, target_dtype)
-    editing.require_same_encoder(delta, checkpoint)
+    editing.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoder()))
     edited = editing.edit_matrices(checkpoint, delta, options.exact_device(where), strength, target_dtype)
-    record = editing.record(delta, checkpoint, strength)
+    record = editing.record(delta, edited.base, strength)
     files.write_checkpoint(checkpoint, output, edited.tensors, record, target_dtype)
     summary = {**editing.summary(delta, edited.changes, (), {}), "strength": strength, "written": [str(output)]}
-    if as_json:
-        return terminal.print_json(summary)
-    terminal.print_edit(delta, summary)
-    terminal.print_written(summary["written"])
+    terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
 
 
 @app.command()
@@ -191,7 +184,7 @@ def verify(
     folder = output or Path(f"{manifest.name}-verify")
     _check_report(folder, report.FILES, force)
     checkpoint = open_checkpoint(model, config)
-    editing.require_unedited(checkpoint)
+    editing.require_unedited(checkpoint, "give the original")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
     _refuse(editing.problems(manifest, encoder))
     judge = _judge(judge_path, model, manifest, where)
@@ -230,9 +223,7 @@ def inspect(
         about = deltas.describe(deltas.load_delta(file))
     else:
         about = files.describe(files.open_checkpoint(file))
-    if as_json:
-        return terminal.print_json(about)
-    terminal.print_about(about)
+    terminal.print_json(about) if as_json else terminal.print_about(about)
 
 
 @app.command()

@@ -36,10 +36,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Edited:
-    """The edited matrices by tensor name, and what changed."""
+    """The edited matrices by tensor name, what changed, and the `base_hash` of the model before."""
 
     tensors: dict[str, torch.Tensor]
     changes: tuple[Change, ...]
+    base: str
 
 
 def read_text_encoder(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device) -> TextEncoder:
@@ -123,24 +124,22 @@ def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[
     return shares
 
 
-def require_unedited(checkpoint: Checkpoint) -> None:
+def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
     """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
     if checkpoint.edits:
         names = ", ".join(repr(entry["name"]) for entry in checkpoint.edits)
-        raise CheckpointError(
-            f"{checkpoint.path} already carries a timecli edit ({names}); start from the original, or use --stack."
-        )
+        raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
 
 
-def require_same_encoder(delta: Delta, checkpoint: Checkpoint) -> None:
-    """Refuse a delta that was compiled for another text encoder."""
+def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str) -> None:
+    """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has this fingerprint."""
     width = checkpoint.unet.entries[checkpoint.name(checkpoint.matrices[0])]["shape"][-1]
     if delta.operator.width != width:
         raise DeltaError(
             f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
             f"width {width}; compile the manifest for this model."
         )
-    if encode.fingerprint(checkpoint.text_encoder()) != delta.origin.encoder:
+    if fingerprint != delta.origin.encoder:
         raise DeltaError(
             f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; "
             "compile the manifest for this model."
@@ -167,13 +166,14 @@ def edit_matrices(
         raise CheckpointError(
             f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
         )
-    tensors, changes = {}, []
+    tensors, changes, digest = {}, [], hashlib.sha256()
     for matrix, before in checkpoint.projections():
+        digest.update(_bytes(before))
         if matrix.kind in delta.origin.matrices and (layers is None or matrix.layer in layers):
             name = checkpoint.name(matrix)
             tensors[name] = _edit_matrix(before, f"{checkpoint.path}: {name}", delta.operator, device, strength, dtype)
             changes.append(Change(name, tuple(before.shape), _relative_change(before, tensors[name])))
-    return Edited(tensors, tuple(changes))
+    return Edited(tensors, tuple(changes), digest.hexdigest())
 
 
 def _edit_matrix(
@@ -206,12 +206,16 @@ def base_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 over the bytes of the cross-attention matrices: which model an edit was made from."""
     digest = hashlib.sha256()
     for _, tensor in checkpoint.projections():
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
 
 
-def record(delta: Delta, checkpoint: Checkpoint, strength: float) -> dict[str, Any]:
-    """What a copy of `checkpoint` that carries the edit says about itself."""
+def _bytes(tensor: torch.Tensor) -> Any:
+    return tensor.contiguous().view(torch.uint8).numpy()
+
+
+def record(delta: Delta, base: str, strength: float) -> dict[str, Any]:
+    """What an edited copy of the model with the `base_hash` says about itself."""
     origin = delta.origin
     return {
         "name": origin.name,
@@ -219,7 +223,7 @@ def record(delta: Delta, checkpoint: Checkpoint, strength: float) -> dict[str, A
         "version": origin.version,
         "lambdas": list(origin.lambdas),
         "encoder": origin.encoder,
-        "base": base_hash(checkpoint),
+        "base": base,
         "strength": strength,
     }
 

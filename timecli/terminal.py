@@ -14,9 +14,8 @@ from rich.table import Table
 from timecli.errors import TimecliError
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
-    from timecli.delta import Delta
     from timecli.encode import TextEncoder
-    from timecli.manifest import Manifest
+    from timecli.manifest import Edit, Manifest
 
 
 def console(stderr: bool = False) -> Console:
@@ -40,23 +39,22 @@ def print_json(data: Mapping[str, Any]) -> None:
     print(json.dumps(data, indent=2, allow_nan=False))
 
 
-def print_edit(delta: Delta, summary: Mapping[str, Any]) -> None:
-    """What an edit did: every changed tensor, then the numbers of the whole."""
+def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
+    """Every changed tensor, the numbers of the whole, how far each source went, where the result is."""
     table = Table("tensor", "shape", "‖ΔW‖/‖W‖")
     for change in summary["changed"]:
         table.add_row(change["name"], " x ".join(map(str, change["shape"])), f"{change['relative']:.4f}")
     console().print(table)
     spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
-    say(f"{delta.origin.name}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
-    lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(delta.origin.lambdas))
-    operator = delta.operator
-    say(f"operator: rank {operator.rank} of {operator.width}, condition {operator.condition:.1e}, lambda {lambdas}")
-
-
-def print_moved(manifest: Manifest, moved: Sequence[float]) -> None:
-    """How far each source went."""
-    for pair, share in zip(manifest.edits, moved, strict=True):
+    say(f"{summary['name']}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
+    lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(summary["lambdas"]))
+    rank, condition = f"rank {summary['rank']} of {summary['width']}", f"condition {summary['condition']:.1e}"
+    say(f"operator: {rank}, {condition}, lambda {lambdas}")
+    for pair, share in zip(pairs, summary["moved"], strict=True):
         say(f"{pair.source!r} moved {share:.1%} of the way to {pair.destination!r} in text space")
+    if summary["seconds"]:
+        say("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary["seconds"].items()))
+    print_written(summary["written"])
 
 
 def print_written(paths: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ def edited_matrices(
         delta = edit.compile_edit(manifest, encoder, exact)
     else:
         delta = load_delta(path)
-        edit.require_same_encoder(delta, checkpoint)
+        edit.require_same_encoder(delta, checkpoint, encoder.fingerprint)
     tensors = edit.edit_matrices(checkpoint, delta, exact).tensors
     return {
         m.names[layouts.DIFFUSERS]: tensors[name]
