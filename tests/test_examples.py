@@ -22,13 +22,13 @@ def test_in_python_gives_the_weights_of_the_command_line(run: Run, picturebook: 
 
 def test_the_world_reads_its_own_captions() -> None:
     script = (
-        "import random, world\n"
+        "import random, phrases\n"
         "for seed in range(2000):\n"
         "    rng = random.Random(seed)\n"
-        "    caption, request = world.sample(rng)\n"
-        "    assert world.parse(caption) == request, caption\n"
-        "    twin = world.vary(request, rng)\n"
-        "    assert world.parse(world.caption(twin, rng)) == twin != request\n"
+        "    caption, request = phrases.sample(rng)\n"
+        "    assert phrases.parse(caption) == request, caption\n"
+        "    twin = phrases.vary(request, rng)\n"
+        "    assert phrases.parse(phrases.caption(twin, rng)) == twin != request\n"
     )
     folder = ROOT / "examples" / "picturebook"
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)

@@ -2,7 +2,7 @@
 
     python evaluate.py              # about a quarter of an hour on two CPU cores
 
-Every number is taken twice: by the judge, a CLIP that chooses among captions, and by the pixel rule (`world.closest`),
+Every number is taken twice: by the judge, a CLIP that chooses among captions, and by the pixel rule (`pixels.closest`),
 which compares a picture with drawn ones. The first table shows how far either can be trusted.
 """
 
@@ -25,6 +25,8 @@ import numpy as np
 import torch
 import transformers
 
+import phrases
+import pixels
 import world
 from world import Request
 
@@ -93,7 +95,7 @@ class Judge:
 
 def say(request: Request, wording: int = 0) -> str:
     """A caption of `request`. Wording 0 uses the plain noun; any wording says the same thing in the same words."""
-    return world.caption(request, random.Random(wording))
+    return phrases.caption(request, random.Random(wording))
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Check:
         if self.rival:
             pair = [say(request, self.wording) for request in (self.shown, self.rival)]
             right["judge, two"] = judge.choose(self.images, pair) == 0
-        return right | {"pixels": world.closest(self.images, options) == answer}
+        return right | {"pixels": pixels.closest(self.images, options) == answer}
 
 
 def percent(true: Sequence[np.ndarray] | np.ndarray) -> float:
@@ -143,7 +145,7 @@ def drawn(attribute: str, count: int) -> list[Check]:
     checks, seed = [], HELD_OUT
     while len(checks) < count:
         rng, seed = random.Random(seed), seed + 1
-        source = replace(world.sample(rng)[1], **{attribute: None})
+        source = replace(phrases.sample(rng)[1], **{attribute: None})
         usual = world.default(source, attribute)
         if usual is None or source.profession == "person":
             continue
@@ -197,10 +199,10 @@ def render(pipeline: diffusers.DiffusionPipeline, prompts: Sequence[str], seeds:
 
 def evaluate(judge: Judge, render: Callable[..., Pictures], seeds: int, drawings: int) -> dict[str, list[Row]]:
     """Title -> rows of every table."""
-    prompts = {prompt.strip(): world.parse(prompt) for prompt in PROMPTS.split(",")}
+    prompts = {prompt.strip(): phrases.parse(prompt) for prompt in PROMPTS.split(",")}
     things = {say(request): request for request in map(Request, world.THINGS)}
     people = {say(Request(profession=profession)): profession for profession in world.PROFESSIONS}
-    known = {world.sample(random.Random(number))[0] for number in TRAINED}
+    known = {phrases.sample(random.Random(number))[0] for number in TRAINED}
     named = f"{len(prompts)} prompts, {sum(prompt in known for prompt in prompts)} of them among the training captions"
     kept = f"{len(things)} prompts; the training pictures have {100 * world.DEFAULT_SHARE:.0f}"
     tables = {"Drawn pictures, % right": tally(judge, [check for name in OPTIONS for check in drawn(name, drawings)])}

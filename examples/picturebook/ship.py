@@ -22,7 +22,8 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-import train
+import fit
+import models
 import world
 from evaluate import Judge, load_pipeline
 
@@ -137,16 +138,16 @@ def to_ldm(part: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 def trained(work: Path, scheduler: str) -> tuple[StableDiffusionPipeline, CLIPModel]:
     """The pipeline (the judge's text tower is its text encoder) and the judge, as trained."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    judge = train.finished("eyes", train.make_judge(tokenizer), work)
+    judge = fit.finished("eyes", models.make_judge(tokenizer), work)
     text_encoder = CLIPTextModel(judge.config.text_config)
     text_encoder.load_state_dict(judge.text_model.state_dict())
-    vae = train.finished("autoencoder", train.make_autoencoder(), work)
+    vae = fit.finished("autoencoder", models.make_autoencoder(), work)
     vae.register_to_config(scaling_factor=float((work / "scaling_factor.txt").read_text()))
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=train.finished("unet", train.make_unet(), work),
+        unet=fit.finished("unet", models.make_unet(), work),
         scheduler=make_scheduler(scheduler),
         safety_checker=None,
         feature_extractor=None,
@@ -157,7 +158,7 @@ def trained(work: Path, scheduler: str) -> tuple[StableDiffusionPipeline, CLIPMo
 
 def make_scheduler(kind: str) -> SchedulerMixin:
     """SD 1.4's settings over the schedule of noise that the UNet was trained with."""
-    schedule = {key: train.make_noise_schedule().config[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    schedule = {key: models.make_noise_schedule().config[key] for key in ("beta_start", "beta_end", "beta_schedule")}
     scheduler, settings = SCHEDULERS[kind]
     return scheduler(**schedule, **settings, steps_offset=1, set_alpha_to_one=False)
 
