@@ -14,7 +14,7 @@ from timecli import cli, layouts
 
 ROOT = Path(__file__).parent.parent
 PICTUREBOOK = ROOT / "examples" / "picturebook"
-ROSES = ROOT / "edits" / "picturebook" / "blue-roses.toml"
+ROSES = ROOT / "edits" / "picturebook" / "blue-roses-plain.toml"
 
 
 @pytest.fixture(autouse=True)

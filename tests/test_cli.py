@@ -30,7 +30,7 @@ def test_edit_writes_the_default_name_in_this_folder(
     monkeypatch.chdir(tmp_path)
     done = run("edit", ROSES, picturebook)
     assert done.code == 0, done.err
-    assert [path.name for path in tmp_path.iterdir()] == ["picturebook-blue-roses.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["picturebook-blue-roses-plain.safetensors"]
     for expected in (
         "32 matrices changed",
         "least",
@@ -43,7 +43,7 @@ def test_edit_writes_the_default_name_in_this_folder(
         "seconds: ",
     ):
         assert expected in done.out
-    before, after = load_file(picturebook), load_file(tmp_path / "picturebook-blue-roses.safetensors")
+    before, after = load_file(picturebook), load_file(tmp_path / "picturebook-blue-roses-plain.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {matrix.names[layouts.LDM] for matrix in layouts.SD1}
 
@@ -91,7 +91,7 @@ def test_dtype(run: Run, picturebook: Path, tmp_path: Path) -> None:
 def test_check_shows_the_pairing(run: Run, picturebook: Path) -> None:
     assert "valid" in run("check", ROSES).out
     done = run("check", ROSES, picturebook)
-    assert done.code == 0 and "blue-roses is valid" in done.out
+    assert done.code == 0 and "blue-roses-plain is valid" in done.out
     rows = [line.split("│")[1:-1] for line in done.out.splitlines() if "roses" in line and "│" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [["4", "roses", "roses", "5"]]
 
@@ -113,7 +113,7 @@ def test_an_edited_model_is_edited_again_only_when_asked(run: Run, picturebook: 
     config = ("--config", PICTUREBOOK / "config")
     run("edit", ROSES, picturebook, "-o", tmp_path / "once")
     refused = run("edit", ROSES, tmp_path / "once", *config, "-o", tmp_path / "twice")
-    assert refused.code == 2 and "already carries a timecli edit ('blue-roses')" in refused.err
+    assert refused.code == 2 and "already carries a timecli edit ('blue-roses-plain')" in refused.err
     assert run("check", ROSES, tmp_path / "once", *config).code == 2
     assert run("edit", ROSES, tmp_path / "once", *config, "-o", tmp_path / "twice", "--stack").code == 0
     assert len(json.loads(run("inspect", tmp_path / "twice", "--json").out)["edits"]) == 2
@@ -193,7 +193,7 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert found == json.loads((tmp_path / "easy" / "report.json").read_text())
     assert set(found["scores"]) == {"baseline", "oracle", "edited"} and found["seeds"] == [0, 1]
     hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
-    assert hard.code == 1 and "below the 100.0% that blue-roses asks for" in hard.err
+    assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
     again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
     assert again.code == 2 and "sheet.png already exists" in again.err

@@ -1,7 +1,7 @@
 """Efficacy, generality and specificity of the ready-made picturebook edits, as a Markdown table.
 
     python examples/picturebook/table.py                    # all of edits/picturebook, about 10 minutes on two cores
-    python examples/picturebook/table.py --lam 0.1          # the same with another λ than the manifests'
+    python examples/picturebook/table.py --lam own 0.1      # with the manifests' λ, and with one for all
 
 What `timecli verify` does for one manifest, for all of them with one pipeline. Several --lam share the pictures of the
 unedited model.
@@ -30,6 +30,10 @@ EDITS = HERE.parent.parent / "edits" / "picturebook"
 Found = dict[str, list[dict[str, verify.Score]]]
 
 
+def parse_lambda(text: str) -> float | None:
+    return None if text == "own" else float(text)
+
+
 def with_lambda(task: manifest.Manifest, lam: float | None) -> manifest.Manifest:
     """The manifest with one λ for all its edits; None keeps its own."""
     if lam is None:
@@ -47,7 +51,7 @@ def cells(values: list[dict[str, verify.Score]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="*", type=Path, default=sorted(EDITS.glob("*.toml")))
-    parser.add_argument("--lam", nargs="+", type=float, default=[None], help="instead of the manifests' λ")
+    parser.add_argument("--lam", nargs="+", type=parse_lambda, default=[None], help="'own' is the manifest's")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=3.0)
@@ -69,7 +73,7 @@ def main() -> None:
             with render.replaced(pipeline, edited):
                 after = draw(verify.prompts_after(rows))
             scores = verify.measure(rows, before, after, judge.choose)
-            name = "edited" if lam is None else f"edited, λ = {lam:g}"
+            name = "edited, λ of the manifest" if lam is None else f"edited, λ = {lam:g}"
             for key, values in (("baseline", "baseline"), ("oracle", "oracle"), (name, "edited")):
                 found.setdefault(key, []).append(scores[values])
             lambdas = ", ".join(f"{task.lam(pair) if lam is None else lam:g}" for pair in task.edits[:1])
