@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from timecli import edit, manifest
-from timecli.checkpoint import open_checkpoint, write_checkpoint
+from timecli import edit, manifest, provenance
+from timecli.checkpoint import open_checkpoint
+from timecli.publish import publish
 
 TEXT = """
 name = "blue-roses"
@@ -29,8 +30,9 @@ def main(model: Path, output: Path) -> None:
     for prompt in ("A pack of roses", "A vase of roses", "A poppy field", "A dog"):
         states = encoder.embed([prompt])
         print(f"{prompt}: moves by {delta.operator.shift(states).norm() / states.norm():.1%} in text space")
-    edited = edit.edit_matrices(checkpoint, delta, cpu)
-    write_checkpoint(checkpoint, output, edited.tensors, edit.record(delta, edited.base, strength=1.0), None)
+    edited = edit.edit_matrices(checkpoint, [delta], cpu)
+    records = [provenance.record(delta, edited.base, strength=1.0)]
+    publish(checkpoint, output, edited.tensors, records, dtype=None, with_hash=False)
 
 
 if __name__ == "__main__":

@@ -80,14 +80,21 @@ def picturebook_folder(picturebook: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def small_tensors(width: int = 64, text_width: int = 64, vocabulary: int = 49408) -> dict[str, torch.Tensor]:
+def ldm(matrix: layouts.Matrix) -> str:
+    """The matrix's name in a whole single file."""
+    return "model.diffusion_model." + matrix.names[layouts.LDM]
+
+
+def small_tensors(
+    width: int = 64, text_width: int = 64, vocabulary: int = 49408, rows: int = 32
+) -> dict[str, torch.Tensor]:
     """Random weights under SD 1.x's names: a one-layer text encoder, the 32 matrices, and a few bystanders."""
     random = torch.Generator().manual_seed(0)
 
     def make(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=random) * 0.05
 
-    prefix = layouts.TEXT_PREFIXES[layouts.LDM][0]
+    prefix = layouts.SD1.towers[0].prefixes[0]
     tensors = {
         f"{prefix}embeddings.token_embedding.weight": make(vocabulary, text_width),
         f"{prefix}embeddings.position_embedding.weight": make(77, text_width),
@@ -105,7 +112,7 @@ def small_tensors(width: int = 64, text_width: int = 64, vocabulary: int = 49408
         tensors |= {f"{layer}mlp.{name}.weight": make(*shape), f"{layer}mlp.{name}.bias": make(shape[0])}
     for name in ("layer_norm1", "layer_norm2"):
         tensors |= {f"{layer}{name}.weight": torch.ones(text_width), f"{layer}{name}.bias": make(text_width)}
-    tensors |= {matrix.names[layouts.LDM]: make(32, width) for matrix in layouts.SD1}
+    tensors |= {ldm(matrix): make(rows, width) for matrix in layouts.SD1.matrices}
     return tensors | {"v_pred": torch.zeros(0), "model_ema.decay": torch.tensor(0.9999), "betas": make(1000)}
 
 

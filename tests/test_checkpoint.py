@@ -1,6 +1,5 @@
 """Nothing but what was asked for changes, nothing is half written, and every bad file gets its sentence."""
 
-import json
 import os
 import pickle
 import signal
@@ -12,18 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from timecli import layouts
-from timecli.checkpoint import EDITS, open_checkpoint, write_checkpoint
+from timecli.checkpoint import EDITS, open_checkpoint
 from timecli.errors import CheckpointError, OutputError
-from timecli.safefile import check_target, open_file, staged
+from timecli.publish import write_checkpoint
+from timecli.safefile import open_file
+from timecli.writing import check_target, staged
 
-from .conftest import small_tensors
+from .conftest import ldm, small_tensors
 
-NAME = layouts.SD1[0].names[layouts.LDM]
-RECORD = {"name": "test"}
+NAME = ldm(layouts.SD1.matrices[0])
+ABOUT = {"timecli.test": "yes"}
 
 
 def data_ranges(path: Path) -> dict[str, bytes]:
@@ -35,31 +35,20 @@ def data_ranges(path: Path) -> dict[str, bytes]:
 
 
 def replacement(path: Path) -> dict[str, torch.Tensor]:
-    return {NAME: load_file(path)[NAME] + 1}
+    return {(path, NAME): load_file(path)[NAME] + 1}
 
 
 def test_only_the_replaced_tensor_changes(small: Path, tmp_path: Path) -> None:
-    write_checkpoint(open_checkpoint(small), tmp_path / "out.safetensors", replacement(small), RECORD, None)
+    write_checkpoint(open_checkpoint(small), tmp_path / "out.safetensors", replacement(small), ABOUT, None)
     before, after = data_ranges(small), data_ranges(tmp_path / "out.safetensors")
     assert list(before) == list(after), "the order of the tensors stays"
     assert [name for name in before if before[name] != after[name]] == [NAME]
-    assert torch.equal(load_file(tmp_path / "out.safetensors")[NAME], replacement(small)[NAME])
-
-
-def test_metadata_is_carried_over_and_the_edit_recorded(small: Path, tmp_path: Path) -> None:
-    write_checkpoint(open_checkpoint(small), tmp_path / "once.safetensors", {}, RECORD, None)
-    write_checkpoint(
-        open_checkpoint(tmp_path / "once.safetensors"), tmp_path / "twice.safetensors", {}, {"name": "second"}, None
-    )
-    with safe_open(tmp_path / "twice.safetensors", "pt") as file:
-        metadata = file.metadata()
-    assert metadata["modelspec.title"] == "small" and metadata["format"] == "pt"
-    assert [entry["name"] for entry in json.loads(metadata[EDITS])] == ["test", "second"]
+    assert torch.equal(load_file(tmp_path / "out.safetensors")[NAME], replacement(small)[small, NAME])
 
 
 def test_two_runs_give_the_same_bytes_with_the_usual_permissions(small: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_checkpoint(open_checkpoint(small), tmp_path / name, replacement(small), RECORD, None)
+        write_checkpoint(open_checkpoint(small), tmp_path / name, replacement(small), ABOUT, None)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     (tmp_path / "plain").touch()
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -70,17 +59,17 @@ def test_conversion_touches_every_float_and_nothing_else(
     small: Path, tmp_path: Path, name: str, dtype: torch.dtype
 ) -> None:
     edited = {key: tensor.to(dtype) for key, tensor in replacement(small).items()}
-    write_checkpoint(open_checkpoint(small), tmp_path / "out", edited, RECORD, dtype)
+    write_checkpoint(open_checkpoint(small), tmp_path / "out", edited, ABOUT, dtype)
     before, after = load_file(small), load_file(tmp_path / "out")
     for key, tensor in before.items():
-        wanted = edited.get(key, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        wanted = edited.get((small, key), tensor.to(dtype) if tensor.is_floating_point() else tensor)
         assert torch.equal(after[key], wanted) and after[key].shape == tensor.shape, key
     assert open_file(tmp_path / "out").entries[NAME]["dtype"] == name
 
 
 def test_a_folder_is_copied_with_only_the_unets_weights_rewritten(picturebook_folder: Path, tmp_path: Path) -> None:
-    name = layouts.SD1[0].names[layouts.DIFFUSERS]
-    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {name: torch.zeros(64, 192)}, RECORD, None)
+    model = open_checkpoint(picturebook_folder)
+    write_checkpoint(model, tmp_path / "out", {model.places[0].key: torch.zeros(64, 192)}, ABOUT, None)
     before = {file.relative_to(picturebook_folder) for file in picturebook_folder.rglob("*") if file.is_file()}
     assert {file.relative_to(tmp_path / "out") for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
     differ = [f for f in before if (picturebook_folder / f).read_bytes() != (tmp_path / "out" / f).read_bytes()]
@@ -98,12 +87,12 @@ def test_a_failure_half_way_leaves_the_old_file(small: Path, tmp_path: Path) -> 
 
 def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> None:
     """SIGKILL leaves at most a temporary file, never a damaged target."""
-    tensors = {name: torch.zeros(64, 64) for matrix in layouts.SD1 for name in [matrix.names[layouts.LDM]]}
+    tensors = {name: torch.zeros(64, 64) for name in map(ldm, layouts.SD1.matrices)}
     save_file({**tensors, "padding": torch.zeros(20_000_000)}, tmp_path / "big.safetensors")
     code = (
-        "import sys; from pathlib import Path; from timecli.checkpoint import *\n"
-        "source = open_checkpoint(Path(sys.argv[1])); print('ready', flush=True)\n"
-        "write_checkpoint(source, Path(sys.argv[2]), {}, {'name': 'x'}, None)"
+        "import sys; from pathlib import Path; from timecli.checkpoint import *; from timecli.publish import *\n"
+        "source = open_checkpoint(Path(sys.argv[1]), needs_text=False); print('ready', flush=True)\n"
+        "write_checkpoint(source, Path(sys.argv[2]), {}, {}, None)"
     )
     outcomes = set()
     for delay in (0.0, 0.02, 5.0):
@@ -126,9 +115,9 @@ def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> N
 def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
     """The signal comes when the temporary file is seen; the program waits in the middle of it."""
     code = (
-        "import sys, time; from timecli import cli, safefile\n"
+        "import sys, time; from timecli import cli, writing\n"
         "def slow(*_): time.sleep(30)\n"
-        "safefile._flush = slow\n"
+        "writing._flush = slow\n"
         "cli.main(['edit', *sys.argv[1:]])"
     )
     (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')
@@ -169,7 +158,7 @@ BAD = {
     "renamed.safetensors": (pickle.dumps({"state_dict": {}}), "is a pickle, which can run code"),
     "other.safetensors": (
         header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}') + b"\0" * 4,
-        "has 0 of the 32",
+        "has no cross-attention matrices",
     ),
 }
 
@@ -197,7 +186,7 @@ def test_a_header_length_that_begins_like_a_pickle_is_read(small: Path, tmp_path
 def test_missing_files_and_folders(tmp_path: Path, picturebook: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         open_checkpoint(tmp_path / "missing.safetensors")
-    with pytest.raises(CheckpointError, match="must hold diffusion_pytorch_model.safetensors alone"):
+    with pytest.raises(CheckpointError, match="holds no .safetensors file"):
         open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="has no model_index.json"):
         open_checkpoint(picturebook, tmp_path)
@@ -238,16 +227,16 @@ def test_linked_components_are_copied_and_pickles_are_not(picturebook_folder: Pa
     for part in picturebook_folder.iterdir():
         (source / part.name).symlink_to(part)
     (source / "text.bin").write_bytes(pickle.dumps({}))
-    write_checkpoint(open_checkpoint(source), tmp_path / "out", {}, RECORD, None)
+    write_checkpoint(open_checkpoint(source), tmp_path / "out", {}, ABOUT, None)
     names = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
     expected = {str(f.relative_to(picturebook_folder)) for f in picturebook_folder.rglob("*") if f.is_file()}
     assert names == expected
 
 
 def test_a_folder_is_replaced_whole(picturebook_folder: Path, tmp_path: Path) -> None:
-    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, RECORD, None)
+    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, ABOUT, None)
     (tmp_path / "out" / "stale").touch()
-    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, RECORD, None)
+    write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, ABOUT, None)
     assert not (tmp_path / "out" / "stale").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -256,7 +245,7 @@ def test_overflow_is_seen_beside_a_nan(small: Path, tmp_path: Path) -> None:
     tensors["betas"][:2] = torch.tensor([float("nan"), 1e30])
     save_file(tensors, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="betas does not fit into float16"):
-        write_checkpoint(open_checkpoint(tmp_path / "x.safetensors"), tmp_path / "out", {}, RECORD, torch.float16)
+        write_checkpoint(open_checkpoint(tmp_path / "x.safetensors"), tmp_path / "out", {}, ABOUT, torch.float16)
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -264,7 +253,7 @@ def test_float64_is_kept(small: Path, tmp_path: Path) -> None:
     tensors = load_file(small)
     save_file({**tensors, NAME: tensors[NAME].double()}, tmp_path / "x.safetensors")
     model = open_checkpoint(tmp_path / "x.safetensors")
-    write_checkpoint(model, tmp_path / "out", {NAME: tensors[NAME].double() + 1e-12}, RECORD, None)
+    write_checkpoint(model, tmp_path / "out", {model.places[0].key: tensors[NAME].double() + 1e-12}, ABOUT, None)
     assert torch.equal(load_file(tmp_path / "out")[NAME], tensors[NAME].double() + 1e-12)
 
 

@@ -12,7 +12,7 @@ from timecli.delta import KEY, Delta, Origin, load_delta, save_delta
 from timecli.errors import CheckpointError, DeltaError
 from timecli.solve import Operator
 
-ORIGIN = Origin("x", 'name = "x"\n# ü', "0.1.0", "ab" * 32, (0.1, 1 / 3), ("k", "v"), (0, 3))
+ORIGIN = Origin("x", 'name = "x"\n# ü', "0.1.0", "ab" * 32, (0.1, 1 / 3), ("k", "v"), (0, 3), (((1, 2), (1, 5, 2)),))
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
         "encoder": "",
         "lambdas": [0.1],
         "matrices": ["k"],
+        "tokens": [],
     }
     factors = {"left": torch.ones(4, 2), "right": torch.ones(2, 4)}
     whole = {KEY: json.dumps({**about, "layers": None})}

@@ -13,6 +13,8 @@ from timecli.encode import TextEncoder, fingerprint
 from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.manifest import Manifest, parse
 
+from .conftest import ldm
+
 CPU = torch.device("cpu")
 LAMBDAS = (1e4, 1e2, 1.0, 1e-1, 1e-2, 1e-4, 1e-6)
 
@@ -37,7 +39,7 @@ def paper_columns(encoder: TextEncoder, dtype: torch.dtype) -> tuple[torch.Tenso
 
     Every position up to the end token meets the same word; the padding behind follows one by one, and the last repeats.
     """
-    tokenizer, model = encoder.tokenizer, encoder.model.to(dtype)
+    tokenizer, model = encoder.tokenizer, encoder.towers[0].model.to(dtype)
     sources, destinations = [], []
     for template in (
         "A pack of {}roses",
@@ -56,7 +58,7 @@ def paper_columns(encoder: TextEncoder, dtype: torch.dtype) -> tuple[torch.Tenso
         rows = [*range(before), *(min(i + 1, 76) for i in range(before, 77))]
         sources.append(states[0])
         destinations.append(states[1][rows])
-    encoder.model.float()
+    model.float()
     return torch.cat(sources), torch.cat(destinations)
 
 
@@ -73,30 +75,30 @@ def paper(matrix: torch.Tensor, source: torch.Tensor, destination: torch.Tensor,
 @pytest.mark.parametrize("lam", LAMBDAS)
 def test_every_matrix_equals_eq_5_on_the_same_embeddings(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
     source, destination = paper_columns(encoder, torch.float32)
-    found = edit.edit_matrices(model, edit.compile_edit(roses(lam), encoder, CPU), CPU, dtype=torch.float32)
+    found = edit.edit_matrices(model, [edit.compile_edit(roses(lam), encoder, CPU)], CPU, dtype=torch.float32)
     assert len(found.tensors) == 32
-    for matrix, before in model.projections():
+    for place, before in model.projections():
         expected = paper(before, source, destination, lam)
-        difference = (found.tensors[matrix.names[layouts.LDM]].double() - expected).norm() / expected.norm()
-        assert difference < 1e-6, (matrix, difference)
+        difference = (found.tensors[place.key].double() - expected).norm() / expected.norm()
+        assert difference < 1e-6, (place.name, difference)
 
 
 def test_the_comparison_would_notice_another_pairing(model: Checkpoint, encoder: TextEncoder) -> None:
     source, destination = paper_columns(encoder, torch.float32)
-    found = edit.edit_matrices(model, edit.compile_edit(roses(), encoder, CPU), CPU)
-    name, before = layouts.SD1[0].names[layouts.LDM], next(model.projections())[1]
+    found = edit.edit_matrices(model, [edit.compile_edit(roses(), encoder, CPU)], CPU)
+    place, before = next(model.projections())
     expected = paper(before, source, destination.roll(1, 0), 0.1)
-    assert (found.tensors[name].double() - expected).norm() / expected.norm() > 1e-3
+    assert (found.tensors[place.key].double() - expected).norm() / expected.norm() > 1e-3
 
 
 @pytest.mark.parametrize("lam", [1e4, 1.0, 0.1, 1e-2])
 def test_end_to_end_with_the_encoder_in_float32(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
     """Against an encoder in float64: what remains is the float32 encoder's noise."""
     source, destination = paper_columns(encoder, torch.float64)
-    found = edit.edit_matrices(model, edit.compile_edit(roses(lam), encoder, CPU), CPU)
-    for matrix, before in model.projections():
+    found = edit.edit_matrices(model, [edit.compile_edit(roses(lam), encoder, CPU)], CPU)
+    for place, before in model.projections():
         expected = paper(before, source, destination, lam)
-        assert (found.tensors[matrix.names[layouts.LDM]].double() - expected).norm() / expected.norm() < 1e-4
+        assert (found.tensors[place.key].double() - expected).norm() / expected.norm() < 1e-4
 
 
 def test_folder_and_file_give_the_same_weights(
@@ -106,18 +108,18 @@ def test_folder_and_file_give_the_same_weights(
     delta = edit.compile_edit(roses(), encoder, CPU)
     again = edit.compile_edit(roses(), edit.read_text_encoder(folder, None, CPU), CPU)
     assert torch.equal(delta.operator.left, again.operator.left) and delta.origin == again.origin
-    one, other = edit.edit_matrices(model, delta, CPU), edit.edit_matrices(folder, again, CPU)
-    for matrix in layouts.SD1:
-        assert torch.equal(one.tensors[matrix.names[layouts.LDM]], other.tensors[matrix.names[layouts.DIFFUSERS]])
+    one, other = edit.edit_matrices(model, [delta], CPU), edit.edit_matrices(folder, [again], CPU)
+    for here, there in zip(model.places, folder.places, strict=True):
+        assert here.matrix == there.matrix and torch.equal(one.tensors[here.key], other.tensors[there.key])
     assert edit.base_hash(model) == edit.base_hash(folder)
 
 
 def test_matrices_and_layers_limit_what_changes(model: Checkpoint, encoder: TextEncoder) -> None:
     delta = edit.compile_edit(roses(options='matrices = ["v"]\nlayers = [0, 15]'), encoder, CPU)
-    names = {m.names[layouts.LDM] for m in layouts.SD1 if m.kind == "v" and m.layer in (0, 15)}
-    assert set(edit.edit_matrices(model, delta, CPU).tensors) == names
+    names = {ldm(m) for m in layouts.SD1.matrices if m.kind == "v" and m.layer in (0, 15)}
+    assert {name for _, name in edit.edit_matrices(model, [delta], CPU).tensors} == names
     with pytest.raises(CheckpointError, match="has no cross-attention layer 16; its layers go from 0 to 15"):
-        edit.edit_matrices(model, edit.compile_edit(roses(options="layers = [16]"), encoder, CPU), CPU)
+        edit.edit_matrices(model, [edit.compile_edit(roses(options="layers = [16]"), encoder, CPU)], CPU)
 
 
 def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder) -> None:
@@ -129,7 +131,7 @@ def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder
 
 
 def same_encoder(delta: deltas.Delta, checkpoint: Checkpoint) -> None:
-    edit.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoder()))
+    edit.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
 
 
 def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(
@@ -156,33 +158,32 @@ def test_an_edit_that_does_nothing_is_refused(encoder: TextEncoder) -> None:
 
 def test_overflow_and_wrong_widths_are_refused(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
     delta = edit.compile_edit(roses(), encoder, CPU)
-    name = layouts.SD1[5].names[layouts.LDM]
+    name = ldm(layouts.SD1.matrices[5])
     tensors = load_file(picturebook)
     save_file({**tensors, name: torch.full_like(tensors[name], 6e4)}, tmp_path / "large.safetensors")
     with pytest.raises(CheckpointError, match=f"{name}, edited, does not fit into float16; use --dtype fp32"):
-        edit.edit_matrices(open_checkpoint(tmp_path / "large.safetensors"), delta, CPU, strength=2.0)
+        edit.edit_matrices(open_checkpoint(tmp_path / "large.safetensors"), [delta], CPU, strength=2.0)
     save_file({**tensors, name: torch.zeros(96, 64)}, tmp_path / "narrow.safetensors")
     with pytest.raises(CheckpointError, match=rf"{name} is \[96, 64\] and the text encoder's width is 192"):
-        edit.edit_matrices(open_checkpoint(tmp_path / "narrow.safetensors"), delta, CPU)
+        edit.edit_matrices(open_checkpoint(tmp_path / "narrow.safetensors"), [delta], CPU)
 
 
 def test_a_bias_is_no_obstacle(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
     tensors = load_file(picturebook)
-    bias = layouts.SD1[0].names[layouts.LDM].replace("weight", "bias")
+    bias = ldm(layouts.SD1.matrices[0]).replace("weight", "bias")
     save_file({**tensors, bias: torch.ones(64)}, tmp_path / "bias.safetensors")
     delta = edit.compile_edit(roses(), encoder, CPU)
     one, other = (
-        edit.edit_matrices(open_checkpoint(path), delta, CPU) for path in (picturebook, tmp_path / "bias.safetensors")
+        {name: tensor for (_, name), tensor in edit.edit_matrices(open_checkpoint(path), [delta], CPU).tensors.items()}
+        for path in (picturebook, tmp_path / "bias.safetensors")
     )
-    assert (
-        all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors) and bias not in other.tensors
-    )
+    assert all(torch.equal(one[name], other[name]) for name in one) and bias not in other
 
 
 def test_delta_file_and_memory_give_the_same_matrices(model: Checkpoint, encoder: TextEncoder, tmp_path: Path) -> None:
     delta = edit.compile_edit(roses(), encoder, CPU)
     deltas.save_delta(delta, tmp_path / "x.delta")
-    one, other = (edit.edit_matrices(model, d, CPU) for d in (delta, deltas.load_delta(tmp_path / "x.delta")))
+    one, other = (edit.edit_matrices(model, [d], CPU) for d in (delta, deltas.load_delta(tmp_path / "x.delta")))
     assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from timecli import edit
 from timecli.checkpoint import open_checkpoint
-from timecli.encode import TextEncoder, clip_tokenizer
+from timecli.encode import TextEncoder, Tower, clip_tokenizer
 from timecli.manifest import load
 
 EDITS = Path(__file__).parent.parent / "edits"
@@ -54,7 +54,7 @@ def test_picturebook_knows_every_word(path: Path, encoder: TextEncoder) -> None:
 @pytest.mark.parametrize("path", SD14, ids=lambda path: path.stem)
 def test_sd14_pairs_align(path: Path) -> None:
     """Alignment needs tokens only, so that it can be checked without the model."""
-    aligner = TextEncoder(clip_tokenizer(), _Sizes(), "")  # type: ignore[arg-type]
+    aligner = TextEncoder((Tower(clip_tokenizer(), _Sizes()),), "")  # type: ignore[arg-type]
     manifest = load(path)
     assert edit.problems(manifest, aligner) == []
     for pair in manifest.edits:

@@ -6,14 +6,20 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from timecli import edit, encode
+from timecli import edit, encode, layouts
 from timecli.checkpoint import open_checkpoint
-from timecli.encode import TextEncoder, augmented, clip_tokenizer, columns, fingerprint
+from timecli.encode import Columns, TextEncoder, augmented, clip_tokenizer, columns, fingerprint
 from timecli.errors import CheckpointError, PromptError
-from timecli.manifest import AUGMENTATIONS, parse
+from timecli.manifest import AUGMENTATIONS, Manifest, parse
 
 CPU = torch.device("cpu")
+TOWER = layouts.SD1.towers[0]
 TOML = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+
+
+def the_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
+    """All blocks as one."""
+    return Columns(*(torch.cat(part) for part in zip(*columns(manifest, encoder), strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def test_the_packaged_vocabulary_is_clips() -> None:
 
 
 def test_embeddings_equal_transformers_own(small: Path, small_encoder: TextEncoder) -> None:
-    weights = open_checkpoint(small).text_encoder()
+    weights = open_checkpoint(small).text_encoders()[0]
     config = CLIPTextConfig(
         hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=1, vocab_size=49408,
         bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
@@ -83,7 +89,7 @@ def test_augmentations_lower_a_leading_article() -> None:
 
 
 def test_columns_of_a_pair(encoder: TextEncoder) -> None:
-    found = columns(parse(TOML), encoder)
+    found = the_columns(parse(TOML), encoder)
     assert found.source.shape == found.destination.shape == (4 * 77, 192)
     assert torch.equal(found.source[0], found.destination[0]), "the start token sees nothing of what follows"
     assert torch.equal(found.source[2], encoder.embed(["A rose"])[0, 2])
@@ -95,7 +101,7 @@ def test_columns_without_padding_and_with_preserved_prompts(encoder: TextEncoder
     options = (
         '[solve]\ntokens = "prompt"\naugment = false\nlambda = 0.5\n[preserve]\nprompts = ["A tulip"]\nweight = 3.0\n'
     )
-    found = columns(parse(TOML + options), encoder)
+    found = the_columns(parse(TOML + options), encoder)
     assert len(found.source) == 4 + 4
     assert torch.equal(found.source[4:], found.destination[4:])
     assert found.weight.tolist() == [2.0] * 4 + [6.0] * 4
@@ -103,15 +109,15 @@ def test_columns_without_padding_and_with_preserved_prompts(encoder: TextEncoder
 
 def test_fp16_and_fp32_copies_are_one_encoder(picturebook: Path, picturebook_fp32: Path, small: Path) -> None:
     half, full, other = (
-        fingerprint(open_checkpoint(path).text_encoder()) for path in (picturebook, picturebook_fp32, small)
+        fingerprint(open_checkpoint(path).text_encoders()) for path in (picturebook, picturebook_fp32, small)
     )
     assert half == full != other
 
 
 def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> None:
-    weights = open_checkpoint(picturebook).text_encoder()
+    weights = open_checkpoint(picturebook).text_encoders()[0]
     with pytest.raises(CheckpointError, match="has a vocabulary of 934 tokens, not CLIP's 49408"):
-        encode.load(weights, None, None, CPU, "model")
+        encode.load(weights, TOWER, None, None, CPU, "model")
     del weights["encoder.layers.0.mlp.fc1.weight"]
     with pytest.raises(CheckpointError, match="does not fit|incomplete"):
-        encode.load(weights, picturebook.parent / "config" / "tokenizer", None, CPU, "model")
+        encode.load(weights, TOWER, picturebook.parent / "config" / "tokenizer", None, CPU, "model")

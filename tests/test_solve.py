@@ -36,8 +36,12 @@ def gradient(edited: torch.Tensor, p: dict[str, torch.Tensor]) -> float:
     return found.norm().item()
 
 
+def once(source: torch.Tensor, destination: torch.Tensor, weight: torch.Tensor) -> Operator:
+    return solve([(source, destination, weight)])
+
+
 def solved(p: dict[str, torch.Tensor]) -> Operator:
-    return solve(p["source"], p["destination"], p["weight"])
+    return once(p["source"], p["destination"], p["weight"])
 
 
 def per_layer(p: dict[str, torch.Tensor], lam: float) -> torch.Tensor:
@@ -50,7 +54,7 @@ def per_layer(p: dict[str, torch.Tensor], lam: float) -> torch.Tensor:
 
 
 def test_half_way() -> None:
-    operator = solve(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([1.0]))
+    operator = once(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([1.0]))
     assert torch.allclose(operator.left @ operator.right, torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), atol=1e-7)
     assert operator.rank == 1
     assert operator.condition == pytest.approx(2.0)
@@ -83,9 +87,9 @@ def test_several_lambdas_and_preserved_tokens_equal_a_weighted_eq_5(problem: dic
         left = left + w * torch.outer(problem["matrix"] @ c_star, c)
         right = right + w * torch.outer(c, c)
     expected = left @ torch.linalg.inv(right)
-    found = apply(problem["matrix"], solve(problem["source"], problem["destination"], weight))
+    found = apply(problem["matrix"], once(problem["source"], problem["destination"], weight))
     assert (found - expected).norm() / expected.norm() < 1e-6
-    other = apply(problem["matrix"], solve(problem["source"], problem["destination"], weight.flip(0)))
+    other = apply(problem["matrix"], once(problem["source"], problem["destination"], weight.flip(0)))
     assert (other - expected).norm() / expected.norm() > 1e-3, "the control: weights matter"
 
 
@@ -95,7 +99,7 @@ def test_rank_is_at_most_the_changed_tokens(problem: dict[str, torch.Tensor]) ->
 
 
 def test_no_change_is_no_operator(problem: dict[str, torch.Tensor]) -> None:
-    assert solve(problem["source"], problem["source"], problem["weight"]).rank == 0
+    assert once(problem["source"], problem["source"], problem["weight"]).rank == 0
 
 
 def test_order_of_pairs_does_not_matter(problem: dict[str, torch.Tensor]) -> None:
@@ -108,7 +112,7 @@ def test_order_of_pairs_does_not_matter(problem: dict[str, torch.Tensor]) -> Non
 
 def test_smaller_lambda_of_one_pair_brings_that_pair_closer(problem: dict[str, torch.Tensor]) -> None:
     def miss(weight: torch.Tensor) -> float:
-        operator = solve(problem["source"], problem["destination"], weight)
+        operator = once(problem["source"], problem["destination"], weight)
         c, c_star = problem["source"][1], problem["destination"][1]
         return (c + operator.shift(c) - c_star).norm().item()
 
@@ -122,9 +126,18 @@ def test_preserved_token_stays(problem: dict[str, torch.Tensor]) -> None:
 
     def shift(weight: float) -> float:
         rows = [torch.cat([problem[key], kept]) for key in ("source", "destination")]
-        return solve(*rows, torch.cat([problem["weight"], torch.tensor([weight])])).shift(kept).norm().item()
+        return once(*rows, torch.cat([problem["weight"], torch.tensor([weight])])).shift(kept).norm().item()
 
     assert shift(1e6) < 0.05 * shift(1e-6)
+
+
+def test_blocks_are_one_solve(problem: dict[str, torch.Tensor]) -> None:
+    parts = [tuple(problem[key][i : i + 5] for key in ("source", "destination", "weight")) for i in (0, 5, 10)]
+    one, other = solved(problem), solve(parts)  # type: ignore[arg-type]
+    assert torch.allclose(one.left @ one.right, other.left @ other.right, atol=1e-6)
+    assert one.condition == pytest.approx(other.condition)
+    fewer = solve(parts[:2])  # type: ignore[arg-type]
+    assert not torch.allclose(one.left @ one.right, fewer.left @ fewer.right, atol=1e-3), "the control"
 
 
 def test_large_lambda_changes_nothing(problem: dict[str, torch.Tensor]) -> None:

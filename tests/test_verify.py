@@ -156,7 +156,7 @@ def test_a_full_size_file_takes_the_packaged_configs() -> None:
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))
     shapes = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
-    assert layouts.matrices(shapes, layouts.DIFFUSERS, "x") == layouts.SD1
+    assert layouts.find(shapes, "x") == (layouts.SD1, "", layouts.DIFFUSERS)
     assert (sum(p.numel() for p in unet.parameters()), sum(p.numel() for p in vae.parameters())) == (
         859520964,
         83653863,

@@ -1,29 +1,77 @@
 """Models on disk: read named tensors; write by copying the bytes, replacing the edited ranges, publishing by rename.
 
-A single file holds everything in LDM's spelling; a diffusers folder holds a file per component. Either way a
-`Checkpoint` says where the cross-attention matrices and the text encoder are, and reads nothing else.
+A single file holds everything; a diffusers folder holds files per component, perhaps in several variants or shards.
+Either way a `Checkpoint` says where the cross-attention matrices and the text encoders are, and reads nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from timecli import layouts
+from timecli import layouts, openclip
 from timecli.errors import CheckpointError
-from timecli.safefile import PICKLES, SafeFile, open_file, require_finite, rewrite, staged
+from timecli.safefile import SafeFile, open_file, require_finite
 
 EDITS = "timecli.edits"
 """Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
+
+CONV_IN = ("input_blocks.0.0.weight", "conv_in.weight")
+"""How the name of a UNet's first convolution ends, in a single file and in a folder."""
+PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+"""What a text encoder's states need of transformers' CLIP."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cross-attention matrix is: a tensor of a file.
+
+    A `twin` is another copy of the same matrix, edited from its own weights: a moving average (EMA) in a single file,
+    or a variant of the UNet in a folder.
+    """
+
+    matrix: layouts.Matrix
+    file: SafeFile
+    name: str
+    twin: bool
+
+    @property
+    def key(self) -> tuple[Path, str]:
+        """File and tensor name."""
+        return self.file.path, self.name
+
+
+@dataclass(frozen=True)
+class TextWeights:
+    """Where a text encoder is: the tensors of some files whose names begin with a prefix."""
+
+    tower: layouts.Tower
+    files: tuple[SafeFile, ...]
+    prefix: str
+    openclip: bool
+
+    def read(self) -> dict[str, torch.Tensor]:
+        """Its tensors, by transformers' names below `text_model.`.
+
+        Raises:
+            CheckpointError: a weight is NaN or infinite.
+        """
+        weights: dict[str, torch.Tensor] = {}
+        for file in self.files:
+            names = [name for name in file.entries if name.startswith(self.prefix)]
+            for name, tensor in file.read(names).items():
+                require_finite(tensor, f"{file.path}: {name}")
+                weights[name.removeprefix(self.prefix)] = tensor
+        if self.openclip:
+            return openclip.to_transformers(weights, not self.tower.penultimate)
+        return {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
 
 
 @dataclass(frozen=True)
@@ -32,167 +80,160 @@ class Checkpoint:
 
     Attributes:
         path: the file or the folder.
-        unet: the file with the cross-attention matrices.
-        text: the file with the text encoder; the same in a single file.
-        spelling: column of the name table, `layouts.LDM` or `layouts.DIFFUSERS`.
-        config: a diffusers folder with configs and tokenizer, or None.
+        family: what kind of model it is.
+        places: the cross-attention matrices from the input to the output, twins behind them.
+        texts: the text encoders, in the order in which their states stand side by side.
+        config: a diffusers folder with configs and tokenizers, or None.
+        channels: how many the UNet takes: 4, with an image to fill in 9, with one to follow 8.
     """
 
     path: Path
-    unet: SafeFile
-    text: SafeFile
-    spelling: int
-    matrices: tuple[layouts.Matrix, ...]
+    family: layouts.Family
+    places: tuple[Place, ...]
+    texts: tuple[TextWeights, ...]
     config: Path | None
+    channels: int
 
     @property
     def is_folder(self) -> bool:
         """Whether this is a diffusers folder."""
-        return self.spelling == layouts.DIFFUSERS
+        return self.path.is_dir()
 
-    def name(self, matrix: layouts.Matrix) -> str:
-        """The matrix's tensor name in this model's spelling."""
-        return matrix.names[self.spelling]
+    @property
+    def width(self) -> int:
+        """The d of the text that the matrices take."""
+        first = self.places[0]
+        return int(first.file.entries[first.name]["shape"][-1])
 
     @property
     def edits(self) -> list[dict[str, Any]]:
         """Records of the timecli edits that the model carries."""
+        file = self.places[0].file
         try:
-            records = json.loads(self.unet.metadata.get(EDITS, "[]"))
+            records = json.loads(file.metadata.get(EDITS, "[]"))
             return [{**entry, "name": str(entry["name"])} for entry in records]
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(
-                f"{self.unet.path} has a damaged record of its edits ({EDITS} in its metadata); use another copy."
+                f"{file.path} has a damaged record of its edits ({EDITS} in its metadata); use another copy."
             ) from error
 
-    def text_encoder(self) -> dict[str, torch.Tensor]:
-        """The text encoder's tensors, by transformers' names below `text_model.`.
+    def text_encoders(self) -> list[dict[str, torch.Tensor]]:
+        """The tensors of each text encoder."""
+        return [text.read() for text in self.texts]
 
-        Raises:
-            CheckpointError: a weight is NaN or infinite.
-        """
-        prefix = layouts.text_prefix(self.text.entries, self.spelling, str(self.text.path))
-        names = [name for name in self.text.entries if name.startswith(prefix)]
-        weights = {name.removeprefix(prefix): tensor for name, tensor in self.text.read(names).items()}
-        for name, tensor in weights.items():
-            require_finite(tensor, f"{self.text.path}: {prefix}{name}")
-        return weights
-
-    def projections(self) -> Iterator[tuple[layouts.Matrix, torch.Tensor]]:
+    def projections(self, twins: bool = True) -> Iterator[tuple[Place, torch.Tensor]]:
         """Every cross-attention matrix `[out, d]` in its stored dtype."""
-        for matrix in self.matrices:
-            name = self.name(matrix)
-            tensor = self.unet.read([name])[name]
-            require_finite(tensor, f"{self.unet.path}: {name}")
-            yield matrix, tensor
+        for place in self.places:
+            if twins or not place.twin:
+                tensor = place.file.read([place.name])[place.name]
+                require_finite(tensor, f"{place.file.path}: {place.name}")
+                yield place, tensor
 
 
-def open_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: Path,
+    config: Path | None = None,
+    text_encoder: Path | None = None,
+    ema: bool = True,
+    needs_text: bool = True,
+) -> Checkpoint:
     """Find out what a model is.
 
-    A single file takes its tokenizer and configs from `config`, or from a folder named `config` beside it.
+    Args:
+        path: a single file or a diffusers folder.
+        config: a diffusers folder for tokenizers and configs; by default the folder itself, or one named `config`
+            beside a single file.
+        text_encoder: another model, or a text encoder, for a file that has none.
+        ema: whether moving averages are edited too.
+        needs_text: whether a model without a text encoder is refused.
 
     Raises:
-        CheckpointError: it is not a Stable Diffusion 1.x model in safetensors form.
+        CheckpointError: it is not a model of a known family in safetensors form.
     """
-    if path.is_dir():
-        unet = open_file(_weights(path / "unet", "diffusion_pytorch_model"))
-        text = open_file(_weights(path / "text_encoder", "model"))
-        spelling, config = layouts.DIFFUSERS, config or path
-    else:
-        unet = text = open_file(path)
-        spelling = layouts.LDM
-    if config is None and (path.parent / "config" / "model_index.json").exists():
-        config = path.parent / "config"
-    if config is not None and not (config / "model_index.json").exists():
+    if config is None:
+        nearby = [path, path.parent / "config", *([text_encoder] if text_encoder else [])]
+        config = next((folder for folder in nearby if (folder / "model_index.json").exists()), None)
+    elif not (config / "model_index.json").exists():
         raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")
-    shapes = {name: tuple(entry["shape"]) for name, entry in unet.entries.items()}
-    found = layouts.matrices(shapes, spelling, str(path))
-    return Checkpoint(path, unet, text, spelling, found, config)
+    variants = _variants(path / "unet") if path.is_dir() else [(open_file(path),)]
+    found = [_places(files, str(path)) for files in variants]
+    family, places = found[0]
+    copies = [Place(place.matrix, place.file, place.name, True) for _, other in found[1:] for place in other]
+    if not path.is_dir() and ema:
+        copies += _averages(places)
+    texts = tuple(_text(tower, text_encoder or path) for tower in family.towers) if needs_text else ()
+    return Checkpoint(path, family, (*places, *copies), texts, config, _channels(variants[0]))
 
 
-def _weights(folder: Path, stem: str) -> Path:
-    """The one weights file of a component."""
-    known = (f"{stem}.safetensors", f"{stem}.fp16.safetensors")
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) == 1 and files[0].name in known:
-        return files[0]
-    pickles = sorted(folder.glob("*.bin"))
-    if pickles and not files:
-        return pickles[0]  # which `open_file` refuses with the way out
-    found = ", ".join(file.name for file in files) or "none"
-    raise CheckpointError(
-        f"{folder} must hold {known[0]} alone, in one piece (found: {found}); save the model again so."
-    )
+def _channels(files: tuple[SafeFile, ...]) -> int:
+    entries = {name: entry for file in files for name, entry in file.entries.items()}
+    name = next((name for end in CONV_IN for name in entries if name.endswith(end)), None)
+    return int(entries[name]["shape"][1]) if name else 4
+
+
+def _variants(folder: Path) -> list[tuple[SafeFile, ...]]:
+    """A component's weights: each variant's files (several where it is in shards), the plain variant first."""
+    groups: dict[str, list[SafeFile]] = {}
+    files = sorted(folder.glob("*.safetensors"), key=lambda file: (file.stem.count("."), file.name))
+    for file in files:
+        groups.setdefault(file.stem.split("-0")[0], []).append(open_file(file))
+    for pickle in sorted(folder.glob("*.bin")):
+        if not groups:
+            open_file(pickle)  # refuses it, with the way out
+    if not groups:
+        raise CheckpointError(f"{folder} holds no .safetensors file; use a complete model.")
+    return [tuple(group) for group in groups.values()]
+
+
+def _places(files: tuple[SafeFile, ...], where: str) -> tuple[layouts.Family, list[Place]]:
+    home = {name: file for file in files for name in file.entries}
+    shapes = {name: tuple(file.entries[name]["shape"]) for name, file in home.items()}
+    family, prefix, spelling = layouts.find(shapes, where)
+    names = [(matrix, prefix + matrix.names[spelling]) for matrix in family.matrices]
+    return family, [Place(matrix, home[name], name, False) for matrix, name in names]
+
+
+def _averages(places: list[Place]) -> list[Place]:
+    return [
+        Place(place.matrix, place.file, name, True)
+        for place in places
+        for name in layouts.twins(place.matrix)
+        if name in place.file.entries
+    ]
+
+
+def _text(tower: layouts.Tower, path: Path) -> TextWeights:
+    """Find a text encoder in a diffusers folder, in a single file, or in a file or folder of its own."""
+    if path.is_dir():
+        folder = path / tower.folder if (path / tower.folder).is_dir() else path
+        files = _variants(folder)[0]
+    else:
+        files = (open_file(path),)
+        own = next((prefix for prefix in ("text_model.", "") if prefix + layouts.HF_MARK in files[0].entries), None)
+        if own is None:
+            prefix = layouts.tower_prefix(files[0].entries, tower, str(path))
+            return TextWeights(tower, files, prefix, tower.openclip)
+    names = {name for file in files for name in file.entries}
+    prefix = "text_model." if "text_model." + layouts.HF_MARK in names else ""
+    if prefix + layouts.HF_MARK not in names:
+        raise CheckpointError(f"{path} has no text encoder ({layouts.HF_MARK} is missing); use a complete model.")
+    return TextWeights(tower, files, prefix, False)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoder's files."""
-    files = {file.path: file for file in (checkpoint.unet, checkpoint.text)}.values()
-    entries = [entry for file in files for entry in file.entries.values()]
-    edited = [checkpoint.unet.entries[checkpoint.name(matrix)]["shape"] for matrix in checkpoint.matrices]
+    """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoders' files."""
+    files = {file.path: file for place in checkpoint.places for file in (place.file,)}
+    files |= {file.path: file for text in checkpoint.texts for file in text.files}
+    entries = [entry for file in files.values() for entry in file.entries.values()]
+    edited = [place.file.entries[place.name]["shape"] for place in checkpoint.places if not place.twin]
     return {
         "form": "diffusers folder" if checkpoint.is_folder else "single file",
-        "architecture": "Stable Diffusion 1.x",
-        "text_width": edited[0][-1],
+        "architecture": checkpoint.family.name,
+        "text_width": checkpoint.width,
         "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
         "parameters": sum(math.prod(entry["shape"]) for entry in entries),
         "cross_attention_matrices": len(edited),
         "cross_attention_parameters": sum(map(math.prod, edited)),
+        "twins": len(checkpoint.places) - len(edited),
         "edits": checkpoint.edits,
     }
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing
-
-
-def _files(folder: Path) -> list[Path]:
-    """Everything in a model folder, links followed, without hidden files and pickled copies of the weights."""
-    found = [Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(
-        file
-        for file in found
-        if file.suffix not in PICKLES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
-
-
-def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
-    """An upper bound, in bytes, of what writing the model takes."""
-    files = _files(checkpoint.path) if checkpoint.is_folder else [checkpoint.path]
-    return sum(file.stat().st_size for file in files) * (2 if dtype == torch.float32 else 1)
-
-
-def write_checkpoint(
-    checkpoint: Checkpoint,
-    target: Path,
-    tensors: Mapping[str, torch.Tensor],
-    record: dict[str, Any],
-    dtype: torch.dtype | None,
-) -> None:
-    """Write `checkpoint` with `tensors` in place of its own, in the same form.
-
-    Args:
-        checkpoint: the model that was read.
-        target: where to; replaced if it exists (see `check_target`).
-        tensors: replacements by tensor name, of the original shapes.
-        record: what was done, appended to the edits in the metadata.
-        dtype: convert every float tensor; None keeps each tensor's own and every other byte.
-    """
-    edits = json.dumps([*checkpoint.edits, record], sort_keys=True)
-    metadata = {**checkpoint.unet.metadata, "format": "pt", EDITS: edits}
-    with staged(target) as part:
-        if not checkpoint.is_folder:
-            return rewrite(checkpoint.unet, part, tensors, metadata, dtype)
-        index = checkpoint.path / "model_index.json"
-        # The index comes last: a folder without it is not a model.
-        for file in [*(file for file in _files(checkpoint.path) if file != index), index]:
-            copy = part / file.relative_to(checkpoint.path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if file == checkpoint.unet.path:
-                rewrite(checkpoint.unet, copy, tensors, metadata, dtype)
-            elif dtype is not None and file.suffix == ".safetensors":
-                other = open_file(file)
-                rewrite(other, copy, {}, other.metadata, dtype)
-            else:
-                shutil.copyfile(file, copy)

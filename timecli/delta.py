@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from timecli.errors import DeltaError
-from timecli.safefile import SafeFile, open_file, require_finite, write_bytes
+from timecli.safefile import SafeFile, open_file, require_finite
 from timecli.solve import Operator
+from timecli.writing import write_tensors
 
 KEY = "timecli.delta"
 FORMAT = 1
@@ -37,6 +36,8 @@ class Origin:
     matrices: tuple[str, ...]
     layers: tuple[int, ...] | None
     """None for all."""
+    tokens: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    """Token ids of each pair, source and destination: what the text encoder read."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def save_delta(delta: Delta, path: Path) -> None:
     """Write the file; reading it back gives equal values, bit for bit."""
     about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
     tensors = {"left": delta.operator.left.cpu(), "right": delta.operator.right.cpu()}
-    write_bytes(path, save(tensors, {KEY: json.dumps(about, sort_keys=True)}))
+    write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)})
 
 
 def is_delta(file: SafeFile) -> bool:
@@ -80,9 +81,7 @@ def load_delta(path: Path) -> Delta:
             raise ValueError(f"matrices {about['matrices']}")
         if about["layers"] is not None and not all(isinstance(layer, int) for layer in about["layers"]):
             raise ValueError(f"layers {about['layers']}")
-        layers = about["layers"]
-        lists = {"lambdas": tuple(about["lambdas"]), "matrices": tuple(about["matrices"])}
-        origin = Origin(**{**about, **lists, "layers": None if layers is None else tuple(layers)})
+        origin = Origin(**{key: _frozen(value) for key, value in about.items()})
         tensors = file.read(["left", "right"])
         if tensors["left"].shape != tensors["right"].T.shape:
             raise DeltaError(
@@ -94,6 +93,11 @@ def load_delta(path: Path) -> Delta:
     for name, tensor in tensors.items():
         require_finite(tensor, f"{path}: {name}")
     return Delta(Operator(tensors["left"], tensors["right"], condition), origin)
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples, at every depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def describe(delta: Delta) -> dict[str, Any]:

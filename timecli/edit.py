@@ -7,7 +7,7 @@ the other, so both ways give the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -20,8 +20,9 @@ from timecli.checkpoint import Checkpoint
 from timecli.delta import Delta, Origin
 from timecli.encode import TextEncoder
 from timecli.errors import CheckpointError, DeltaError, PromptError
+from timecli.layouts import Matrix
 from timecli.manifest import Manifest
-from timecli.safefile import SAFETENSORS_NAMES, convert
+from timecli.safefile import SAFETENSORS_NAMES, convert, raw
 from timecli.solve import Operator, apply, solve
 
 
@@ -36,21 +37,28 @@ class Change:
 
 @dataclass(frozen=True)
 class Edited:
-    """The edited matrices by tensor name, what changed, and the `base_hash` of the model before."""
+    """The edited matrices, what changed, and the `base_hash` of the model before."""
 
-    tensors: dict[str, torch.Tensor]
+    tensors: dict[tuple[Path, str], torch.Tensor]
     changes: tuple[Change, ...]
     base: str
 
 
 def read_text_encoder(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device) -> TextEncoder:
-    """The checkpoint's own text encoder; the tokenizer from `tokenizer`, the config folder, or CLIP's."""
-    config = checkpoint.config
-    if tokenizer is None and config is not None and (config / "tokenizer").is_dir():
-        tokenizer = config / "tokenizer"
-    sizes = config / "text_encoder" / "config.json" if config is not None else None
-    sizes = sizes if sizes is not None and sizes.exists() else None
-    return encode.load(checkpoint.text_encoder(), tokenizer, sizes, device, str(checkpoint.path))
+    """The checkpoint's own text encoders; the tokenizers from `tokenizer`, the config folder, or CLIP's."""
+    if tokenizer is not None and len(checkpoint.texts) > 1:
+        raise CheckpointError(f"{checkpoint.path} has two tokenizers; give a folder with both as --config.")
+    towers, weights = [], checkpoint.text_encoders()
+    for text, tensors in zip(checkpoint.texts, weights, strict=True):
+        folder = text.tower.folder
+        own = _existing(checkpoint.config, folder.replace("text_encoder", "tokenizer"))
+        sizes = _existing(checkpoint.config, f"{folder}/config.json")
+        towers.append(encode.load(tensors, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
+    return TextEncoder(tuple(towers), encode.fingerprint(weights))
+
+
+def _existing(folder: Path | None, name: str) -> Path | None:
+    return folder / name if folder is not None and (folder / name).exists() else None
 
 
 def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
@@ -87,12 +95,7 @@ def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device)
         PromptError: a prompt is too long, or a pair has nothing in common.
         CheckpointError: the text encoder gives NaN or infinity.
     """
-    columns = encode.columns(manifest, encoder)
-    if not (torch.isfinite(columns.source).all() and torch.isfinite(columns.destination).all()):
-        raise CheckpointError(
-            "the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy."
-        )
-    operator = solve(*(part.to(device) for part in (columns.source, columns.destination, columns.weight)))
+    operator = solve(_finite(block, device) for block in encode.columns(manifest, encoder))
     if not operator.rank:
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
@@ -106,8 +109,17 @@ def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device)
         lambdas,
         manifest.solve.matrices,
         manifest.solve.layers,
+        tuple((tuple(encoder.tokens(edit.source)), tuple(encoder.tokens(edit.destination))) for edit in manifest.edits),
     )
     return Delta(Operator(operator.left.cpu(), operator.right.cpu(), operator.condition), origin)
+
+
+def _finite(columns: encode.Columns, device: torch.device) -> encode.Columns:
+    if not (torch.isfinite(columns.source).all() and torch.isfinite(columns.destination).all()):
+        raise CheckpointError(
+            "the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy."
+        )
+    return encode.Columns(*(part.to(device) for part in columns))
 
 
 def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[float]:
@@ -131,13 +143,22 @@ def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the orig
         raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
 
 
+def require_one(deltas: Sequence[Delta]) -> None:
+    """Refuse several deltas at once: one after the other they are not the joint solution of all."""
+    if len(deltas) > 1:
+        names = " and ".join(repr(delta.origin.name) for delta in deltas)
+        raise DeltaError(
+            f"{names} were compiled apart, so their order would matter; write their edits into one manifest, or use "
+            "--stack to apply them in the order given."
+        )
+
+
 def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str) -> None:
     """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has this fingerprint."""
-    width = checkpoint.unet.entries[checkpoint.name(checkpoint.matrices[0])]["shape"][-1]
-    if delta.operator.width != width:
+    if delta.operator.width != checkpoint.width:
         raise DeltaError(
             f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
-            f"width {width}; compile the manifest for this model."
+            f"width {checkpoint.width}; compile the manifest for this model."
         )
     if fingerprint != delta.origin.encoder:
         raise DeltaError(
@@ -147,13 +168,17 @@ def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str)
 
 
 def edit_matrices(
-    checkpoint: Checkpoint, delta: Delta, device: torch.device, strength: float = 1.0, dtype: torch.dtype | None = None
+    checkpoint: Checkpoint,
+    deltas: Sequence[Delta],
+    device: torch.device,
+    strength: float = 1.0,
+    dtype: torch.dtype | None = None,
 ) -> Edited:
-    """Apply a delta to every matrix that it covers.
+    """Apply deltas, one after the other, to every matrix that they cover.
 
     Args:
         checkpoint: the model; it is only read.
-        delta: the compiled edit, for the checkpoint's text encoder (`require_same_encoder`).
+        deltas: compiled edits, for the checkpoint's text encoder (`require_same_encoder`).
         device: where to multiply, in float64.
         strength: s in W' = W (I + s D).
         dtype: of the results; None keeps each matrix's own.
@@ -161,37 +186,53 @@ def edit_matrices(
     Raises:
         CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
     """
-    layers, last = delta.origin.layers, max(matrix.layer for matrix in checkpoint.matrices)
+    for delta in deltas:
+        _require_layers(checkpoint, delta.origin.layers)
+    tensors, changes, digest = {}, [], hashlib.sha256()
+    for place, before in checkpoint.projections():
+        if not place.twin:
+            digest.update(raw(before))
+        operators = [delta.operator for delta in deltas if covers(delta.origin, place.matrix)]
+        if operators:
+            where = f"{place.file.path}: {place.name}"
+            after = tensors[place.key] = _edit_matrix(before, where, operators, device, strength, dtype)
+            changes.append(Change(place.name, tuple(before.shape), _relative_change(before, after)))
+    return Edited(tensors, tuple(changes), digest.hexdigest())
+
+
+def _require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
+    last = max(matrix.layer for matrix in checkpoint.family.matrices)
     if layers is not None and max(layers) > last:
         raise CheckpointError(
             f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
         )
-    tensors, changes, digest = {}, [], hashlib.sha256()
-    for matrix, before in checkpoint.projections():
-        digest.update(_bytes(before))
-        if matrix.kind in delta.origin.matrices and (layers is None or matrix.layer in layers):
-            name = checkpoint.name(matrix)
-            tensors[name] = _edit_matrix(before, f"{checkpoint.path}: {name}", delta.operator, device, strength, dtype)
-            changes.append(Change(name, tuple(before.shape), _relative_change(before, tensors[name])))
-    return Edited(tensors, tuple(changes), digest.hexdigest())
+
+
+def covers(origin: Origin, matrix: Matrix) -> bool:
+    """Whether an edit is for this matrix."""
+    return matrix.kind in origin.matrices and (origin.layers is None or matrix.layer in origin.layers)
 
 
 def _edit_matrix(
     before: torch.Tensor,
     where: str,
-    operator: Operator,
+    operators: Sequence[Operator],
     device: torch.device,
     strength: float,
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
+    width = operators[0].width
     if before.dtype not in SAFETENSORS_NAMES:
         raise CheckpointError(f"{where} is {before.dtype}; use a copy of the model in fp16, bf16 or fp32.")
-    if before.ndim != 2 or before.shape[1] != operator.width:
+    if before.ndim != 2 or before.shape[1] != width:
         raise CheckpointError(
-            f"{where} is {list(before.shape)} and the text encoder's width is {operator.width}; "
+            f"{where} is {list(before.shape)} and the text encoder's width is {width}; "
             "its parts come from different models."
         )
-    exact = apply(before.to(device), operator, strength).cpu()
+    exact = before.to(device)
+    for operator in operators:
+        exact = apply(exact, operator, strength)
+    exact = exact.cpu()
     if not torch.isfinite(exact).all():
         raise CheckpointError(f"{where} becomes infinite; use a larger lambda or a smaller strength.")
     return convert(exact, dtype or before.dtype, f"{where}, edited,")
@@ -205,32 +246,12 @@ def _relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
 def base_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 over the bytes of the cross-attention matrices: which model an edit was made from."""
     digest = hashlib.sha256()
-    for _, tensor in checkpoint.projections():
-        digest.update(_bytes(tensor))
+    for _, tensor in checkpoint.projections(twins=False):
+        digest.update(raw(tensor))
     return digest.hexdigest()
 
 
-def _bytes(tensor: torch.Tensor) -> Any:
-    return tensor.contiguous().view(torch.uint8).numpy()
-
-
-def record(delta: Delta, base: str, strength: float) -> dict[str, Any]:
-    """What an edited copy of the model with the `base_hash` says about itself."""
-    origin = delta.origin
-    return {
-        "name": origin.name,
-        "manifest": origin.manifest,
-        "version": origin.version,
-        "lambdas": list(origin.lambdas),
-        "encoder": origin.encoder,
-        "base": base,
-        "strength": strength,
-    }
-
-
-def summary(
-    delta: Delta, changes: Sequence[Change], moved_shares: Sequence[float], seconds: Mapping[str, float]
-) -> dict[str, Any]:
+def summary(delta: Delta, changes: Sequence[Change], moved_shares: Sequence[float]) -> dict[str, Any]:
     """What an edit did, as plain data."""
     ordered = sorted(change.relative for change in changes)
     return {
@@ -242,5 +263,4 @@ def summary(
         "moved": list(moved_shares),
         "changed": [asdict(change) for change in changes],
         "change": {"least": ordered[0], "median": median(ordered), "most": ordered[-1]},
-        "seconds": dict(seconds),
     }

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from timecli import layouts
 from timecli.align import align
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifest import Edit, Manifest
+from timecli.safefile import raw
 
 CLIP_VOCABULARY = 49408
 BATCH = 32
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The rows of a joint solve.
+class Columns(NamedTuple):
+    """Rows of a joint solve.
 
     Attributes:
         source: C, `[n, d]` float64.
@@ -41,14 +43,15 @@ class Columns:
 
 
 @cache
-def clip_tokenizer() -> CLIPTokenizer:
-    """OpenAI CLIP's tokenizer, from the merges that ship with this package."""
+def clip_tokenizer(padding: int | None = None) -> CLIPTokenizer:
+    """OpenAI CLIP's tokenizer, from the merges that ship with this package; it pads with the end token or `padding`."""
     packed = resources.files("timecli").joinpath("data/clip/merges.txt.gz").read_bytes()
     merges = [tuple(line.split()) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
     letters = list(_byte_letters())
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
     vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    pad = list(vocab)[padding] if padding is not None else "<|endoftext|>"
+    return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=pad, model_max_length=77)
 
 
 def _byte_letters() -> Iterable[str]:
@@ -59,22 +62,41 @@ def _byte_letters() -> Iterable[str]:
 
 
 @dataclass(frozen=True)
-class TextEncoder:
-    """A CLIP text tower with its tokenizer. `width` is d, `length` the number of positions."""
+class Tower:
+    """A CLIP text tower with its tokenizer; `penultimate`: the UNet sees the states before its last layer."""
 
     tokenizer: CLIPTokenizer
     model: CLIPTextModel
+    penultimate: bool = False
+
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the UNet sees, `[n, length, d]`, of token ids `[n, length]`."""
+        output: Any = self.model(input_ids=ids.to(self.model.device), output_hidden_states=self.penultimate)
+        states: torch.Tensor = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
+        return states
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL."""
+
+    towers: tuple[Tower, ...]
     fingerprint: str
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The first tower's; all have the same vocabulary and differ in their padding."""
+        return self.towers[0].tokenizer
 
     @property
     def width(self) -> int:
         """The d of the embeddings."""
-        return int(self.model.config.hidden_size)
+        return sum(int(tower.model.config.hidden_size) for tower in self.towers)
 
     @property
     def length(self) -> int:
         """Positions of the output, padding included."""
-        return int(self.model.config.max_position_embeddings)
+        return int(self.towers[0].model.config.max_position_embeddings)
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids from start to end token, without padding.
@@ -107,21 +129,30 @@ class TextEncoder:
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
         """Last hidden states `[len(prompts), length, d]` float64 on the CPU, each distinct prompt encoded once."""
-        distinct = list(dict.fromkeys(prompts))
-        pad = self.tokenizer.pad_token_id
-        rows = [ids + [pad] * (self.length - len(ids)) for ids in map(self.tokens, distinct)]
-        batches = (torch.tensor(rows[i : i + BATCH], device=self.model.device) for i in range(0, len(rows), BATCH))
-        states = torch.cat([self.model(input_ids=batch).last_hidden_state.cpu().double() for batch in batches])
-        return states[[distinct.index(prompt) for prompt in prompts]]
+        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        tokens = [self.tokens(prompt) for prompt in number]
+        states = torch.cat([self._states(tower, tokens) for tower in self.towers], dim=2)
+        return states[[number[prompt] for prompt in prompts]]
+
+    def _states(self, tower: Tower, tokens: list[list[int]]) -> torch.Tensor:
+        pad = tower.tokenizer.pad_token_id
+        rows = torch.tensor([ids + [pad] * (self.length - len(ids)) for ids in tokens])
+        return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
 
 
 def load(
-    weights: Mapping[str, torch.Tensor], tokenizer: Path | None, config: Path | None, device: torch.device, name: str
-) -> TextEncoder:
-    """Build the encoder from its tensors, in float32.
+    weights: Mapping[str, torch.Tensor],
+    tower: layouts.Tower,
+    tokenizer: Path | None,
+    config: Path | None,
+    device: torch.device,
+    name: str,
+) -> Tower:
+    """Build a text tower from its tensors, in float32.
 
     Args:
         weights: tensors with the names of transformers' `CLIPTextModel`, below `text_model.`.
+        tower: what the family has in this place.
         tokenizer: a tokenizer folder; None for OpenAI CLIP's vocabulary.
         config: a `config.json`; None reads the sizes from the shapes.
         device: where to encode.
@@ -130,14 +161,17 @@ def load(
     Raises:
         CheckpointError: weights, sizes and vocabulary do not fit each other.
     """
-    reader = _tokenizer(tokenizer, len(weights["embeddings.token_embedding.weight"]), name)
-    settings = _settings(weights, name) if config is None else CLIPTextConfig.from_pretrained(config).to_dict()
+    if layouts.HF_MARK not in weights:
+        raise CheckpointError(f"{name} has a text encoder without {layouts.HF_MARK}; the file is incomplete.")
+    reader = _tokenizer(tokenizer, tower.padding, len(weights[layouts.HF_MARK]), name)
+    settings = _settings(weights, tower, name) if config is None else CLIPTextConfig.from_pretrained(config).to_dict()
     ends = {
         "bos_token_id": reader.bos_token_id,
         "eos_token_id": reader.eos_token_id,
         "pad_token_id": reader.pad_token_id,
     }
-    model = CLIPTextModel(CLIPTextConfig(**{**settings, **ends}))
+    with torch.device("meta"):  # no time and memory for weights that are replaced at once
+        model = CLIPTextModel(CLIPTextConfig(**{**settings, **ends}))
     # transformers 5 has no `text_model.` level inside CLIPTextModel; earlier releases do.
     inner = getattr(model, "text_model", model)
     own = {key: value.float() for key, value in weights.items() if not key.endswith("position_ids")}
@@ -147,11 +181,12 @@ def load(
         raise CheckpointError(
             f"the text encoder of {name} does not fit CLIP's ({wrong[0]} differs); use a complete model."
         )
-    inner.load_state_dict(own, strict=False)
-    return TextEncoder(reader, model.to(device).eval(), fingerprint(own))
+    inner.load_state_dict(own, strict=False, assign=True)
+    inner.embeddings.position_ids = torch.arange(len(own["embeddings.position_embedding.weight"]))[None]
+    return Tower(reader, model.to(device).eval(), tower.penultimate)
 
 
-def _tokenizer(folder: Path | None, vocabulary: int, name: str) -> CLIPTokenizer:
+def _tokenizer(folder: Path | None, padding: int | None, vocabulary: int, name: str) -> CLIPTokenizer:
     """The tokenizer of a folder, or CLIP's own; its vocabulary must be the encoder's."""
     if folder is None and vocabulary != CLIP_VOCABULARY:
         raise CheckpointError(
@@ -161,7 +196,9 @@ def _tokenizer(folder: Path | None, vocabulary: int, name: str) -> CLIPTokenizer
     if folder is not None and not (folder / "tokenizer_config.json").exists():
         raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
     try:
-        reader = clip_tokenizer() if folder is None else CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        reader = (
+            clip_tokenizer(padding) if folder is None else CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder} cannot be read as a tokenizer: {' '.join(str(error).split())}") from error
     if len(reader) != vocabulary:
@@ -171,8 +208,8 @@ def _tokenizer(folder: Path | None, vocabulary: int, name: str) -> CLIPTokenizer
     return reader
 
 
-def _settings(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
-    """Sizes from shapes. CLIP's heads are 64 wide in every release."""
+def _settings(weights: Mapping[str, torch.Tensor], tower: layouts.Tower, name: str) -> dict[str, Any]:
+    """Sizes from shapes. CLIP's heads are 64 wide in every release; only the activation is no matter of shapes."""
     try:
         vocabulary, width = weights["embeddings.token_embedding.weight"].shape
         if width % 64:
@@ -184,17 +221,19 @@ def _settings(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
             "intermediate_size": len(weights["encoder.layers.0.mlp.fc1.weight"]),
             "num_hidden_layers": len({key.split(".")[2] for key in weights if key.startswith("encoder.layers.")}),
             "num_attention_heads": width // 64,
+            "hidden_act": "gelu" if tower.openclip else "quick_gelu",
         }
     except KeyError as error:
         raise CheckpointError(f"{name} has a text encoder without {error}; the file is incomplete.") from error
 
 
-def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of the encoder's weights, rounded to fp16 so that fp32 and fp16 copies count as one encoder."""
+def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
+    """SHA-256 of the weights, rounded to fp16 so that fp32 and fp16 copies count as one encoder."""
     digest = hashlib.sha256()
-    for key in sorted(key for key in weights if not key.endswith("position_ids")):
-        digest.update(key.encode())
-        digest.update(weights[key].half().contiguous().numpy().tobytes())
+    for weights in towers:
+        for key in sorted(key for key in weights if not key.endswith("position_ids")):
+            digest.update(key.encode())
+            digest.update(raw(weights[key].half()))
     return digest.hexdigest()
 
 
@@ -210,39 +249,33 @@ def augmented_pairs(edit: Edit, templates: Sequence[str]) -> list[tuple[str, str
     return list(zip(*(augmented(prompt, templates) for prompt in (edit.source, edit.destination)), strict=True))
 
 
-def columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
-    """Every row of the manifest's joint solve.
+def columns(manifest: Manifest, encoder: TextEncoder) -> Iterator[Columns]:
+    """The rows of the manifest's joint solve, some pairs at a time.
 
     Pair i enters with weight 1/λ_i, which is Eq. 4 divided by λ; with one λ this is Eq. 5 and appendix F.
 
     Raises:
         PromptError: a prompt is too long or a pair has nothing in common.
     """
-    parts = [_pair_rows(manifest, edit, encoder) for edit in manifest.edits]
-    if manifest.preserve.prompts:
-        prompts = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.solve.augment)]
-        kept = torch.cat(
-            [
-                state[: _count(manifest, encoder, text)]
-                for state, text in zip(encoder.embed(prompts), prompts, strict=True)
-            ]
-        )
-        parts.append(
-            (kept, kept, torch.full((len(kept),), manifest.preserve.weight / manifest.solve.lam, dtype=torch.float64))
-        )
+    pairs = [
+        (*pair, 1 / manifest.lam(edit))
+        for edit in manifest.edits
+        for pair in augmented_pairs(edit, manifest.solve.augment)
+    ]
+    kept = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.solve.augment)]
+    pairs += [(text, text, manifest.preserve.weight / manifest.solve.lam) for text in kept]
+    for first in range(0, len(pairs), BATCH):
+        yield _rows(pairs[first : first + BATCH], manifest.solve.tokens == "all", encoder)
+
+
+def _rows(pairs: Sequence[tuple[str, str, float]], padding: bool, encoder: TextEncoder) -> Columns:
+    """The rows of some pairs (source, destination, weight); with `padding` all positions take part."""
+    sources, destinations, weights = zip(*pairs, strict=True)
+    states = encoder.embed([*sources, *destinations])
+    before, after, parts = states[: len(pairs)], states[len(pairs) :], []
+    for i, (source, destination, weight) in enumerate(pairs):
+        count = encoder.length if padding else len(encoder.tokens(source))
+        same = list(range(encoder.length))
+        rows = (same if source == destination else encoder.alignment(source, destination))[:count]
+        parts.append((before[i, :count], after[i, rows], torch.full((count,), weight, dtype=torch.float64)))
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def _pair_rows(manifest: Manifest, edit: Edit, encoder: TextEncoder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    pairs = augmented_pairs(edit, manifest.solve.augment)
-    paired = [encoder.alignment(*pair)[: _count(manifest, encoder, pair[0])] for pair in pairs]
-    sources, destinations = zip(*pairs, strict=True)
-    before, after = encoder.embed(sources), encoder.embed(destinations)
-    source = torch.cat([state[: len(rows)] for state, rows in zip(before, paired, strict=True)])
-    destination = torch.cat([state[rows] for state, rows in zip(after, paired, strict=True)])
-    return source, destination, torch.full((len(source),), 1 / manifest.lam(edit), dtype=torch.float64)
-
-
-def _count(manifest: Manifest, encoder: TextEncoder, prompt: str) -> int:
-    """How many positions of a prompt take part."""
-    return encoder.length if manifest.solve.tokens == "all" else len(encoder.tokens(prompt))

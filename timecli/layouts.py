@@ -1,7 +1,8 @@
-"""The table of tensor names: which tensors are keys and values of cross-attention, where the text encoder is.
+"""The table of tensor names: where a family of models keeps its cross-attention matrices and its text encoders.
 
-One row per block of a family, each in the two spellings that files use: the original one of latent diffusion (LDM;
-single files) and that of diffusers (folders). The part behind the block is the same in both.
+A family is a row of data: its blocks, each in the two spellings that files use (that of latent diffusion, LDM, and that
+of diffusers; the part behind the block is the same in both), and its text encoders. What a file is follows from the
+names and shapes that it has.
 """
 
 from __future__ import annotations
@@ -11,99 +12,190 @@ from dataclasses import dataclass
 
 from timecli.errors import CheckpointError
 
-SD1_BLOCKS = (
-    # LDM, diffusers: the 16 cross-attention layers from the input to the output
-    ("input_blocks.1.1", "down_blocks.0.attentions.0"),
-    ("input_blocks.2.1", "down_blocks.0.attentions.1"),
-    ("input_blocks.4.1", "down_blocks.1.attentions.0"),
-    ("input_blocks.5.1", "down_blocks.1.attentions.1"),
-    ("input_blocks.7.1", "down_blocks.2.attentions.0"),
-    ("input_blocks.8.1", "down_blocks.2.attentions.1"),
-    ("middle_block.1", "mid_block.attentions.0"),
-    ("output_blocks.3.1", "up_blocks.1.attentions.0"),
-    ("output_blocks.4.1", "up_blocks.1.attentions.1"),
-    ("output_blocks.5.1", "up_blocks.1.attentions.2"),
-    ("output_blocks.6.1", "up_blocks.2.attentions.0"),
-    ("output_blocks.7.1", "up_blocks.2.attentions.1"),
-    ("output_blocks.8.1", "up_blocks.2.attentions.2"),
-    ("output_blocks.9.1", "up_blocks.3.attentions.0"),
-    ("output_blocks.10.1", "up_blocks.3.attentions.1"),
-    ("output_blocks.11.1", "up_blocks.3.attentions.2"),
-)
-LDM, DIFFUSERS = 0, 1
-UNET_PREFIX = ("model.diffusion_model.", "")
-TEXT_PREFIXES = (
-    ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
-    ("text_model.", ""),
-)
-"""The text encoder's prefix per spelling, the usual one first; files made by some tools lack `text_model.`."""
-TEXT_MARK = "embeddings.token_embedding.weight"
+Shapes = Mapping[str, tuple[int, ...]]
 
-FOREIGN = {
-    # a tensor that only this family has -> what the model is
-    "conditioner.embedders.1.model.ln_final.weight": "SDXL",
-    "conditioner.embedders.0.model.ln_final.weight": "an SDXL refiner, or SD 2 in SGM spelling",
-    "cond_stage_model.model.ln_final.weight": "SD 2",
-    "add_embedding.linear_1.weight": "SDXL",
-    "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": "SD 3",
-    "transformer_blocks.0.attn.add_k_proj.weight": "SD 3 or FLUX",
-    "double_blocks.0.img_attn.qkv.weight": "FLUX",
-    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "FLUX",
-}
-FOREIGN_WIDTHS = {1024: "SD 2", 2048: "SDXL"}
-"""Text widths of other families; SD 2 has SD 1's tensor names."""
+LDM, DIFFUSERS = 0, 1
+UNET_PREFIXES = (("model.diffusion_model.", LDM), ("", LDM), ("", DIFFUSERS))
+"""How a UNet's names begin: in a whole single file, in a file with the UNet alone, and in diffusers' files."""
+EMA_PREFIXES = ("model_ema.diffusion_model", "model_ema.")
+"""How the name of a weight's moving average begins; the block's name follows without its dots."""
+
+HF_MARK, OPENCLIP_MARK = "embeddings.token_embedding.weight", "token_embedding.weight"
+"""The tensor that every text encoder has, in transformers' and in OpenCLIP's names."""
+
+SD_BLOCKS = (
+    # LDM, diffusers, transformer blocks: the 16 cross-attention layers of SD 1 and SD 2, from the input to the output
+    ("input_blocks.1.1", "down_blocks.0.attentions.0", 1),
+    ("input_blocks.2.1", "down_blocks.0.attentions.1", 1),
+    ("input_blocks.4.1", "down_blocks.1.attentions.0", 1),
+    ("input_blocks.5.1", "down_blocks.1.attentions.1", 1),
+    ("input_blocks.7.1", "down_blocks.2.attentions.0", 1),
+    ("input_blocks.8.1", "down_blocks.2.attentions.1", 1),
+    ("middle_block.1", "mid_block.attentions.0", 1),
+    ("output_blocks.3.1", "up_blocks.1.attentions.0", 1),
+    ("output_blocks.4.1", "up_blocks.1.attentions.1", 1),
+    ("output_blocks.5.1", "up_blocks.1.attentions.2", 1),
+    ("output_blocks.6.1", "up_blocks.2.attentions.0", 1),
+    ("output_blocks.7.1", "up_blocks.2.attentions.1", 1),
+    ("output_blocks.8.1", "up_blocks.2.attentions.2", 1),
+    ("output_blocks.9.1", "up_blocks.3.attentions.0", 1),
+    ("output_blocks.10.1", "up_blocks.3.attentions.1", 1),
+    ("output_blocks.11.1", "up_blocks.3.attentions.2", 1),
+)
+SDXL_BLOCKS = (
+    ("input_blocks.4.1", "down_blocks.1.attentions.0", 2),
+    ("input_blocks.5.1", "down_blocks.1.attentions.1", 2),
+    ("input_blocks.7.1", "down_blocks.2.attentions.0", 10),
+    ("input_blocks.8.1", "down_blocks.2.attentions.1", 10),
+    ("middle_block.1", "mid_block.attentions.0", 10),
+    ("output_blocks.0.1", "up_blocks.0.attentions.0", 10),
+    ("output_blocks.1.1", "up_blocks.0.attentions.1", 10),
+    ("output_blocks.2.1", "up_blocks.0.attentions.2", 10),
+    ("output_blocks.3.1", "up_blocks.1.attentions.0", 2),
+    ("output_blocks.4.1", "up_blocks.1.attentions.1", 2),
+    ("output_blocks.5.1", "up_blocks.1.attentions.2", 2),
+)
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One cross-attention projection: its layer (0..15 in SD 1), "k" or "v", and its name in both spellings."""
+    """One cross-attention projection: its layer, counted from the input, "k" or "v", its names without a prefix."""
 
     layer: int
     kind: str
     names: tuple[str, str]
 
 
-def _names(layer: int, kind: str) -> tuple[str, str]:
-    ldm, diffusers = (
-        f"{UNET_PREFIX[spelling]}{SD1_BLOCKS[layer][spelling]}.transformer_blocks.0.attn2.to_{kind}.weight"
-        for spelling in (LDM, DIFFUSERS)
+@dataclass(frozen=True)
+class Tower:
+    """One text encoder of a family.
+
+    Attributes:
+        folder: its name in a diffusers folder.
+        prefixes: what stands before its tensors' names in a single file, the usual prefix first.
+        openclip: whether a single file has OpenCLIP's names, not transformers'.
+        penultimate: whether the UNet sees the states before the last layer, without the final norm.
+        padding: token id of the padding; None for the end token.
+    """
+
+    folder: str
+    prefixes: tuple[str, ...]
+    openclip: bool = False
+    penultimate: bool = False
+    padding: int | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model. `short` is how metadata calls it (Stability AI's ModelSpec)."""
+
+    name: str
+    short: str
+    matrices: tuple[Matrix, ...]
+    towers: tuple[Tower, ...]
+
+
+def _matrices(blocks: tuple[tuple[str, str, int], ...]) -> tuple[Matrix, ...]:
+    layers = [(ldm, diffusers, depth) for ldm, diffusers, count in blocks for depth in range(count)]
+    return tuple(
+        Matrix(i, kind, (_name(ldm, depth, kind), _name(diffusers, depth, kind)))
+        for i, (ldm, diffusers, depth) in enumerate(layers)
+        for kind in "kv"
     )
-    return ldm, diffusers
 
 
-SD1 = tuple(Matrix(layer, kind, _names(layer, kind)) for layer in range(len(SD1_BLOCKS)) for kind in "kv")
-"""The 32 matrices of Stable Diffusion 1.x."""
+def _name(block: str, depth: int, kind: str) -> str:
+    return f"{block}.transformer_blocks.{depth}.attn2.to_{kind}.weight"
 
 
-def matrices(shapes: Mapping[str, tuple[int, ...]], spelling: int, where: str) -> tuple[Matrix, ...]:
-    """The matrices of a model that has tensors of these names and shapes.
+SD1 = Family(
+    "Stable Diffusion 1.x",
+    "stable-diffusion-v1",
+    _matrices(SD_BLOCKS),
+    # Files made by some tools lack `text_model.`.
+    (Tower("text_encoder", ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.")),),
+)
+SD2 = Family(
+    "Stable Diffusion 2.x",
+    "stable-diffusion-v2",
+    SD1.matrices,
+    (Tower("text_encoder", ("cond_stage_model.model.", "conditioner.embedders.0.model."), openclip=True, padding=0),),
+)
+SDXL = Family(
+    "Stable Diffusion XL",
+    "stable-diffusion-xl-v1-base",
+    _matrices(SDXL_BLOCKS),
+    (
+        Tower("text_encoder", ("conditioner.embedders.0.transformer.text_model.",), penultimate=True),
+        Tower("text_encoder_2", ("conditioner.embedders.1.model.",), openclip=True, penultimate=True, padding=0),
+    ),
+)
+SD2_WIDTH = 1024
+"""Text width of SD 2, whose UNet has the names of SD 1."""
+
+FOREIGN = {
+    # the end of a tensor's name that only this kind of model has -> what it is
+    "input_blocks.4.1.transformer_blocks.3.attn2.to_k.weight": "an SDXL refiner",
+    "down_blocks.1.attentions.0.transformer_blocks.3.attn2.to_k.weight": "an SDXL refiner",
+    "joint_blocks.0.context_block.attn.qkv.weight": "Stable Diffusion 3",
+    "transformer_blocks.0.attn.add_k_proj.weight": "Stable Diffusion 3 or FLUX",
+    "double_blocks.0.img_attn.qkv.weight": "FLUX",
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": "a LoRA, not a model",
+}
+
+
+def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
+    """What a UNet with tensors of these names and shapes is: family, prefix of its names, spelling.
 
     Raises:
         CheckpointError: it is another kind of model, or not complete; the sentence says which and what is missing.
     """
-    missing = [matrix.names[spelling] for matrix in SD1 if matrix.names[spelling] not in shapes]
-    width = None if missing else shapes[SD1[0].names[spelling]][-1]
-    other = next((kind for mark, kind in FOREIGN.items() if mark in shapes), FOREIGN_WIDTHS.get(width or 0))
-    if other:
-        raise CheckpointError(f"{where} is {other}, which is not supported; use a Stable Diffusion 1.x model.")
-    if not missing:
-        return SD1
-    found = len(SD1) - len(missing)
-    seems = "the file is incomplete" if found else "it does not seem to be a Stable Diffusion 1.x model"
-    raise CheckpointError(
-        f"{where} has {found} of the {len(SD1)} cross-attention matrices ({missing[0]} is missing); {seems}."
-    )
+    for mark, kind in FOREIGN.items():
+        if any(name.endswith(mark) for name in shapes):
+            raise CheckpointError(
+                f"{where} is {kind}, which has no edit of this kind here; use an SD 1.x, SD 2.x or SDXL base model."
+            )
+    tried = [(family, prefix, spelling) for prefix, spelling in UNET_PREFIXES for family in (SDXL, SD1)]
+    family, prefix, spelling = min(tried, key=lambda row: len(_missing(shapes, *row)))
+    missing = _missing(shapes, family, prefix, spelling)
+    if len(missing) == len(family.matrices):
+        raise CheckpointError(
+            f"{where} has no cross-attention matrices ({missing[0]} and {len(missing) - 1} more are missing); "
+            "use an SD 1.x, SD 2.x or SDXL base model."
+        )
+    if missing:
+        raise CheckpointError(
+            f"{where} has {len(family.matrices) - len(missing)} of the {len(family.matrices)} cross-attention matrices "
+            f"of {family.name} ({missing[0]} is missing); the file is incomplete, or another kind of model."
+        )
+    width = shapes[prefix + family.matrices[0].names[spelling]][-1]
+    openclip = any(prefix + OPENCLIP_MARK in shapes for tower in SD2.towers for prefix in tower.prefixes)
+    if family is SD1 and (width == SD2_WIDTH or openclip):
+        family = SD2
+    return family, prefix, spelling
 
 
-def text_prefix(names: Collection[str], spelling: int, where: str) -> str:
-    """What stands before the text encoder's tensor names.
+def _missing(shapes: Shapes, family: Family, prefix: str, spelling: int) -> list[str]:
+    """Matrices that are not there; of two names that both begin right, a matrix has two dimensions."""
+    names = [prefix + matrix.names[spelling] for matrix in family.matrices]
+    return [name for name in names if len(shapes.get(name, ())) != 2]
+
+
+def twins(matrix: Matrix) -> tuple[str, ...]:
+    """Names that the matrix's moving average can have in a single file."""
+    return tuple(prefix + matrix.names[LDM].replace(".", "") for prefix in EMA_PREFIXES)
+
+
+def tower_prefix(names: Collection[str], tower: Tower, where: str) -> str:
+    """What stands before a text encoder's tensor names in a single file.
 
     Raises:
-        CheckpointError: there is no text encoder.
+        CheckpointError: there is no such text encoder.
     """
-    for prefix in TEXT_PREFIXES[spelling]:
-        if prefix + TEXT_MARK in names:
+    mark = OPENCLIP_MARK if tower.openclip else HF_MARK
+    for prefix in tower.prefixes:
+        if prefix + mark in names:
             return prefix
     raise CheckpointError(
-        f"{where} has no text encoder ({TEXT_PREFIXES[spelling][0]}{TEXT_MARK} is missing); use a complete model."
+        f"{where} has no text encoder ({tower.prefixes[0]}{mark} is missing); give it with --text-encoder."
     )

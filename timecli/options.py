@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
 OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Also check against this model.")]
+DeltaPaths = Annotated[
+    list[Path],
+    typer.Argument(metavar="DELTA... MODEL", help="Delta files, and the model last."),
+]
 DeltaPath = Annotated[Path, typer.Argument(metavar="DELTA", help="Delta file, from `timecli edit --delta`.")]
 EditedPath = Annotated[
     Path | None,
@@ -23,6 +28,18 @@ EditedPath = Annotated[
 EditOutput = Annotated[
     Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<manifest name>, in this folder]")
 ]
+ApplyOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Edited model.")]
+AdapterOutput = Annotated[Path, typer.Option("-o", "--output", help="Adapter file (.safetensors).")]
+AdapterFormat = Annotated[
+    str, typer.Option("--format", help="lora (kohya's names), peft (diffusers' own), or diff (dense).")
+]
+AdapterDtype = Annotated[str, typer.Option("--dtype", help="fp16, bf16 or fp32.")]
+Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: all]")]
+Tolerance = Annotated[
+    float | None, typer.Option("--tolerance", min=0.0, max=1.0, help="Drop columns as long as no more of D is lost.")
+]
+AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
+Textconv = Annotated[bool, typer.Option("--textconv", help="Print the manifests alone, for `git diff`.")]
 DeltaOutput = Annotated[
     Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
 ]
@@ -36,6 +53,14 @@ Config = Annotated[
 Tokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
 ]
+TextEncoder = Annotated[
+    Path | None,
+    typer.Option("--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none."),
+]
+InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
+LeaveEma = Annotated[bool, typer.Option("--leave-ema", help="Leave moving averages (model_ema.*) as they are.")]
+NoRecipe = Annotated[bool, typer.Option("--no-recipe", help="Leave manifest and prompts out of the output's metadata.")]
+WithHash = Annotated[bool, typer.Option("--hash", help="SHA-256 of the output, in its metadata and printed.")]
 Strength = Annotated[float, typer.Option("--strength", min=-1.0, max=2.0, help="1 is the edit as compiled, 0 none.")]
 Seeds = Annotated[
     int | None, typer.Option("--seeds", min=1, help="Pictures per prompt. [default: the manifest's, else 8]")
@@ -79,6 +104,11 @@ def pick_dtype(name: str) -> torch.dtype | None:
     """The dtype to convert to; None for "keep"."""
     from timecli.safefile import DTYPES
 
-    if name not in ("keep", *DTYPES):
-        raise TimecliError(f"--dtype {name} is not known; use keep, {', '.join(DTYPES)}.")
-    return DTYPES.get(name)
+    return DTYPES.get(choice(name, "--dtype", ("keep", *DTYPES)))
+
+
+def choice(value: str, option: str, choices: Collection[str]) -> str:
+    """`value`, if it is one of `choices`."""
+    if value not in choices:
+        raise TimecliError(f"{option} {value} is not known; use {', '.join(choices)}.")
+    return value

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL.Image import Image
 
+from timecli import layouts
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
 from timecli.errors import CheckpointError
 
-Pipeline: TypeAlias = StableDiffusionPipeline
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 
 LATENT_PIXELS = 16384
 """How many latent pixels one batch may hold: 4 pictures of 512 x 512, 64 of 64 x 64."""
@@ -32,26 +33,57 @@ class Settings:
     guidance: float = 7.5
 
 
+CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
+"""Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
+
+
 def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device) -> Pipeline:
     """The whole model in float32, from local files only.
 
-    A single file without a config folder takes Stable Diffusion 1.x's configs, which ship with this package.
+    A single file without a config folder takes the configs that ship with this package.
     """
-    parts: dict[str, Any] = {"text_encoder": encoder.model, "tokenizer": encoder.tokenizer, "safety_checker": None}
-    options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **parts}
+    if checkpoint.channels != 4:
+        raise CheckpointError(
+            f"{checkpoint.path} takes {checkpoint.channels} channels, an image among them; only text-to-image models "
+            "can be drawn with. Verify the edit on the model that it was made from."
+        )
+    kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
+    options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **_parts(checkpoint, encoder)}
     try:
         if checkpoint.is_folder:
-            variant = "fp16" if checkpoint.unet.path.name.endswith(".fp16.safetensors") else None
-            options |= {"variant": variant, "use_safetensors": True}
-            pipeline = StableDiffusionPipeline.from_pretrained(checkpoint.path, **options)
+            options |= {"variant": _variant(checkpoint), "use_safetensors": True}
+            pipeline = kind.from_pretrained(checkpoint.path, **options)
         else:
-            config = checkpoint.config or Path(str(resources.files("timecli").joinpath("data/sd1")))
-            pipeline = StableDiffusionPipeline.from_single_file(str(checkpoint.path), config=str(config), **options)
+            pipeline = kind.from_single_file(str(checkpoint.path), config=str(_config(checkpoint)), **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         sentence = " ".join(str(error).split())
         raise CheckpointError(f"{checkpoint.path} cannot be loaded for drawing; diffusers says: {sentence}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
+    """What is in memory already. SDXL needs more of its text encoders than their states, so diffusers reads them."""
+    folders = [text.tower.folder for text in checkpoint.texts]
+    pairs = list(zip(folders, encoder.towers, strict=True))
+    parts: dict[str, Any] = {folder.replace("text_encoder", "tokenizer"): tower.tokenizer for folder, tower in pairs}
+    if len(pairs) == 1:
+        parts |= {folders[0]: encoder.towers[0].model, "safety_checker": None}
+    return parts
+
+
+def _variant(checkpoint: Checkpoint) -> str | None:
+    """The name between the dots of the UNet's file: `fp16`, or None for the plain one."""
+    _, _, variant = checkpoint.places[0].file.path.stem.split("-0")[0].partition(".")
+    return variant or None
+
+
+def _config(checkpoint: Checkpoint) -> Path:
+    if checkpoint.config is not None:
+        return checkpoint.config
+    if checkpoint.family.name not in CONFIGS:
+        raise CheckpointError(f"{checkpoint.path} is {checkpoint.family.name}; give its diffusers folder as --config.")
+    return Path(str(resources.files("timecli").joinpath(f"data/{CONFIGS[checkpoint.family.name]}")))
 
 
 @contextmanager

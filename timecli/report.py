@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from timecli.manifest import Manifest
 from timecli.render import Settings
-from timecli.safefile import write_bytes
 from timecli.verify import METRICS, Images, Row, Scores, mean
+from timecli.writing import write_bytes
 
 INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
 FILES = ("sheet.png", "report.md", "report.json")

@@ -18,7 +18,7 @@ becomes I. A prompt to preserve has c* = c: it adds to the inverse and nothing t
 
 Example: c = (1, 0), c* = (0, 1), λ = 1 moves the source exactly half way.
 
->>> operator = solve(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([1.0]))
+>>> operator = solve([(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([1.0]))])
 >>> apply(torch.eye(2), operator).round(decimals=6)
 tensor([[0.5000, 0.0000],
         [0.5000, 1.0000]], dtype=torch.float64)
@@ -26,6 +26,7 @@ tensor([[0.5000, 0.0000],
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -60,27 +61,37 @@ class Operator:
         return (states.double() @ self.right.double().T) @ self.left.double().T
 
 
-def solve(source: torch.Tensor, destination: torch.Tensor, weight: torch.Tensor) -> Operator:
+def solve(blocks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> Operator:
     """The operator D of all pairs at once.
 
-    With √w_i folded into the rows and C = U S Vᵀ, D = (C* − C) V S (I + S²)⁻¹ Uᵀ. The singular value decomposition sees
-    C itself, so that the squared condition number of C Cᵀ never appears: small λ cost no digits.
+    With √w_i folded into the rows, C = Q R, and R = U S Vᵀ, D = (C* − C)ᵀ C V (I + S²)⁻¹ Vᵀ. R is built up block by
+    block, so that memory does not grow with the number of pairs; it comes from C itself, so that the squared condition
+    number of C Cᵀ never appears and a small λ costs few digits.
 
     Args:
-        source: C as rows, `[n, d]`.
-        destination: C* as rows, `[n, d]`.
-        weight: 1/λ of every row, `[n]`.
+        blocks: rows of C `[n, d]`, the same rows of C* `[n, d]`, and 1/λ of every row `[n]`; at least one.
 
     Returns:
         Balanced factors of D, computed in float64. Directions below float32's resolution of the largest are dropped.
     """
-    scale = weight.double().sqrt()[:, None]
-    rows, change = scale * source.double(), scale * (destination.double() - source.double())
-    v, s, u = torch.linalg.svd(rows, full_matrices=False)
-    changed = change.abs().amax(1) > 0
-    left, right = _balance(change[changed].T, (v[changed] * (s / (1 + s**2))) @ u)
-    floor = s.min().item() if len(source) >= source.shape[1] else 0.0
+    root = product = None
+    for source, destination, weight in blocks:
+        scale = weight.double().sqrt()[:, None]
+        rows, change = scale * source.double(), scale * (destination.double() - source.double())
+        root = torch.linalg.qr(rows if root is None else torch.cat([root, rows]), mode="r").R
+        product = change.T @ rows if product is None else product + change.T @ rows
+    if root is None or product is None:
+        raise ValueError("there is nothing to solve")
+    _, s, v = torch.linalg.svd(root, full_matrices=False)
+    left, right = _balance((product @ v.T) / (1 + s**2), v)
+    floor = s.min().item() if len(s) == root.shape[1] else 0.0
     return Operator(left, right, (1 + s.max().item() ** 2) / (1 + floor**2))
+
+
+def factored(matrix: torch.Tensor) -> Operator:
+    """The operator D = `matrix`, `[d, d]`; the condition is that of no system and is 1."""
+    left, right = _balance(matrix.double(), torch.eye(len(matrix), dtype=torch.float64))
+    return Operator(left, right, 1.0)
 
 
 def _balance(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,7 +99,7 @@ def _balance(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, tor
     q_left, r_left = torch.linalg.qr(left)
     q_right, r_right = torch.linalg.qr(right.T)
     u, s, v = torch.linalg.svd(r_left @ r_right.T)
-    keep = s > s.max() * torch.finfo(torch.float32).eps / 4 if len(s) else s > 0
+    keep = s > s.max() * torch.finfo(torch.float32).eps / 4
     share = s[keep].sqrt()
     return (q_left @ u[:, keep] * share).float().contiguous(), (
         share[:, None] * (q_right @ v.T[:, keep]).T

@@ -52,7 +52,9 @@ def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
     say(f"operator: {rank}, {condition}, lambda {lambdas}")
     for pair, share in zip(pairs, summary["moved"], strict=True):
         say(f"{pair.source!r} moved {share:.1%} of the way to {pair.destination!r} in text space")
-    if summary["seconds"]:
+    if "sha256" in summary:
+        say(f"sha256 {summary['sha256']}, AutoV2 {summary['sha256'][:10]}")
+    if summary.get("seconds"):
         say("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary["seconds"].items()))
     print_written(summary["written"])
 
@@ -91,8 +93,27 @@ def print_about(about: Mapping[str, Any]) -> None:
     """A file's description, one fact a line, a manifest as the text that it is."""
     for entry in (about, *about.get("edits", [])):
         for key, value in entry.items():
-            if key != "edits":
+            if key not in ("edits", "tokens"):
                 say(f"{key}:\n{value}" if key == "manifest" else f"{key}: {value}")
+
+
+def print_diff(summary: Mapping[str, Any]) -> None:
+    """Which tensors differ, and what explains it."""
+    table = Table("tensor", "what", "‖B−A‖/‖A‖")
+    for row in summary["differences"]:
+        table.add_row(row["name"], row["what"], "" if row["relative"] is None else f"{row['relative']:.4f}")
+    if summary["differences"]:
+        console().print(table)
+    say(f"{len(summary['differences'])} tensors differ")
+    if edit := summary["edit"]:
+        kind = "is" if edit["fits"] else "is not"
+        say(f"this {kind} one edit of text space: rank {edit['rank']}, {edit['unexplained']:.2e} of it unexplained")
+
+
+def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:
+    """The manifests of a file's edits, or their names where a file keeps no recipe."""
+    for edit in edits:
+        say(str(edit.get("manifest", f"# {edit['name']}, made without its recipe")))
 
 
 @contextmanager

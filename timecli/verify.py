@@ -97,22 +97,22 @@ def edited_matrices(
     else:
         delta = load_delta(path)
         edit.require_same_encoder(delta, checkpoint, encoder.fingerprint)
-    tensors = edit.edit_matrices(checkpoint, delta, exact).tensors
+    tensors = edit.edit_matrices(checkpoint, [delta], exact).tensors
     return {
-        m.names[layouts.DIFFUSERS]: tensors[name]
-        for m in checkpoint.matrices
-        if (name := checkpoint.name(m)) in tensors
+        place.matrix.names[layouts.DIFFUSERS]: tensors[place.key]
+        for place in checkpoint.places
+        if place.key in tensors and not place.twin
     }
 
 
 def _matrices_of_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, torch.Tensor]:
-    if encode.fingerprint(copy.text_encoder()) != encoder.fingerprint:
+    if encode.fingerprint(copy.text_encoders()) != encoder.fingerprint:
         raise CheckpointError(
             f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
         )
     if copy.edits and copy.edits[0].get("base") != edit.base_hash(checkpoint):
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
-    return {matrix.names[layouts.DIFFUSERS]: tensor for matrix, tensor in copy.projections()}
+    return {place.matrix.names[layouts.DIFFUSERS]: tensor for place, tensor in copy.projections(twins=False)}
 
 
 def draw(

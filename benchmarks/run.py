@@ -1,0 +1,305 @@
+"""What an edit costs, each time beside a limit or a rival measured in the same run.
+
+    python benchmarks/run.py                        # full size: writes 6.4 GB to a temporary folder, needs 16 GB there
+    python benchmarks/run.py --only solve accuracy  # some of the tables
+    python benchmarks/run.py --json results.json    # the numbers, too
+
+Tables: `edit` (a whole edit against `cp` and flush of the same file), `solve` (all matrices against the algorithm as
+the paper states it), `pairs` (joint edits of many pairs), `accuracy` (against a float64 oracle), `peers` (diffusers'
+load and save around the paper's formula, and UCE's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from full_size import CONFIGS, sd1
+from safetensors.torch import save_file
+
+from timecli import edit, manifest
+from timecli.checkpoint import open_checkpoint
+from timecli.encode import columns
+from timecli.safefile import DTYPES
+from timecli.solve import apply, solve
+
+MANIFEST = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
+NOUNS = ("rose", "dog", "car", "house", "hat", "pizza", "cat", "boat", "clock", "apple")
+COLOURS = ("blue", "red", "green", "pink", "white", "black", "orange", "purple", "brown", "gray")
+Row = dict[str, Any]
+
+
+def child(*command: object) -> tuple[float, float, str]:
+    """Seconds, peak resident memory in GB and output of a command."""
+    started = time.perf_counter()
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1e6, output
+
+
+def copied(model: Path, target: Path) -> float:
+    """Seconds of `cp` and of flushing the copy to the disk."""
+    started = time.perf_counter()
+    subprocess.run(["cp", model, target], check=True)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - started
+    target.unlink()
+    return seconds
+
+
+def warm(model: Path) -> None:
+    """Read a file once, so that both copies find it in memory, as far as it fits."""
+    with model.open("rb", buffering=0) as file:
+        while file.read(2**24):
+            pass
+
+
+def edit_table(folder: Path, models: dict[str, Path]) -> list[Row]:
+    """A whole `timecli edit`, and one that writes the delta only."""
+    rows = []
+    (folder / "m.toml").write_text(MANIFEST)
+    for name, model in models.items():
+        warm(model)
+        cp = copied(model, folder / "copy")
+        for what, option, out in (("edit", "-o", folder / "out"), ("delta", "--delta", folder / "out.delta")):
+            total, peak, output = child(
+                sys.executable, "-m", "timecli", "edit", folder / "m.toml", model, option, out, "--json"
+            )
+            out.unlink()
+            stages = json.loads(output)["seconds"]
+            inside = sum(stages.values())
+            start, text = total - inside + stages["start"], stages["text encoder"] + stages["compile"]
+            limit = text + (cp if what == "edit" else 0)
+            rows.append(
+                {"file": name, "what": what, "total s": total, "start s": start, "text encoder s": text, "cp s": cp}
+                | {"ratio": (total - start) / limit, "peak GB": peak}
+            )
+    return rows
+
+
+def paper(
+    weights: list[torch.Tensor], source: torch.Tensor, destination: torch.Tensor, lam: float
+) -> list[torch.Tensor]:
+    """Eq. 5 as the paper states it: per matrix, sums of outer products over all tokens and an explicit inverse."""
+    edited = []
+    for weight in weights:
+        left, right = lam * weight, lam * torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        for c, c_star in zip(source, destination, strict=True):
+            left = left + torch.outer(weight @ c_star, c)
+            right = right + torch.outer(c, c)
+        edited.append(left @ torch.linalg.inv(right))
+    return edited
+
+
+def batched(
+    weights: list[torch.Tensor], source: torch.Tensor, destination: torch.Tensor, lam: float
+) -> list[torch.Tensor]:
+    """The same sums as one product per matrix, still with one inverse per matrix, as UCE's code does it."""
+    edited = []
+    for weight in weights:
+        left = lam * weight + (weight @ destination.T) @ source
+        right = lam * torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device) + source.T @ source
+        edited.append(left @ torch.linalg.inv(right))
+    return edited
+
+
+def ours(
+    weights: list[torch.Tensor], source: torch.Tensor, destination: torch.Tensor, lam: float
+) -> list[torch.Tensor]:
+    """One operator for all matrices, in float64."""
+    weight = torch.full((len(source),), 1 / lam, dtype=torch.float64, device=source.device)
+    operator = solve([(source, destination, weight)])
+    return [apply(matrix, operator) for matrix in weights]
+
+
+def seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    """The fastest of some runs."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def problem(model: Path) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    """The 32 matrices in float32, and the rows of one edit in float64."""
+    checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
+    encoder = edit.read_text_encoder(checkpoint, None, cpu)
+    (rows,) = columns(manifest.parse(MANIFEST), encoder)
+    return [tensor.float() for _, tensor in checkpoint.projections()], rows.source, rows.destination
+
+
+def solve_table(model: Path, device: torch.device) -> list[Row]:
+    """All 32 matrices, against the paper's algorithm in float32 on the same tensors."""
+    weights, source, destination = problem(model)
+    weights = [weight.to(device) for weight in weights]
+    wide = (source.to(device), destination.to(device))
+    narrow = tuple(part.float() for part in wide)
+    rows = []
+    for name, function, arguments, repeats in (
+        ("timecli", ours, wide, 3),
+        ("one inverse per matrix, float32", batched, narrow, 3),
+        ("as the paper states it, float32", paper, narrow, 1),
+    ):
+        rows.append({"method": name, "s": seconds(lambda f=function, a=arguments: f(weights, *a, 0.1), repeats)})
+    return [{**row, "times timecli's": row["s"] / rows[0]["s"], "device": device.type} for row in rows]
+
+
+def accuracy_table(model: Path) -> list[Row]:
+    """Largest relative error over the 32 matrices against Eq. 5 in float64, for λ from 1e6 to 1e-8."""
+    weights, source, destination = problem(model)
+    wide = [weight.double() for weight in weights]
+    rows = []
+    for exponent in range(6, -9, -2):
+        lam = 10.0**exponent
+        oracle = batched(wide, source, destination, lam)
+
+        def error(found: list[torch.Tensor], oracle: list[torch.Tensor] = oracle) -> float:
+            return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(found, oracle, strict=True))
+
+        rows.append(
+            {
+                "λ": f"1e{exponent}",
+                "timecli": error(ours(weights, source, destination, lam)),
+                "paper's formula in float32": error(batched(weights, source.float(), destination.float(), lam)),
+            }
+        )
+    return rows
+
+
+def pairs_table(folder: Path, model: Path, counts: list[int]) -> list[Row]:
+    """Joint edits of many pairs: time and memory of compiling."""
+    rows = []
+    for count in counts:
+        pairs = [
+            f'[[edit]]\nsource = "A {NOUNS[i % 10]} number {i}"\n'
+            f'destination = "A {COLOURS[i // 10 % 10]} {NOUNS[i % 10]} number {i}"\n'
+            for i in range(count)
+        ]
+        (folder / "many.toml").write_text('name = "many"\n' + "".join(pairs))
+        total, peak, output = child(
+            sys.executable, "-m", "timecli", "edit", folder / "many.toml", model, "--delta", folder / "d", "--json"
+        )
+        (folder / "d").unlink()
+        compiled = json.loads(output)["seconds"]["compile"]
+        rows.append(
+            {"pairs": count, "total s": total, "compile s": compiled, "s per pair": compiled / count, "peak GB": peak}
+        )
+    return rows
+
+
+def peers_table(folder: Path, model: Path) -> list[Row]:
+    """Load with diffusers, edit with each formula in float32, save; against timecli on the same file."""
+    rows = []
+    total, peak, _ = child(
+        sys.executable, "-m", "timecli", "edit", folder / "m.toml", model, "-o", folder / "out", "--json"
+    )
+    (folder / "out").unlink()
+    rows.append({"what": "timecli edit", "s": total, "peak GB": peak})
+    for method in ("paper", "uce"):
+        total, peak, _ = child(
+            sys.executable, __file__, "--peer", method, "--model", model, "--folder", folder / "peer"
+        )
+        shutil.rmtree(folder / "peer")
+        rows.append({"what": f"diffusers + {method}'s formula + save_pretrained", "s": total, "peak GB": peak})
+    return [{**row, "times timecli's": row["s"] / rows[0]["s"]} for row in rows]
+
+
+def peer(method: str, model: Path, folder: Path) -> None:
+    """What a script does that has the whole pipeline in memory."""
+    from diffusers import StableDiffusionPipeline
+
+    from timecli.encode import clip_tokenizer
+
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(model), config=str(CONFIGS), tokenizer=clip_tokenizer(), local_files_only=True, safety_checker=None
+    )
+    prompts = ["A pack of roses", "A pack of blue roses"]
+    with torch.no_grad():
+        states = pipeline.encode_prompt(prompts, "cpu", 1, False)[0].float()
+    rows = [*range(4), *(min(i + 1, 76) for i in range(4, 77))]
+    source, destination = states[0], states[1][rows]
+    names = [name for name, _ in pipeline.unet.named_parameters() if ".attn2.to_k." in name or ".attn2.to_v." in name]
+    weights = [pipeline.unet.get_parameter(name).data.float() for name in names]
+    if method == "uce":  # the last subject token only, λ 0.5
+        edited = batched(weights, source[4:5], destination[4:5], 0.5)
+    else:
+        edited = batched(weights, source, destination, 0.1)
+    for name, weight in zip(names, edited, strict=True):
+        pipeline.unet.get_parameter(name).data.copy_(weight)
+    pipeline.save_pretrained(folder)
+
+
+def show(title: str, rows: list[Row]) -> None:
+    """A Markdown table."""
+    print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
+    for row in rows:
+        cells = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values())
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tables = ("edit", "solve", "pairs", "accuracy", "peers")
+    parser.add_argument("--only", nargs="+", choices=tables, default=tables)
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
+    parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100])
+    parser.add_argument("--work", type=Path, help="where to write [default: the system's temporary folder]")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peer:
+        return peer(args.peer, args.model, args.folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {device.type}"
+    if device.type == "cuda":
+        machine += f" {torch.cuda.get_device_name()}"
+    print(f"{machine}")
+    results: dict[str, Any] = {"machine": machine}
+    with tempfile.TemporaryDirectory(dir=args.work) as temporary:
+        folder = Path(temporary)
+        models = {dtype: folder / f"sd14-{dtype}.safetensors" for dtype in args.dtypes}
+        for dtype, path in models.items():
+            save_file(sd1(DTYPES[dtype]), path, {"format": "pt"})
+        (folder / "m.toml").write_text(MANIFEST)
+        first = models[args.dtypes[0]]
+        made: dict[str, Callable[[], list[Row]]] = {
+            "edit": lambda: edit_table(folder, models),
+            "solve": lambda: solve_table(first, device),
+            "pairs": lambda: pairs_table(folder, first, args.pairs),
+            "accuracy": lambda: accuracy_table(first),
+            "peers": lambda: peers_table(folder, first),
+        }
+        for name in args.only:
+            results[name] = made[name]()
+            show(name, results[name])
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

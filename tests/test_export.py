@@ -1,0 +1,142 @@
+"""An exported adapter is the edit, in files that others load."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from timecli import delta as deltas
+from timecli import edit, export, layouts
+from timecli.checkpoint import open_checkpoint
+
+from .conftest import PICTUREBOOK, ROSES, Run, ldm
+
+PROMPT = "A vase of roses"
+
+
+@pytest.fixture(scope="module")
+def edited(picturebook_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the edited fp32 model, its delta, and the adapter in every form."""
+    from timecli.cli import main
+
+    folder = tmp_path_factory.mktemp("export")
+    commands = [["edit", ROSES, picturebook_fp32, "-o", folder / "model.safetensors", "--delta", folder / "delta"]]
+    commands += [
+        ["export", folder / "delta", picturebook_fp32, "--format", form, "-o", folder / f"{form}.safetensors"]
+        for form in export.FORMATS
+    ]
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in command])
+        assert not stop.value.code
+    return folder
+
+
+def load(path: Path) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(path), config=str(PICTUREBOOK / "config"), local_files_only=True, safety_checker=None
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(torch.float32)
+
+
+def draw(pipeline: StableDiffusionPipeline) -> np.ndarray:
+    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    image = pipeline(PROMPT, latents=noise, num_inference_steps=4, guidance_scale=3.0, output_type="np").images[0]
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("form", ["lora", "peft"])
+@pytest.mark.parametrize("base", ["file", "folder"])
+def test_diffusers_loads_it_and_draws_the_edited_models_picture(
+    form: str, base: str, edited: Path, picturebook_fp32: Path, picturebook_folder: Path
+) -> None:
+    plain = load(picturebook_fp32)
+    if base == "folder":
+        plain = StableDiffusionPipeline.from_pretrained(
+            picturebook_folder, local_files_only=True, safety_checker=None, torch_dtype=torch.float32
+        )
+        plain.set_progress_bar_config(disable=True)
+    before = draw(plain)
+    plain.load_lora_weights(str(edited), weight_name=f"{form}.safetensors")
+    with_lora, expected = draw(plain), draw(load(edited / "model.safetensors"))
+    assert np.abs(with_lora - expected).max() <= 1 / 255
+    assert np.abs(before - expected).max() > 10 / 255, "the control"
+
+
+def test_fused_it_is_the_edited_model(edited: Path, picturebook_fp32: Path) -> None:
+    pipeline, wanted = load(picturebook_fp32), load_file(edited / "model.safetensors")
+    pipeline.load_lora_weights(str(edited), weight_name="lora.safetensors")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    for matrix in layouts.SD1.matrices:
+        found, expected = pipeline.unet.get_parameter(matrix.names[layouts.DIFFUSERS]), wanted[ldm(matrix)]
+        assert (found - expected).norm() / expected.norm() < 1e-5, matrix
+
+
+def test_every_form_is_the_same_difference(edited: Path, picturebook_fp32: Path) -> None:
+    lora, peft, diff = (load_file(edited / f"{form}.safetensors") for form in export.FORMATS)
+    before, after = load_file(picturebook_fp32), load_file(edited / "model.safetensors")
+    for matrix in layouts.SD1.matrices:
+        module = matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
+        kohya = f"lora_unet_{module.replace('.', '_')}"
+        wanted = after[ldm(matrix)].double() - before[ldm(matrix)].double()
+        up, down = lora[f"{kohya}.lora_up.weight"].double(), lora[f"{kohya}.lora_down.weight"].double()
+        assert lora[f"{kohya}.alpha"] == len(down), "every loader scales by alpha / rank"
+        other = peft[f"unet.{module}.lora_B.weight"].double() @ peft[f"unet.{module}.lora_A.weight"].double()
+        for found in (up @ down, other, diff[f"{kohya}.diff"].double()):
+            assert (found - wanted).norm() / wanted.norm() < 1e-5
+
+
+def test_names_and_header_follow_the_loaders_rules(edited: Path) -> None:
+    """Only `lora_unet_` keys, one dialect, `{"` first, and the base model named for A1111 and Forge."""
+    path = edited / "lora.safetensors"
+    names = list(load_file(path))
+    assert len(names) == 3 * 32 and all(name.startswith("lora_unet_") for name in names)
+    assert path.read_bytes()[8:10] == b'{"'
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert metadata["ss_base_model_version"] == "sd_v1" and metadata["ss_network_module"] == "networks.lora"
+    assert json.loads(metadata["timecli.edits"])[0]["manifest"] == ROSES.read_text()
+
+
+def test_truncation_says_what_it_loses(edited: Path, run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    full = deltas.load_delta(edited / "delta").operator
+    d = full.left.double() @ full.right.double()
+    losses = []
+    for rank in (1, 5, 20):
+        cut, lost = export.truncated(full, rank, None)
+        assert cut.rank == rank
+        error = (d - cut.left.double() @ cut.right.double()).norm() / d.norm()
+        best = torch.linalg.svdvals(d)[rank:].norm() / d.norm()
+        assert abs(lost - error) < 1e-5 and abs(error - best) < 1e-5, "no other matrix of this rank is closer"
+        losses.append(lost)
+    assert losses == sorted(losses, reverse=True)
+    cut, lost = export.truncated(full, None, losses[1])
+    assert cut.rank <= 5 and lost <= losses[1]
+    done = run("export", edited / "delta", picturebook_fp32, "-o", tmp_path / "x", "--tolerance", "0.05", "--json")
+    assert done.code == 0 and 0 < json.loads(done.out)["lost"] <= 0.05
+
+
+def test_an_adapter_for_another_model_is_refused(edited: Path, run: Run, small: Path, tmp_path: Path) -> None:
+    done = run("export", edited / "delta", small, "-o", tmp_path / "x")
+    assert done.code == 2 and "compile the manifest for this model" in done.err and not (tmp_path / "x").exists()
+    done = run("export", edited / "delta", small, "-o", tmp_path / "x", "--format", "gguf")
+    assert done.code == 2 and "--format gguf is not known; use lora, peft, diff." in done.err
+
+
+def test_identical_rows_and_unchanged_ones_cost_no_rank(picturebook: Path) -> None:
+    from timecli.manifest import parse
+
+    checkpoint, cpu = open_checkpoint(picturebook), torch.device("cpu")
+    encoder = edit.read_text_encoder(checkpoint, None, cpu)
+    pair = '[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+    head = 'name = "x"\n[solve]\naugment = false\ntokens = "prompt"\n'
+    delta = edit.compile_edit(parse(head + pair), encoder, cpu)
+    assert delta.operator.rank == 2, "of start, a, rose, end only the last two change"

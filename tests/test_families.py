@@ -1,0 +1,225 @@
+"""SD 2 and SDXL: text as diffusers encodes it, from folders and from single files, and edits of both.
+
+The models are small and random; their topology, names and configs are the families' own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from timecli import edit, layouts, openclip
+from timecli.checkpoint import open_checkpoint
+from timecli.encode import clip_tokenizer
+
+from .conftest import Run
+
+CPU = torch.device("cpu")
+PROMPTS = ["A pack of blue roses", "a", "An image of a CEO, laughing"]
+MANIFEST = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
+
+
+def text_config(layers: int, width: int, act: str) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        hidden_size=width, intermediate_size=96, num_hidden_layers=layers, num_attention_heads=width // 64,
+        projection_dim=width, hidden_act=act, bos_token_id=49406, eos_token_id=49407,
+    )  # fmt: skip
+
+
+def sized(model: torch.nn.Module) -> Any:
+    """Initial weights are so small that wrong layers would go unnoticed; these are not."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    return model.eval()
+
+
+def small_vae() -> AutoencoderKL:
+    return AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionXLPipeline, Path]:
+    """A small SDXL with all 70 layers, and its folder."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, layers_per_block=2, block_out_channels=(16, 32, 32), norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=[1, 2, 10], attention_head_dim=[2, 4, 4], cross_attention_dim=192,
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 128,
+    )  # fmt: skip
+    pipeline = StableDiffusionXLPipeline(
+        vae=small_vae(),
+        text_encoder=sized(CLIPTextModel(text_config(3, 64, "quick_gelu"))),
+        text_encoder_2=sized(CLIPTextModelWithProjection(text_config(3, 128, "gelu"))),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(0),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(steps_offset=1),
+    )
+    folder = tmp_path_factory.mktemp("sdxl") / "model"
+    pipeline.save_pretrained(folder)
+    return pipeline, folder
+
+
+def plain(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Tensors of a text encoder below `text_model.`, whatever the release of transformers."""
+    state = {name.removeprefix("text_model."): tensor for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name.split(".")[0] in ("embeddings", "encoder", "final_layer_norm")
+    }
+
+
+def to_openclip(weights: dict[str, torch.Tensor], extra_layer: bool) -> dict[str, torch.Tensor]:
+    """What OpenCLIP would have saved: fused projections, and for SD 2 a last block that nobody uses."""
+    back = {new: old for old, new in openclip.OUTSIDE.items()}
+    inside = {new: old for old, new in openclip.INSIDE.items()}
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        if name in back:
+            result[back[name]] = tensor
+        elif name.startswith("encoder.layers.") and "self_attn.q_proj" in name:
+            stacked = torch.cat([weights[name.replace("q_proj", f"{q}_proj")] for q in "qkv"])
+            result[f"{openclip.BLOCK}{name.split('.')[2]}.attn.in_proj_{name.split('.')[-1]}"] = stacked
+        elif name.startswith("encoder.layers.") and ".k_proj" not in name and ".v_proj" not in name:
+            number, part = name.removeprefix("encoder.layers.").split(".", 1)
+            module, kind = part.rsplit(".", 1)
+            result[f"{openclip.BLOCK}{number}.{inside[module]}.{kind}"] = tensor
+    if extra_layer:
+        last = max(int(name.split(".")[2]) for name in result if name.startswith(openclip.BLOCK))
+        block = {name: tensor for name, tensor in result.items() if name.startswith(f"{openclip.BLOCK}{last}.")}
+        result |= {name.replace(f".{last}.", f".{last + 1}."): tensor + 1 for name, tensor in block.items()}
+    width = len(result["ln_final.weight"])
+    return result | {"text_projection": torch.eye(width), "logit_scale": torch.tensor(1.0)}
+
+
+def single_file(
+    unet: UNet2DConditionModel, family: layouts.Family, texts: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    state = unet.state_dict()
+    return texts | {
+        f"model.diffusion_model.{matrix.names[layouts.LDM]}": state[matrix.names[layouts.DIFFUSERS]]
+        for matrix in family.matrices
+    }
+
+
+def prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+@pytest.fixture(scope="module")
+def sdxl_file(sdxl: tuple[StableDiffusionXLPipeline, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pipeline, _ = sdxl
+    texts = prefixed("conditioner.embedders.0.transformer.text_model.", plain(pipeline.text_encoder))
+    texts |= prefixed("conditioner.embedders.1.model.", to_openclip(plain(pipeline.text_encoder_2), False))
+    path = tmp_path_factory.mktemp("sdxl-file") / "sdxl.safetensors"
+    save_file(single_file(pipeline.unet, layouts.SDXL, texts), path, {"format": "pt"})
+    return path
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_sdxl_text_is_diffusers_own(form: str, sdxl: tuple[StableDiffusionXLPipeline, Path], sdxl_file: Path) -> None:
+    pipeline, folder = sdxl
+    encoder = edit.read_text_encoder(open_checkpoint(folder if form == "folder" else sdxl_file), None, CPU)
+    with torch.no_grad():
+        expected = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False)[0].double()
+    found = encoder.embed(PROMPTS)
+    assert found.shape == (3, 77, 192) and (found - expected).norm() / expected.norm() < 1e-5
+    assert (found[:, :, 64:].flip(0) - expected[:, :, 64:]).norm() / expected.norm() > 1e-2, "the control"
+
+
+def test_sdxl_is_edited_in_both_forms(
+    run: Run, sdxl: tuple[StableDiffusionXLPipeline, Path], sdxl_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    (tmp_path / "config").mkdir()
+    for model, output in ((sdxl[1], tmp_path / "folder"), (sdxl_file, tmp_path / "file")):
+        done = run("edit", tmp_path / "m.toml", model, "-o", output, "--json")
+        assert done.code == 0, done.err
+        assert len(json.loads(done.out)["changed"]) == 140
+    folder, file = (
+        load_file(tmp_path / "folder" / "unet" / "diffusion_pytorch_model.safetensors"),
+        load_file(tmp_path / "file"),
+    )
+    for matrix in layouts.SDXL.matrices:
+        one, other = folder[matrix.names[layouts.DIFFUSERS]], file[f"model.diffusion_model.{matrix.names[layouts.LDM]}"]
+        assert torch.equal(one, other)
+    about = json.loads(run("inspect", tmp_path / "file", "--json").out)
+    assert (about["architecture"], about["cross_attention_matrices"]) == ("Stable Diffusion XL", 140)
+    assert StableDiffusionXLPipeline.from_pretrained(tmp_path / "folder", local_files_only=True).unet is not None
+
+
+def test_sdxl_renders(run: Run, sdxl: tuple[StableDiffusionXLPipeline, Path], tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    done = run("verify", tmp_path / "m.toml", sdxl[1], "-o", tmp_path / "report", "--seeds", "1", "--steps", "1")
+    assert done.code == 0, done.err
+    assert (tmp_path / "report" / "sheet.png").exists()
+
+
+@pytest.fixture(scope="module")
+def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeline, Path]:
+    """A small SD 2: the text encoder without its last block, padding id 0."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(16, 16, 16, 16), norm_num_groups=8, cross_attention_dim=64,
+        attention_head_dim=[2, 2, 2, 2], use_linear_projection=True,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        vae=small_vae(),
+        text_encoder=sized(CLIPTextModel(text_config(2, 64, "gelu"))),
+        tokenizer=clip_tokenizer(0),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    folder = tmp_path_factory.mktemp("sd2") / "model"
+    pipeline.save_pretrained(folder)
+    return pipeline, folder
+
+
+@pytest.mark.parametrize("prefix", layouts.SD2.towers[0].prefixes)
+def test_sd2_text_is_diffusers_own(prefix: str, sd2: tuple[StableDiffusionPipeline, Path], tmp_path: Path) -> None:
+    pipeline, folder = sd2
+    texts = prefixed(prefix, to_openclip(plain(pipeline.text_encoder), True))
+    save_file(single_file(pipeline.unet, layouts.SD2, texts), tmp_path / "sd2.safetensors")
+    with torch.no_grad():
+        expected = pipeline.encode_prompt(PROMPTS, CPU, 1, False)[0].double()
+    fingerprints = set()
+    for path in (folder, tmp_path / "sd2.safetensors"):
+        encoder = edit.read_text_encoder(open_checkpoint(path), None, CPU)
+        assert (encoder.embed(PROMPTS) - expected).norm() / expected.norm() < 1e-5
+        fingerprints.add(encoder.fingerprint)
+    assert len(fingerprints) == 1, "one delta fits both forms"
+
+
+def test_openclip_names_become_what_diffusers_makes_of_them() -> None:
+    model = sized(CLIPTextModel(text_config(2, 64, "gelu")))
+    weights = to_openclip(plain(model), False)
+    theirs = convert_open_clip_checkpoint(
+        model, prefixed("cond_stage_model.model.", weights), prefix="cond_stage_model.model."
+    )
+    ours = openclip.to_transformers(weights, drop_last=False)
+    for name, tensor in ours.items():
+        found = theirs.get(f"text_model.{name}", theirs.get(name))
+        assert found is not None and torch.equal(found, tensor), name

@@ -1,0 +1,91 @@
+"""What an edited file says of itself."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from timecli import edit, provenance
+from timecli.checkpoint import EDITS, open_checkpoint
+from timecli.encode import clip_tokenizer
+from timecli.errors import CheckpointError
+from timecli.manifest import parse
+from timecli.publish import publish
+from timecli.safefile import open_file
+from timecli.writing import DATA_HASH
+
+from .conftest import ROSES, Run
+
+TEXT = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
+
+
+def edited(model: Path, output: Path, recipe: bool = True, with_hash: bool = False) -> dict[str, str]:
+    checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
+    delta = edit.compile_edit(parse(TEXT), edit.read_text_encoder(checkpoint, None, cpu), cpu)
+    found = edit.edit_matrices(checkpoint, [delta], cpu)
+    records = [provenance.record(delta, found.base, 1.0, recipe)]
+    publish(checkpoint, output, found.tensors, records, None, with_hash)
+    return metadata(output)
+
+
+def test_the_sources_metadata_is_carried_over_and_every_edit_recorded(small: Path, tmp_path: Path) -> None:
+    edited(small, tmp_path / "once.safetensors")
+    found = edited(tmp_path / "once.safetensors", tmp_path / "twice.safetensors")
+    records = json.loads(found[EDITS])
+    assert [entry["name"] for entry in records] == ["blue", "blue"] and records[0]["base"] != records[1]["base"]
+    assert (
+        records[0]["manifest"] == TEXT and records[0]["tokens"][0][0] == clip_tokenizer()("A pack of roses").input_ids
+    )
+    assert found["modelspec.title"] == "small + blue + blue" and found["format"] == "pt"
+    assert found["modelspec.merged_from"] == "small + blue"
+    assert json.loads(found["sd_merge_recipe"])["type"] == "timecli"
+
+
+def test_without_the_recipe_no_prompt_is_in_the_file(small: Path, tmp_path: Path) -> None:
+    edited(small, tmp_path / "with.safetensors")
+    edited(small, tmp_path / "without.safetensors", recipe=False)
+    header = {name: (tmp_path / name).read_bytes()[:200_000] for name in ("with.safetensors", "without.safetensors")}
+    assert b"roses" in header["with.safetensors"] and b"roses" not in header["without.safetensors"]
+    assert json.loads(metadata(tmp_path / "without.safetensors")[EDITS])[0]["name"] == "blue"
+
+
+def test_a_hash_is_that_of_the_bytes(small: Path, tmp_path: Path) -> None:
+    found = edited(small, tmp_path / "out.safetensors", with_hash=True)
+    content, start = (tmp_path / "out.safetensors").read_bytes(), open_file(tmp_path / "out.safetensors").data
+    assert found[DATA_HASH] == f"0x{hashlib.sha256(content[start:]).hexdigest()}"
+    base = hashlib.sha256(small.read_bytes()).hexdigest()
+    assert json.loads(found["sd_merge_recipe"])["primary_model_hash"] == base
+    assert json.loads(found["sd_merge_models"])[base]["name"] == "small"
+
+
+def test_a_hash_that_is_no_longer_true_is_dropped(small: Path, tmp_path: Path) -> None:
+    stale = {DATA_HASH: "0x00", "sshs_model_hash": "00", "ss_other": "kept"}
+    save_file(load_file(small), tmp_path / "in.safetensors", stale)
+    found = edited(tmp_path / "in.safetensors", tmp_path / "out.safetensors")
+    assert DATA_HASH not in found and "sshs_model_hash" not in found and found["ss_other"] == "kept"
+
+
+def test_foreign_metadata_is_no_obstacle(small: Path, tmp_path: Path) -> None:
+    save_file(load_file(small), tmp_path / "in.safetensors", {"sd_merge_models": "{broken", "sd_merge_recipe": "[1]"})
+    assert json.loads(edited(tmp_path / "in.safetensors", tmp_path / "out", with_hash=True)["sd_merge_models"])
+
+
+def test_a_folder_has_no_hash(picturebook_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="--hash is for a single file"):
+        edited(picturebook_folder, tmp_path / "out", with_hash=True)
+
+
+def test_git_shows_the_manifest(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
+    for file in (tmp_path / "out", tmp_path / "x.delta"):
+        assert run("inspect", file, "--textconv").out.strip() == ROSES.read_text().strip()
+    assert run("inspect", picturebook, "--textconv").out == ""

@@ -1,0 +1,54 @@
+"""`timecli apply`."""
+
+from __future__ import annotations
+
+from timecli import options, terminal
+from timecli.commands.shared import check_output, choose_output
+from timecli.errors import DeltaError, OutputError
+
+
+def apply(
+    paths: options.DeltaPaths,
+    output: options.ApplyOutput = None,
+    in_place: options.InPlace = False,
+    strength: options.Strength = 1.0,
+    text_encoder: options.TextEncoder = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "keep",
+    force: options.Force = False,
+    stack: options.Stack = False,
+    leave_ema: options.LeaveEma = False,
+    no_recipe: options.NoRecipe = False,
+    with_hash: options.WithHash = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1."""
+    from timecli import delta as deltas
+    from timecli import edit as editing
+    from timecli import provenance
+    from timecli.checkpoint import open_checkpoint
+    from timecli.encode import fingerprint
+    from timecli.publish import publish
+
+    *recipes, model = paths
+    if not recipes:
+        raise DeltaError(f"{model} is the only file; give one delta or more, and the model last.")
+    target_dtype, exact = options.pick_dtype(dtype), options.exact_device(options.pick_device(device))
+    edits = [deltas.load_delta(path) for path in recipes]
+    checkpoint = open_checkpoint(model, text_encoder=text_encoder, ema=not leave_ema)
+    output = choose_output(model, output, in_place)
+    if output is None:
+        raise OutputError("the edited model needs a name; use --output or --in-place.")
+    if not stack:
+        editing.require_unedited(checkpoint)
+        editing.require_one(edits)
+    check_output(checkpoint, recipes, output, force, in_place, target_dtype)
+    encoder = fingerprint(checkpoint.text_encoders())
+    for delta in edits:
+        editing.require_same_encoder(delta, checkpoint, encoder)
+    edited = editing.edit_matrices(checkpoint, edits, exact, strength, target_dtype)
+    records = [provenance.record(delta, edited.base, strength, not no_recipe) for delta in edits]
+    digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
+    summary = {**editing.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
+    summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output)]}
+    terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())

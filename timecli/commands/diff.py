@@ -1,0 +1,53 @@
+"""`timecli diff`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from timecli import options, terminal
+
+First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
+Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
+Recovered = Annotated[Path | None, typer.Option("--delta", help="Write the edit that makes B of A as a delta file.")]
+
+
+def diff(
+    one: First,
+    other: Second,
+    delta_path: Recovered = None,
+    text_encoder: options.TextEncoder = None,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
+    from timecli import compare
+    from timecli import delta as deltas
+    from timecli.checkpoint import open_checkpoint
+    from timecli.errors import DeltaError
+    from timecli.writing import check_target
+
+    if delta_path is not None:
+        check_target(delta_path, [one, other], force, 0)
+    before, after = (open_checkpoint(path, text_encoder=text_encoder) for path in (one, other))
+    found = compare.differences(one, other)
+    recovered = compare.recover(before, after, f"{one.stem}-to-{other.stem}")
+    summary: dict[str, object] = {"differences": [asdict(difference) for difference in found], "edit": None}
+    if recovered is not None:
+        summary["edit"] = {
+            "fits": recovered.fits,
+            "unexplained": recovered.residual,
+            "rank": recovered.delta.operator.rank,
+            "matrices": recovered.delta.origin.matrices,
+            "layers": recovered.delta.origin.layers,
+        }
+    terminal.print_json(summary) if as_json else terminal.print_diff(summary)
+    if delta_path is None:
+        return
+    if recovered is None or not recovered.fits:
+        raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
+    deltas.save_delta(recovered.delta, delta_path)
+    terminal.say(f"wrote {delta_path}", stderr=as_json)

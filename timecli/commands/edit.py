@@ -1,0 +1,100 @@
+"""`timecli edit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from timecli import options, terminal
+from timecli.commands.shared import check_output, choose_output
+from timecli.errors import OutputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from timecli.checkpoint import Checkpoint
+
+
+def edit(
+    manifest_path: options.ManifestPath,
+    model: options.ModelPath,
+    output: options.EditOutput = None,
+    delta_path: options.DeltaOutput = None,
+    in_place: options.InPlace = False,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
+    text_encoder: options.TextEncoder = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "keep",
+    force: options.Force = False,
+    stack: options.Stack = False,
+    leave_ema: options.LeaveEma = False,
+    no_recipe: options.NoRecipe = False,
+    with_hash: options.WithHash = False,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Edit MODEL as MANIFEST says and write the result in the same form."""
+    seconds: dict[str, float] = {}
+    with terminal.stage(seconds, "start"):
+        from timecli import checkpoint as files
+        from timecli import delta as deltas
+        from timecli import edit as editing
+        from timecli import manifest as manifests
+        from timecli import provenance
+        from timecli.publish import publish
+
+        target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
+        exact = options.exact_device(where)
+    with terminal.stage(seconds, "open"):
+        manifest = manifests.load(manifest_path)
+        checkpoint = files.open_checkpoint(model, config, text_encoder, not leave_ema)
+        if not stack:
+            editing.require_unedited(checkpoint)
+        output = choose_output(model, output, in_place)
+        if output is None and delta_path is None:
+            output = _default_output(model, manifest.name)
+        if not dry_run:
+            _check(checkpoint, manifest_path, output, delta_path, force, in_place, target_dtype)
+    with terminal.stage(seconds, "text encoder"):
+        encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    with terminal.stage(seconds, "compile"):
+        delta = editing.compile_edit(manifest, encoder, exact)
+        moved = editing.moved(manifest, encoder, delta.operator)
+    with terminal.stage(seconds, "apply"):
+        edited = editing.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
+    summary = editing.summary(delta, edited.changes, moved)
+    with terminal.stage(seconds, "write"):
+        if output is not None and not dry_run:
+            records = [provenance.record(delta, edited.base, strength=1.0, recipe=not no_recipe)]
+            summary |= publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
+        if delta_path is not None and not dry_run:
+            deltas.save_delta(delta, delta_path)
+    summary["written"] = [] if dry_run else [str(path) for path in (output, delta_path) if path is not None]
+    summary["seconds"] = seconds
+    terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
+
+
+def _default_output(model: Path, name: str) -> Path:
+    """In this folder, called after the model and the manifest."""
+    return Path(f"{model.absolute().name}-{name}" if model.is_dir() else f"{model.stem}-{name}.safetensors")
+
+
+def _check(
+    checkpoint: Checkpoint,
+    manifest: Path,
+    output: Path | None,
+    delta: Path | None,
+    force: bool,
+    in_place: bool,
+    dtype: torch.dtype | None,
+) -> None:
+    """Refuse what cannot be written before any work is done."""
+    from timecli.writing import check_target
+
+    if output is not None and delta is not None and output.resolve() == delta.resolve():
+        raise OutputError(f"{output} is given for both the model and the delta; choose two names.")
+    if output is not None:
+        check_output(checkpoint, [manifest], output, force, in_place, dtype)
+    if delta is not None:
+        check_target(delta, [checkpoint.path, manifest], force, 0)

@@ -1,0 +1,100 @@
+"""`timecli verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from timecli import options, terminal
+from timecli.commands.shared import refuse
+from timecli.errors import OutputError, TimecliError
+
+if TYPE_CHECKING:
+    import torch
+
+    from timecli.judge import Judge
+    from timecli.manifest import Manifest
+
+
+def verify(
+    manifest_path: options.ManifestPath,
+    model: options.ModelPath,
+    edited_path: options.EditedPath = None,
+    output: options.ReportFolder = None,
+    seeds: options.Seeds = None,
+    steps: options.Steps = 25,
+    guidance: options.Guidance = 7.5,
+    judge_path: options.JudgePath = None,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
+    text_encoder: options.TextEncoder = None,
+    device: options.Device = "auto",
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
+    from timecli import edit as editing
+    from timecli import manifest as manifests
+    from timecli import render, report
+    from timecli import verify as verifying
+    from timecli.checkpoint import open_checkpoint
+
+    manifest, where = manifests.load(manifest_path), options.pick_device(device)
+    folder = output or Path(f"{manifest.name}-verify")
+    _check_report(folder, report.FILES, force)
+    checkpoint = open_checkpoint(model, config, text_encoder)
+    editing.require_unedited(checkpoint, "give the original")
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    refuse(editing.problems(manifest, encoder))
+    judge = _judge(judge_path, model, manifest, where)
+    edited = verifying.edited_matrices(edited_path, checkpoint, manifest, encoder, options.exact_device(where))
+    pipeline = render.load_pipeline(checkpoint, encoder, where)
+    settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), steps, guidance)
+    table = verifying.rows(manifest)
+    prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
+    with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
+        before, after = verifying.draw(pipeline, edited, table, settings, tick)
+    scores = verifying.measure(table, before, after, judge.choose) if judge else None
+    misses = verifying.missed(manifest, scores["edited"]) if scores else []
+    found = report.numbers(manifest, model.name, settings, scores, misses)
+    report.save_report(folder, report.sheet(table, before, after, f"{manifest.name} on {model.name}"), found, table)
+    if as_json:
+        terminal.print_json(found)
+    else:
+        if found["scores"]:
+            terminal.print_scores(report.score_rows(found["scores"]), tuple(verifying.METRICS))
+        terminal.print_written([str(folder / name) for name in report.FILES])
+    for sentence in misses:
+        terminal.complain(sentence)
+    raise typer.Exit(1 if misses else 0)
+
+
+def _check_report(folder: Path, names: tuple[str, ...], force: bool) -> None:
+    """Refuse a place for the report before anything is drawn."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose a folder for the report.")
+    if not folder.absolute().parent.is_dir():
+        raise OutputError(f"{folder.parent} is not a folder; create it first.")
+    for name in names:
+        if (folder / name).exists() and not force:
+            raise OutputError(f"{folder / name} already exists; use --force to replace it.")
+
+
+def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.device) -> Judge | None:
+    """The judge that was asked for, or the one beside the model; None without any."""
+    from timecli.judge import load_judge
+    from timecli.verify import demanded
+
+    beside = (model if model.is_dir() else model.parent) / "judge"
+    if path is None and (beside / "config.json").exists():
+        path = beside
+    if path is not None:
+        return load_judge(path, device)
+    if demanded(manifest):
+        needs = demanded(manifest)[0]
+        raise TimecliError(
+            f"{manifest.name} has a threshold for {needs}, which only a judge can measure; give --judge."
+        )
+    return None

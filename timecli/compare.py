@@ -1,0 +1,125 @@
+"""Two models: which tensors differ, and whether one edit of text space explains it.
+
+An edit in closed form, by this tool or by another, is W' = W (I + D) with one D for all matrices. D is then the least
+squares solution of W D = W' − W over all of them, which has many more rows than D has unknowns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from timecli import __version__, encode
+from timecli.checkpoint import Checkpoint, Place
+from timecli.delta import Delta, Origin
+from timecli.errors import CheckpointError
+from timecli.export import truncated
+from timecli.safefile import SafeFile, open_file
+from timecli.solve import factored
+
+FIT = 0.02
+"""Largest share of the change that may stay unexplained; rounding to fp16 leaves about 0.001 to 0.01."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A tensor that is not the same in both: `relative` is ‖B − A‖ / ‖A‖, or None where they cannot be subtracted."""
+
+    name: str
+    what: str
+    relative: float | None
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The operator that explains the change best, and the share of the change that it leaves unexplained."""
+
+    delta: Delta
+    residual: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is an edit of text space."""
+        return self.residual <= FIT
+
+
+def differences(one: Path, other: Path) -> list[Difference]:
+    """Every tensor that differs between two files or two folders, in the order of the first."""
+    left, right = _tensors(one), _tensors(other)
+    found = [Difference(name, "only in the first", None) for name in left if name not in right]
+    found += [Difference(name, "only in the second", None) for name in right if name not in left]
+    for name, (file, key) in left.items():
+        if name in right:
+            a, b = file.read([key])[key], right[name][0].read([key])[key]
+            if a.shape != b.shape:
+                found.append(Difference(name, f"{list(a.shape)} became {list(b.shape)}", None))
+            elif a.dtype != b.dtype or not torch.equal(a, b):
+                found.append(Difference(name, _change(a, b), _relative(a, b)))
+    return found
+
+
+def _tensors(path: Path) -> dict[str, tuple[SafeFile, str]]:
+    """Where every tensor is; in a folder, the file's name stands before the tensor's."""
+    if not path.is_dir():
+        file = open_file(path)
+        return {name: (file, name) for name in file.entries}
+    files = {file: open_file(file) for file in sorted(path.rglob("*.safetensors"))}
+    return {f"{p.relative_to(path)}: {name}": (file, name) for p, file in files.items() for name in file.entries}
+
+
+def _change(a: torch.Tensor, b: torch.Tensor) -> str:
+    return "values" if a.dtype == b.dtype else f"{a.dtype} became {b.dtype}".replace("torch.", "")
+
+
+def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    size = a.double().norm().clamp(min=torch.finfo(torch.float64).tiny)
+    return float((b.double() - a.double()).norm() / size)
+
+
+def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
+    """The edit of text space that makes `other` of `one`; None where no cross-attention matrix differs.
+
+    Raises:
+        CheckpointError: they are models of two kinds.
+    """
+    if one.family != other.family or one.width != other.width:
+        raise CheckpointError(
+            f"{one.path} is {one.family.name} of width {one.width} and {other.path} {other.family.name} of width "
+            f"{other.width}; only models of one kind can be compared."
+        )
+    changed = [place for place, before, after in _pairs(one, other) if not torch.equal(before, after)]
+    if not changed:
+        return None
+    kinds, layers = sorted({p.matrix.kind for p in changed}), sorted({p.matrix.layer for p in changed})
+    every = len(layers) == 1 + max(matrix.layer for matrix in one.family.matrices)
+    gram = torch.zeros(one.width, one.width, dtype=torch.float64)
+    moved = torch.zeros_like(gram)
+    for place, before, after in _pairs(one, other):
+        if place.matrix.kind in kinds and place.matrix.layer in layers:
+            gram += before.T @ before
+            moved += before.T @ (after - before)
+    full = factored(torch.linalg.lstsq(gram, moved).solution)
+    residual = _residual(one, other, full.left.double() @ full.right.double(), kinds, layers)
+    operator, _ = truncated(full, None, max(residual, 1e-6))
+    fingerprint = encode.fingerprint(one.text_encoders())
+    origin = Origin(name, "", __version__, fingerprint, (), tuple(kinds), None if every else tuple(layers), ())
+    return Recovered(Delta(operator, origin), residual)
+
+
+def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
+    """Each matrix before and after, in float64."""
+    pairs = zip(one.projections(twins=False), other.projections(twins=False), strict=True)
+    for (place, before), (_, after) in pairs:
+        yield place, before.double(), after.double()
+
+
+def _residual(one: Checkpoint, other: Checkpoint, d: torch.Tensor, kinds: list[str], layers: list[int]) -> float:
+    left = total = 0.0
+    for place, before, after in _pairs(one, other):
+        if place.matrix.kind in kinds and place.matrix.layer in layers:
+            left += float((before @ d - (after - before)).square().sum())
+            total += float((after - before).square().sum())
+    return float((left / total) ** 0.5)

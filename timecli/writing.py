@@ -1,0 +1,216 @@
+"""Files are written whole or not at all, and byte for byte as they were, but for the ranges that are replaced."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import RawIOBase
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import safe_open
+
+from timecli.errors import OutputError
+from timecli.safefile import ITEMSIZES, SAFETENSORS_NAMES, SafeFile, convert, raw
+
+BLOCK, PAGE = 16 * 2**20, 4096
+DATA_HASH = "modelspec.hash_sha256"
+"""Metadata key (ModelSpec): 0x and the SHA-256 of the data section."""
+
+
+def check_target(target: Path, sources: list[Path], force: bool, size: int, folder: bool = False) -> None:
+    """Refuse a target before any work is done.
+
+    Args:
+        target: where the result should go.
+        sources: what is read; nothing of it may be replaced.
+        force: whether another existing target may be.
+        size: bytes that the result takes.
+        folder: whether the result is a folder.
+
+    Raises:
+        OutputError: it exists, is or lies in one of the sources, its folder is missing, or the disk is full.
+    """
+    if not target.parent.is_dir():
+        raise OutputError(f"{target.parent} is not a folder; create it first.")
+    if any(source.resolve() in (target.resolve(), *target.resolve().parents) for source in sources):
+        raise OutputError(f"{target} is an input of this command; choose another output.")
+    if target.exists():
+        if any(source.exists() and target.samefile(source) for source in sources):
+            raise OutputError(f"{target} is an input of this command; choose another output.")
+        if not force:
+            raise OutputError(f"{target} already exists; use --force to replace it.")
+        if target.is_dir() != folder or (folder and not (target / "model_index.json").exists()):
+            raise OutputError(
+                f"{target} exists and is not a {'model folder' if folder else 'file'}; choose another output."
+            )
+    free = shutil.disk_usage(target.parent).free
+    if free < size:
+        raise OutputError(
+            f"{target.parent} has {free / 1e9:.2f} GB free and the output needs {size / 1e9:.2f} GB; make room."
+        )
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to. It takes the target's place when all went well and vanishes otherwise."""
+    part, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    try:
+        yield part
+        if target.is_dir():  # a folder cannot be replaced in one step
+            target.rename(old)
+            part.rename(target)
+        else:
+            os.replace(part, target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write a small file, complete or not at all."""
+    with staged(target) as part, part.open("wb") as file:
+        file.write(content)
+        _flush(file)
+
+
+def write_tensors(target: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a file of its own, in the order of `tensors`; equal content is equal bytes."""
+    entries, position = {}, 0
+    for name, tensor in tensors.items():
+        stop = position + tensor.numel() * tensor.itemsize
+        kind = SAFETENSORS_NAMES[tensor.dtype]
+        entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [position, stop]}
+        position = stop
+    with staged(target) as part, part.open("wb", buffering=0) as file:
+        _write(file, _header(entries, metadata, 0))
+        for tensor in tensors.values():
+            _write(file, raw(tensor))
+        _flush(file)
+
+
+def rewrite(
+    source: SafeFile,
+    target: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None,
+) -> None:
+    """Copy a file tensor by tensor, in its own order, replacing and converting.
+
+    The data section begins at the same place within a page as in the source, so that file systems that can share blocks
+    between files may do so.
+    """
+    entries, position = {}, 0
+    for name, entry in source.entries.items():
+        kind = entry["dtype"]
+        if name in tensors:
+            kind = SAFETENSORS_NAMES[tensors[name].dtype]
+        elif dtype is not None and kind in ITEMSIZES:
+            kind = SAFETENSORS_NAMES[dtype]
+        start, stop = entry["data_offsets"]
+        size = stop - start if kind == entry["dtype"] else (stop - start) // ITEMSIZES[entry["dtype"]] * ITEMSIZES[kind]
+        entries[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [position, position + size]}
+        position += size
+    with (
+        source.path.open("rb") as original,
+        target.open("wb", buffering=0) as file,
+        safe_open(source.path, framework="pt") as reader,
+    ):
+        _write(file, _header(entries, metadata, source.data))
+        for name, entry in source.entries.items():
+            if name in tensors:
+                _write(file, raw(tensors[name]))
+            elif entries[name]["dtype"] != entry["dtype"]:
+                _write(file, raw(convert(reader.get_tensor(name), dtype, f"{source.path}: {name}")))
+            else:
+                _copy(original, file, source.data + entry["data_offsets"][0], source.data + entry["data_offsets"][1])
+        _flush(file)
+    source.require_unchanged()
+    if DATA_HASH in metadata:
+        start = len(_header(entries, metadata, source.data))
+        known = {**metadata, DATA_HASH: f"0x{sha256(target, start)}"}
+        with target.open("r+b", buffering=0) as file:
+            _write(file, _header(entries, known, source.data))
+            _flush(file)
+
+
+def sha256(path: Path, start: int = 0) -> str:
+    """SHA-256 of a file's bytes from `start` on."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a whole file, flushed to the disk."""
+    with source.open("rb") as original, target.open("wb", buffering=0) as file:
+        _copy(original, file, 0, source.stat().st_size)
+        _flush(file)
+
+
+def _header(entries: Mapping[str, Any], metadata: Mapping[str, str], data: int) -> bytes:
+    """Length and JSON, metadata sorted so that equal content is equal bytes.
+
+    Padded so that the data begins where it did in the source (`data`) within a page, and at a multiple of 8. The hash
+    of the data has always the same length, so that it can be filled in later.
+    """
+    if DATA_HASH in metadata:
+        metadata = {**metadata, DATA_HASH: metadata[DATA_HASH].ljust(66, "0")}
+    text = json.dumps(
+        {"__metadata__": dict(sorted(metadata.items())), **entries}, separators=(",", ":"), ensure_ascii=False
+    ).encode()
+    text += b" " * ((data - 8 - len(text)) % PAGE if data % 8 == 0 else -len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _write(target: RawIOBase, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[target.write(rest) :]
+
+
+def _copy(source: BinaryIO, target: RawIOBase, start: int, stop: int) -> None:
+    """Copy a range of bytes to the end of the target, by the kernel where it can."""
+    while start < stop:
+        # Whole pages after a first partial one: only those can be shared between files.
+        count = min(PAGE - start % PAGE if start % PAGE else BLOCK, stop - start)
+        copied = _copy_in_kernel(source, target, start, count)
+        if not copied:
+            source.seek(start)
+            block = source.read(count)
+            _write(target, block)
+            copied = len(block)
+        if not copied:
+            raise OSError(f"{source.name} became shorter while it was read")
+        start += copied
+
+
+def _copy_in_kernel(source: BinaryIO, target: RawIOBase, start: int, count: int) -> int:
+    """Bytes copied; 0 where the system or the file system cannot."""
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    try:
+        return os.copy_file_range(source.fileno(), target.fileno(), count, offset_src=start)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
+            return 0
+        raise
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
