@@ -52,3 +52,8 @@ def test_missing_and_reshaped_tensors_are_named(run: Run, small: Path, tmp_path:
     save_file(tensors, tmp_path / "other.safetensors")
     found = json.loads(run("diff", small, tmp_path / "other.safetensors", "--json").out)["differences"]
     assert {row["name"]: row["what"] for row in found} == {"betas": "only in the first", "v_pred": "[0] became [3]"}
+
+
+def test_a_file_and_a_folder_are_not_compared(run: Run, picturebook: Path, picturebook_folder: Path) -> None:
+    done = run("diff", picturebook, picturebook_folder)
+    assert done.code == 2 and "a file and a folder" in done.err

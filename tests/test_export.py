@@ -140,3 +140,16 @@ def test_identical_rows_and_unchanged_ones_cost_no_rank(picturebook: Path) -> No
     head = 'name = "x"\n[solve]\naugment = false\ntokens = "prompt"\n'
     delta = edit.compile_edit(parse(head + pair), encoder, cpu)
     assert delta.operator.rank == 2, "of start, a, rose, end only the last two change"
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_an_adapter_or_a_delta_is_no_model(form: str, edited: Path, run: Run, tmp_path: Path) -> None:
+    done = run("edit", ROSES, edited / f"{form}.safetensors", "-o", tmp_path / "x")
+    assert done.code == 2 and "is a LoRA, not a model" in done.err
+    done = run("edit", ROSES, edited / "delta", "-o", tmp_path / "x")
+    assert done.code == 2 and "is a delta, not a model" in done.err
+
+
+def test_a_pickles_name_is_refused(edited: Path, run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    done = run("export", edited / "delta", picturebook_fp32, "-o", tmp_path / "x.pt")
+    assert done.code == 2 and "under the name of a pickle" in done.err and not (tmp_path / "x.pt").exists()

@@ -55,7 +55,7 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read: No such file"):
         load(tmp_path / "missing.toml")
     (tmp_path / "latin.toml").write_bytes('name = "é"'.encode("latin-1"))
-    with pytest.raises(ManifestError, match="not UTF-8"):
+    with pytest.raises(ManifestError, match="not a manifest in UTF-8 text"):
         load(tmp_path / "latin.toml")
 
 

@@ -188,6 +188,8 @@ def _variants(folder: Path) -> list[tuple[SafeFile, ...]]:
 def _places(files: tuple[SafeFile, ...], where: str) -> tuple[layouts.Family, list[Place]]:
     home = {name: file for file in files for name in file.entries}
     shapes = {name: tuple(file.entries[name]["shape"]) for name, file in home.items()}
+    if shapes.keys() == {"left", "right"}:
+        raise CheckpointError(f"{where} is a delta, not a model; give the model that it is for.")
     family, prefix, spelling = layouts.find(shapes, where)
     names = [(matrix, prefix + matrix.names[spelling]) for matrix in family.matrices]
     return family, [Place(matrix, home[name], name, False) for matrix, name in names]

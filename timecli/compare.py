@@ -48,6 +48,8 @@ class Recovered:
 
 def differences(one: Path, other: Path) -> list[Difference]:
     """Every tensor that differs between two files or two folders, in the order of the first."""
+    if one.is_dir() != other.is_dir():
+        raise CheckpointError(f"{one} and {other} are a file and a folder; compare two models of one form.")
     left, right = _tensors(one), _tensors(other)
     found = [Difference(name, "only in the first", None) for name in left if name not in right]
     found += [Difference(name, "only in the second", None) for name in right if name not in left]

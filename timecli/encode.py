@@ -191,7 +191,7 @@ def _tokenizer(folder: Path | None, padding: int | None, vocabulary: int, name: 
     if folder is None and vocabulary != CLIP_VOCABULARY:
         raise CheckpointError(
             f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
-            "give its own with --tokenizer or --config."
+            "give its own with --tokenizer or --config, or put its config folder beside the file."
         )
     if folder is not None and not (folder / "tokenizer_config.json").exists():
         raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 from transformers import CLIPModel, CLIPProcessor
+from transformers.utils import logging
 
 from timecli.errors import CheckpointError
 
@@ -40,6 +41,7 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
         raise CheckpointError(
             f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
         )
+    logging.disable_progress_bar()
     try:
         model, loaded = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True

@@ -140,7 +140,9 @@ FOREIGN = {
     "joint_blocks.0.context_block.attn.qkv.weight": "Stable Diffusion 3",
     "transformer_blocks.0.attn.add_k_proj.weight": "Stable Diffusion 3 or FLUX",
     "double_blocks.0.img_attn.qkv.weight": "FLUX",
-    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": "a LoRA, not a model",
+    ".lora_up.weight": "a LoRA, not a model",
+    ".lora_B.weight": "a LoRA, not a model",
+    "_attn2_to_k.diff": "a LoRA, not a model",
 }
 
 

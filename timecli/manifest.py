@@ -156,6 +156,12 @@ def _check_edits(manifest: Manifest, path: str) -> None:
         seen[source] = i
 
 
+def _check_thresholds(manifest: Manifest, path: str) -> None:
+    for metric, kind in (("generality", "positives"), ("specificity", "negatives")):
+        if getattr(manifest.verify, metric) is not None and not any(getattr(edit, kind) for edit in manifest.edits):
+            raise ManifestError(f"{path}: verify.{metric} is set and no edit has {kind} to measure it; add some.")
+
+
 def parse(text: str, path: str = "manifest") -> Manifest:
     """Read TOML text. `path` is how errors call it.
 
@@ -168,6 +174,7 @@ def parse(text: str, path: str = "manifest") -> Manifest:
         raise ManifestError(f"{path} is not valid TOML: {error}.") from error
     manifest = _read_table(Manifest, table, f"{path}: ")
     _check_edits(manifest, path)
+    _check_thresholds(manifest, path)
     return replace(manifest, text=text)
 
 
@@ -178,11 +185,13 @@ def load(path: Path) -> Manifest:
         ManifestError: as `parse`, or the file is missing or not UTF-8.
     """
     try:
-        return parse(path.read_bytes().decode("utf-8"), str(path))
+        return parse(path.read_bytes().decode("utf-8-sig"), str(path))
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        raise ManifestError(
+            f"{path} is not a manifest in UTF-8 text (byte {error.start}); give MANIFEST first, then MODEL."
+        ) from error
 
 
 def schema() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils import logging
 from PIL.Image import Image
 
 from timecli import layouts
@@ -47,6 +48,7 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
             f"{checkpoint.path} takes {checkpoint.channels} channels, an image among them; only text-to-image models "
             "can be drawn with. Verify the edit on the model that it was made from."
         )
+    logging.disable_progress_bar()
     kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
     options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **_parts(checkpoint, encoder)}
     try:

@@ -80,7 +80,7 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
     lines = [
         f"# {found['manifest']} on {found['model']}",
         "",
-        f"{len(found['seeds'])} seeds, {found['steps']} steps, guidance {found['guidance']:g}.",
+        f"Seeds: {len(found['seeds'])}, steps: {found['steps']}, guidance: {found['guidance']:g}.",
         "",
     ]
     if found["scores"]:

@@ -91,10 +91,19 @@ def print_scores(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> None:
 
 def print_about(about: Mapping[str, Any]) -> None:
     """A file's description, one fact a line, a manifest as the text that it is."""
-    for entry in (about, *about.get("edits", [])):
+    for number, entry in enumerate((about, *about.get("edits", []))):
+        if number:
+            say(f"\nedit {number}: {entry['name']}")
         for key, value in entry.items():
             if key not in ("edits", "tokens"):
-                say(f"{key}:\n{value}" if key == "manifest" else f"{key}: {value}")
+                say(f"{key}:\n{value}" if key == "manifest" else f"{key}: {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    """A value as people write it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def print_diff(summary: Mapping[str, Any]) -> None:

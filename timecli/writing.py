@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 
 from timecli.errors import OutputError
-from timecli.safefile import ITEMSIZES, SAFETENSORS_NAMES, SafeFile, convert, raw
+from timecli.safefile import ITEMSIZES, PICKLES, SAFETENSORS_NAMES, SafeFile, convert, raw
 
 BLOCK, PAGE = 16 * 2**20, 4096
 DATA_HASH = "modelspec.hash_sha256"
@@ -38,6 +38,8 @@ def check_target(target: Path, sources: list[Path], force: bool, size: int, fold
     Raises:
         OutputError: it exists, is or lies in one of the sources, its folder is missing, or the disk is full.
     """
+    if target.suffix in PICKLES and not folder:
+        raise OutputError(f"{target} would be safetensors under the name of a pickle; call it .safetensors.")
     if not target.parent.is_dir():
         raise OutputError(f"{target.parent} is not a folder; create it first.")
     if any(source.resolve() in (target.resolve(), *target.resolve().parents) for source in sources):
@@ -45,12 +47,12 @@ def check_target(target: Path, sources: list[Path], force: bool, size: int, fold
     if target.exists():
         if any(source.exists() and target.samefile(source) for source in sources):
             raise OutputError(f"{target} is an input of this command; choose another output.")
-        if not force:
-            raise OutputError(f"{target} already exists; use --force to replace it.")
         if target.is_dir() != folder or (folder and not (target / "model_index.json").exists()):
             raise OutputError(
                 f"{target} exists and is not a {'model folder' if folder else 'file'}; choose another output."
             )
+        if not force:
+            raise OutputError(f"{target} already exists; use --force to replace it.")
     free = shutil.disk_usage(target.parent).free
     if free < size:
         raise OutputError(
