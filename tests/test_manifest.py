@@ -16,7 +16,14 @@ from timecli.manifest import AUGMENTATIONS, Edit, Manifest, Solve, load, parse, 
 DATA = Path(__file__).parent / "data" / "manifests"
 VALID = sorted((DATA / "valid").glob("*.toml"))
 INVALID = sorted((DATA / "invalid").glob("*.toml"))
-BEYOND_SCHEMA = ("identical", "identical-positive", "same-source-twice", "lambda-nan", "not-toml")
+BEYOND_SCHEMA = (
+    "threshold-without-tests",
+    "identical",
+    "identical-positive",
+    "same-source-twice",
+    "lambda-nan",
+    "not-toml",
+)
 """What a JSON Schema cannot express."""
 
 
