@@ -116,7 +116,8 @@ def print_diff(summary: Mapping[str, Any]) -> None:
     say(f"{len(summary['differences'])} tensors differ")
     if edit := summary["edit"]:
         kind = "is" if edit["fits"] else "is not"
-        say(f"this {kind} one edit of text space: rank {edit['rank']}, {edit['unexplained']:.2e} of it unexplained")
+        rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
+        say(f"this {kind} one edit of text space: rank {edit['rank']}, {rest}")
 
 
 def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:

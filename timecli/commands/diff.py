@@ -40,6 +40,7 @@ def diff(
         summary["edit"] = {
             "fits": recovered.fits,
             "unexplained": recovered.residual,
+            "limit": compare.FIT,
             "rank": recovered.delta.operator.rank,
             "matrices": recovered.delta.origin.matrices,
             "layers": recovered.delta.origin.layers,
