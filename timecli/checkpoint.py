@@ -1,4 +1,4 @@
-"""Models on disk: read named tensors; write by copying the bytes, replacing the edited ranges, publishing by rename.
+"""Models on disk: what they are, and where in their files the tensors are that an edit needs.
 
 A single file holds everything; a diffusers folder holds files per component, perhaps in several variants or shards.
 Either way a `Checkpoint` says where the cross-attention matrices and the text encoders are, and reads nothing else.
@@ -161,7 +161,11 @@ def open_checkpoint(
     copies = [Place(place.matrix, place.file, place.name, True) for _, other in found[1:] for place in other]
     if not path.is_dir() and ema:
         copies += _averages(places)
-    texts = tuple(_text(tower, text_encoder or path) for tower in family.towers) if needs_text else ()
+    source, whole = text_encoder or path, not path.is_dir() and text_encoder is None
+    texts = tuple(
+        _text(tower, source, variants[0] if whole else _text_files(tower, source))
+        for tower in (family.towers if needs_text else ())
+    )
     return Checkpoint(path, family, (*places, *copies), texts, config, _channels(variants[0]))
 
 
@@ -177,10 +181,9 @@ def _variants(folder: Path) -> list[tuple[SafeFile, ...]]:
     files = sorted(folder.glob("*.safetensors"), key=lambda file: (file.stem.count("."), file.name))
     for file in files:
         groups.setdefault(file.stem.split("-0")[0], []).append(open_file(file))
-    for pickle in sorted(folder.glob("*.bin")):
-        if not groups:
-            open_file(pickle)  # refuses it, with the way out
     if not groups:
+        for pickle in sorted(folder.glob("*.bin")):
+            open_file(pickle)  # refuses it, with the way out
         raise CheckpointError(f"{folder} holds no .safetensors file; use a complete model.")
     return [tuple(group) for group in groups.values()]
 
@@ -204,27 +207,27 @@ def _averages(places: list[Place]) -> list[Place]:
     ]
 
 
-def _text(tower: layouts.Tower, path: Path) -> TextWeights:
-    """Find a text encoder in a diffusers folder, in a single file, or in a file or folder of its own."""
-    if path.is_dir():
-        folder = path / tower.folder if (path / tower.folder).is_dir() else path
-        files = _variants(folder)[0]
-    else:
-        files = (open_file(path),)
-        own = next((prefix for prefix in ("text_model.", "") if prefix + layouts.HF_MARK in files[0].entries), None)
-        if own is None:
-            prefix = layouts.tower_prefix(files[0].entries, tower, str(path))
-            return TextWeights(tower, files, prefix, tower.openclip)
+def _text_files(tower: layouts.Tower, path: Path) -> tuple[SafeFile, ...]:
+    """A text encoder's files in a diffusers folder, in a folder of its own, or the one file that it is in."""
+    if not path.is_dir():
+        return (open_file(path),)
+    return _variants(path / tower.folder if (path / tower.folder).is_dir() else path)[0]
+
+
+def _text(tower: layouts.Tower, path: Path, files: tuple[SafeFile, ...]) -> TextWeights:
+    """Find a text encoder in `files`, which are those of `path`, under transformers' names or a whole model's."""
     names = {name for file in files for name in file.entries}
-    prefix = "text_model." if "text_model." + layouts.HF_MARK in names else ""
-    if prefix + layouts.HF_MARK not in names:
+    own = next((prefix for prefix in ("text_model.", "") if prefix + layouts.HF_MARK in names), None)
+    if own is not None:
+        return TextWeights(tower, files, own, False)
+    if path.is_dir():
         raise CheckpointError(f"{path} has no text encoder ({layouts.HF_MARK} is missing); use a complete model.")
-    return TextWeights(tower, files, prefix, False)
+    return TextWeights(tower, files, layouts.tower_prefix(names, tower, str(path)), tower.openclip)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoders' files."""
-    files = {file.path: file for place in checkpoint.places for file in (place.file,)}
+    files = {place.file.path: place.file for place in checkpoint.places}
     files |= {file.path: file for text in checkpoint.texts for file in text.files}
     entries = [entry for file in files.values() for entry in file.entries.values()]
     edited = [place.file.entries[place.name]["shape"] for place in checkpoint.places if not place.twin]

@@ -15,6 +15,7 @@ import torch
 from timecli import __version__, encode
 from timecli.checkpoint import Checkpoint, Place
 from timecli.delta import Delta, Origin
+from timecli.edit import covers, relative_change
 from timecli.errors import CheckpointError
 from timecli.export import truncated
 from timecli.safefile import SafeFile, open_file
@@ -59,7 +60,7 @@ def differences(one: Path, other: Path) -> list[Difference]:
             if a.shape != b.shape:
                 found.append(Difference(name, f"{list(a.shape)} became {list(b.shape)}", None))
             elif a.dtype != b.dtype or not torch.equal(a, b):
-                found.append(Difference(name, _change(a, b), _relative(a, b)))
+                found.append(Difference(name, _change(a, b), relative_change(a, b)))
     return found
 
 
@@ -74,11 +75,6 @@ def _tensors(path: Path) -> dict[str, tuple[SafeFile, str]]:
 
 def _change(a: torch.Tensor, b: torch.Tensor) -> str:
     return "values" if a.dtype == b.dtype else f"{a.dtype} became {b.dtype}".replace("torch.", "")
-
-
-def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    size = a.double().norm().clamp(min=torch.finfo(torch.float64).tiny)
-    return float((b.double() - a.double()).norm() / size)
 
 
 def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
@@ -97,17 +93,17 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
         return None
     kinds, layers = sorted({p.matrix.kind for p in changed}), sorted({p.matrix.layer for p in changed})
     every = len(layers) == 1 + max(matrix.layer for matrix in one.family.matrices)
+    fingerprint = encode.fingerprint(one.text_encoders())
+    origin = Origin(name, "", __version__, fingerprint, (), tuple(kinds), None if every else tuple(layers), ())
     gram = torch.zeros(one.width, one.width, dtype=torch.float64)
     moved = torch.zeros_like(gram)
     for place, before, after in _pairs(one, other):
-        if place.matrix.kind in kinds and place.matrix.layer in layers:
+        if covers(origin, place.matrix):
             gram += before.T @ before
             moved += before.T @ (after - before)
     full = factored(torch.linalg.lstsq(gram, moved).solution)
-    residual = _residual(one, other, full.left.double() @ full.right.double(), kinds, layers)
+    residual = _residual(one, other, full.left.double() @ full.right.double(), origin)
     operator, _ = truncated(full, None, max(residual, 1e-6))
-    fingerprint = encode.fingerprint(one.text_encoders())
-    origin = Origin(name, "", __version__, fingerprint, (), tuple(kinds), None if every else tuple(layers), ())
     return Recovered(Delta(operator, origin), residual)
 
 
@@ -118,10 +114,10 @@ def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Te
         yield place, before.double(), after.double()
 
 
-def _residual(one: Checkpoint, other: Checkpoint, d: torch.Tensor, kinds: list[str], layers: list[int]) -> float:
+def _residual(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> float:
     left = total = 0.0
     for place, before, after in _pairs(one, other):
-        if place.matrix.kind in kinds and place.matrix.layer in layers:
+        if covers(origin, place.matrix):
             left += float((before @ d - (after - before)).square().sum())
             total += float((after - before).square().sum())
     return float((left / total) ** 0.5)

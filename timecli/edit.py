@@ -196,7 +196,7 @@ def edit_matrices(
         if operators:
             where = f"{place.file.path}: {place.name}"
             after = tensors[place.key] = _edit_matrix(before, where, operators, device, strength, dtype)
-            changes.append(Change(place.name, tuple(before.shape), _relative_change(before, after)))
+            changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
     return Edited(tensors, tuple(changes), digest.hexdigest())
 
 
@@ -238,7 +238,8 @@ def _edit_matrix(
     return convert(exact, dtype or before.dtype, f"{where}, edited,")
 
 
-def _relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
+def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
+    """‖after − before‖ / ‖before‖ in the Frobenius norm."""
     size = before.double().norm().clamp(min=torch.finfo(torch.float64).tiny)  # a matrix of zeros stays one
     return float((after.double() - before.double()).norm() / size)
 
