@@ -16,6 +16,7 @@ ORDER = [
     "layouts",
     "openclip",
     "safefile",
+    "outfile",
     "writing",
     "encode",
     "solve",

@@ -115,9 +115,9 @@ def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> N
 def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
     """The signal comes when the temporary file is seen; the program waits in the middle of it."""
     code = (
-        "import sys, time; from timecli import cli, writing\n"
+        "import sys, time; from timecli import cli, outfile\n"
         "def slow(*_): time.sleep(30)\n"
-        "writing._flush = slow\n"
+        "outfile.os.fsync = slow\n"
         "cli.main(['edit', *sys.argv[1:]])"
     )
     (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class TextWeights:
         weights: dict[str, torch.Tensor] = {}
         for file in self.files:
             names = [name for name in file.entries if name.startswith(self.prefix)]
-            for name, tensor in file.read(names).items():
+            for name, tensor in zip(names, file.read(names), strict=True):
                 require_finite(tensor, f"{file.path}: {name}")
                 weights[name.removeprefix(self.prefix)] = tensor
         if self.openclip:
@@ -108,14 +109,7 @@ class Checkpoint:
     @property
     def edits(self) -> list[dict[str, Any]]:
         """Records of the timecli edits that the model carries."""
-        file = self.places[0].file
-        try:
-            records = json.loads(file.metadata.get(EDITS, "[]"))
-            return [{**entry, "name": str(entry["name"])} for entry in records]
-        except (ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(
-                f"{file.path} has a damaged record of its edits ({EDITS} in its metadata); use another copy."
-            ) from error
+        return edits(self.places[0].file)
 
     def text_encoders(self) -> list[dict[str, torch.Tensor]]:
         """The tensors of each text encoder."""
@@ -123,11 +117,23 @@ class Checkpoint:
 
     def projections(self, twins: bool = True) -> Iterator[tuple[Place, torch.Tensor]]:
         """Every cross-attention matrix `[out, d]` in its stored dtype."""
-        for place in self.places:
-            if twins or not place.twin:
-                tensor = place.file.read([place.name])[place.name]
+        wanted = [place for place in self.places if twins or not place.twin]
+        for _, group in groupby(wanted, key=lambda place: place.file.path):
+            places = list(group)
+            for place, tensor in zip(places, places[0].file.read(place.name for place in places), strict=True):
                 require_finite(tensor, f"{place.file.path}: {place.name}")
                 yield place, tensor
+
+
+def edits(file: SafeFile) -> list[dict[str, Any]]:
+    """Records of the timecli edits that a file carries."""
+    try:
+        records = json.loads(file.metadata.get(EDITS, "[]"))
+        return [{**entry, "name": str(entry["name"])} for entry in records]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{file.path} has a damaged record of its edits ({EDITS} in its metadata); use another copy."
+        ) from error
 
 
 def open_checkpoint(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -54,9 +55,11 @@ def differences(one: Path, other: Path) -> list[Difference]:
     left, right = _tensors(one), _tensors(other)
     found = [Difference(name, "only in the first", None) for name in left if name not in right]
     found += [Difference(name, "only in the second", None) for name in right if name not in left]
-    for name, (file, key) in left.items():
-        if name in right:
-            a, b = file.read([key])[key], right[name][0].read([key])[key]
+    shared = [name for name in left if name in right]
+    for _, group in groupby(shared, key=lambda name: (left[name][0].path, right[name][0].path)):
+        names = list(group)
+        before, after = (side[names[0]][0].read([side[name][1] for name in names]) for side in (left, right))
+        for name, a, b in zip(names, before, after, strict=True):
             if a.shape != b.shape:
                 found.append(Difference(name, f"{list(a.shape)} became {list(b.shape)}", None))
             elif a.dtype != b.dtype or not torch.equal(a, b):

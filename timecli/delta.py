@@ -16,6 +16,7 @@ from timecli.safefile import SafeFile, open_file, require_finite
 from timecli.solve import Operator
 from timecli.writing import write_tensors
 
+FACTORS = ("left", "right")
 KEY = "timecli.delta"
 FORMAT = 1
 
@@ -51,7 +52,7 @@ class Delta:
 def save_delta(delta: Delta, path: Path) -> None:
     """Write the file; reading it back gives equal values, bit for bit."""
     about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
-    tensors = {"left": delta.operator.left.cpu(), "right": delta.operator.right.cpu()}
+    tensors = {name: getattr(delta.operator, name).cpu() for name in FACTORS}
     write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)})
 
 
@@ -82,7 +83,7 @@ def load_delta(path: Path) -> Delta:
         if about["layers"] is not None and not all(isinstance(layer, int) for layer in about["layers"]):
             raise ValueError(f"layers {about['layers']}")
         origin = Origin(**{key: _frozen(value) for key, value in about.items()})
-        tensors = file.read(["left", "right"])
+        tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
         if tensors["left"].shape != tensors["right"].T.shape:
             raise DeltaError(
                 f"{path}: left {list(tensors['left'].shape)} and right {list(tensors['right'].shape)} do not fit; "

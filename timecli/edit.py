@@ -179,7 +179,7 @@ def edit_matrices(
     Args:
         checkpoint: the model; it is only read.
         deltas: compiled edits, for the checkpoint's text encoder (`require_same_encoder`).
-        device: where to multiply, in float64.
+        device: where to multiply.
         strength: s in W' = W (I + s D).
         dtype: of the results; None keeps each matrix's own.
 
@@ -187,7 +187,7 @@ def edit_matrices(
         CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
     """
     for delta in deltas:
-        _require_layers(checkpoint, delta.origin.layers)
+        require_layers(checkpoint, delta.origin.layers)
     tensors, changes, digest = {}, [], hashlib.sha256()
     for place, before in checkpoint.projections():
         if not place.twin:
@@ -200,7 +200,8 @@ def edit_matrices(
     return Edited(tensors, tuple(changes), digest.hexdigest())
 
 
-def _require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
+def require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
+    """Refuse layers that the model does not have."""
     last = max(matrix.layer for matrix in checkpoint.family.matrices)
     if layers is not None and max(layers) > last:
         raise CheckpointError(
@@ -232,10 +233,10 @@ def _edit_matrix(
     exact = before.to(device)
     for operator in operators:
         exact = apply(exact, operator, strength)
-    exact = exact.cpu()
-    if not torch.isfinite(exact).all():
+    after = convert(exact.cpu(), dtype or before.dtype, f"{where}, edited,")
+    if not torch.isfinite(after).all():
         raise CheckpointError(f"{where} becomes infinite; use a larger lambda or a smaller strength.")
-    return convert(exact, dtype or before.dtype, f"{where}, edited,")
+    return after
 
 
 def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
@@ -263,5 +264,5 @@ def summary(delta: Delta, changes: Sequence[Change], moved_shares: Sequence[floa
         "condition": delta.operator.condition,
         "moved": list(moved_shares),
         "changed": [asdict(change) for change in changes],
-        "change": {"least": ordered[0], "median": median(ordered), "most": ordered[-1]},
+        "change": {"least": ordered[0], "median": median(ordered), "most": ordered[-1]} if ordered else None,
     }

@@ -6,19 +6,21 @@ W' = W (I + left · right) is W + (W · left) · right: a low-rank adapter whose
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from timecli import layouts
-from timecli.checkpoint import EDITS, Checkpoint, Place
+from timecli.checkpoint import EDITS, Checkpoint, Place, edits
 from timecli.delta import Delta
 from timecli.edit import covers
 from timecli.errors import DeltaError
-from timecli.safefile import convert
+from timecli.safefile import SafeFile, convert, raw
 from timecli.solve import Operator
 
 FORMATS = ("lora", "peft", "diff")
@@ -53,41 +55,69 @@ def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> 
     return cut, float(lost[keep])
 
 
-def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype) -> Tensors:
-    """The adapter's tensors for every matrix of `checkpoint` that the delta covers.
+@dataclass(frozen=True)
+class Adapter:
+    """A delta for one model.
+
+    Attributes:
+        tensors: what the file holds.
+        base: SHA-256 over the model's matrices, as `edit.base_hash` takes it.
+        error: ‖up · down − W D‖ / ‖W D‖ over all matrices in the Frobenius norm, for a smaller rank and the dtype.
+    """
+
+    tensors: Tensors
+    base: str
+    error: float
+
+
+def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype, operator: Operator) -> Adapter:
+    """The delta for every matrix of `checkpoint` that it covers.
 
     Args:
         checkpoint: the model that the adapter is for.
         delta: the edit, for the checkpoint's text encoder.
         form: one of `FORMATS`.
         dtype: of the tensors; the products are made in float64.
+        operator: the delta's, or one with fewer columns (`truncated`).
     """
     tensors: Tensors = {}
+    digest, rest, whole = hashlib.sha256(), 0.0, 0.0
+    left, right = delta.operator.left.double(), delta.operator.right.double()
     for place, weight in checkpoint.projections(twins=False):
+        digest.update(raw(weight))
         if covers(delta.origin, place.matrix):
-            up = weight.double() @ delta.operator.left.double()
-            parts = _parts(form, place, up, delta.operator.right.double())
-            tensors |= {name: convert(tensor, dtype, name) for name, tensor in parts.items()}
+            up, down = (
+                convert(part, dtype, place.name) for part in (weight.double() @ operator.left.double(), operator.right)
+            )
+            change = weight.double() @ left @ right
+            found = up.double() @ down.double()
+            if form == "diff":
+                found = convert(found, dtype, place.name)
+            tensors |= _named(form, place, up, down, found)
+            rest += float((found.double() - change).square().sum())
+            whole += float(change.square().sum())
     if not tensors:
         raise DeltaError(f"the delta {delta.origin.name!r} covers no matrix of {checkpoint.path}.")
-    return tensors
+    return Adapter(tensors, digest.hexdigest(), (rest / whole) ** 0.5)
 
 
-def _parts(form: str, place: Place, up: torch.Tensor, down: torch.Tensor) -> Tensors:
+def _named(form: str, place: Place, up: torch.Tensor, down: torch.Tensor, change: torch.Tensor) -> Tensors:
     module = place.matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
     kohya = f"lora_unet_{module.replace('.', '_')}"
     if form == "diff":
-        return {f"{kohya}.diff": up @ down}
+        return {f"{kohya}.diff": change}
     if form == "peft":
         return {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
-    alpha = torch.tensor(float(len(down)), dtype=torch.float64)
+    alpha = torch.tensor(float(len(down)), dtype=up.dtype)
     return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}
 
 
-def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dict[str, Any]]) -> dict[str, str]:
+def about(
+    checkpoint: Checkpoint, delta: Delta, rank: int, form: str, records: Sequence[dict[str, Any]]
+) -> dict[str, str]:
     """The adapter's metadata: what A1111, Forge and kohya's tools read, ModelSpec, and the edit."""
-    family, rank = checkpoint.family, str(delta.operator.rank)
-    network = {"ss_network_module": "networks.lora", "ss_network_dim": rank, "ss_network_alpha": rank}
+    family = checkpoint.family
+    network = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(rank)}
     return {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.1",
@@ -98,4 +128,20 @@ def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dic
         **KOHYA[family.short],
         **(network if form == "lora" else {}),
         EDITS: json.dumps(list(records), sort_keys=True),
+    }
+
+
+def is_adapter(file: SafeFile) -> bool:
+    """Whether a file is what `timecli export` writes."""
+    return EDITS in file.metadata and file.metadata.get("modelspec.architecture", "").endswith("/lora")
+
+
+def describe(file: SafeFile) -> dict[str, Any]:
+    """What `timecli inspect` says of an adapter."""
+    return {
+        "form": "adapter",
+        "architecture": file.metadata["modelspec.architecture"],
+        "dtypes": dict(Counter(entry["dtype"] for entry in file.entries.values())),
+        "tensors": len(file.entries),
+        "edits": edits(file),
     }

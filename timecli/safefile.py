@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,13 @@ class SafeFile:
     data: int
     stamp: tuple[int, int]
 
-    def read(self, names: list[str]) -> dict[str, torch.Tensor]:
-        """Tensors by name, in their stored dtypes."""
+    def read(self, names: Iterable[str]) -> Iterator[torch.Tensor]:
+        """Tensors one by one, in their stored dtypes."""
         self.require_unchanged()
         with safe_open(self.path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).clone() for name in names}
+            for name in names:
+                yield file.get_tensor(name).clone()
         self.require_unchanged()
-        return tensors
 
     def require_unchanged(self) -> None:
         """Refuse a file that somebody has written to since its header was read."""
@@ -103,7 +103,7 @@ def require_finite(tensor: torch.Tensor, where: str) -> None:
 def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torch.Tensor:
     """`tensor` in `dtype`. Raises CheckpointError when a finite value does not fit."""
     result = tensor.to(dtype or tensor.dtype)
-    if (torch.isfinite(tensor) & ~torch.isfinite(result)).any():
+    if not torch.isfinite(result).all() and (torch.isfinite(tensor) & ~torch.isfinite(result)).any():
         raise CheckpointError(
             f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16."
         )

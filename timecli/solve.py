@@ -21,7 +21,7 @@ Example: c = (1, 0), c* = (0, 1), λ = 1 moves the source exactly half way.
 >>> operator = solve([(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([1.0]))])
 >>> apply(torch.eye(2), operator).round(decimals=6)
 tensor([[0.5000, 0.0000],
-        [0.5000, 1.0000]], dtype=torch.float64)
+        [0.5000, 1.0000]])
 """
 
 from __future__ import annotations
@@ -78,36 +78,37 @@ def solve(blocks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> 
     for source, destination, weight in blocks:
         scale = weight.double().sqrt()[:, None]
         rows, change = scale * source.double(), scale * (destination.double() - source.double())
-        root = torch.linalg.qr(rows if root is None else torch.cat([root, rows]), mode="r").R
+        root = rows if root is None else torch.cat([root, rows])
+        if len(root) > root.shape[1]:
+            root = torch.linalg.qr(root, mode="r").R
         product = change.T @ rows if product is None else product + change.T @ rows
     if root is None or product is None:
         raise ValueError("there is nothing to solve")
     _, s, v = torch.linalg.svd(root, full_matrices=False)
-    left, right = _balance((product @ v.T) / (1 + s**2), v)
+    left, right = _factors((product @ v.T) / (1 + s**2), v)
     floor = s.min().item() if len(s) == root.shape[1] else 0.0
     return Operator(left, right, (1 + s.max().item() ** 2) / (1 + floor**2))
 
 
 def factored(matrix: torch.Tensor) -> Operator:
     """The operator D = `matrix`, `[d, d]`; the condition is that of no system and is 1."""
-    left, right = _balance(matrix.double(), torch.eye(len(matrix), dtype=torch.float64))
+    left, right = _factors(matrix.double(), torch.eye(len(matrix), dtype=torch.float64))
     return Operator(left, right, 1.0)
 
 
-def _balance(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same product with the fewest columns, its singular values shared evenly, in float32."""
-    q_left, r_left = torch.linalg.qr(left)
-    q_right, r_right = torch.linalg.qr(right.T)
-    u, s, v = torch.linalg.svd(r_left @ r_right.T)
+def _factors(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same product with the fewest columns, its singular values shared evenly, in float32.
+
+    `right` has orthonormal rows, so that the singular values of `left` are those of the product.
+    """
+    u, s, v = torch.linalg.svd(left, full_matrices=False)
     keep = s > s.max() * torch.finfo(torch.float32).eps / 4
     share = s[keep].sqrt()
-    return (q_left @ u[:, keep] * share).float().contiguous(), (
-        share[:, None] * (q_right @ v.T[:, keep]).T
-    ).float().contiguous()
+    return (u[:, keep] * share).float().contiguous(), (share[:, None] * (v[keep] @ right)).float().contiguous()
 
 
 def apply(matrix: torch.Tensor, operator: Operator, strength: float = 1.0) -> torch.Tensor:
-    """W' = W (I + strength · D) for W `[out, d]` of any float dtype, in float64 on W's device."""
-    wide = matrix.double()
+    """W' = W (I + strength · D) for W `[out, d]`, on W's device; float32, or float64 if W is."""
+    wide = matrix if matrix.dtype == torch.float64 else matrix.float()
     left, right = (factor.to(wide) for factor in (operator.left, operator.right))
-    return wide + strength * ((wide @ left) @ right)
+    return torch.addmm(wide, wide @ left, right, alpha=strength)

@@ -44,9 +44,10 @@ def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
     table = Table("tensor", "shape", "‖ΔW‖/‖W‖")
     for change in summary["changed"]:
         table.add_row(change["name"], " x ".join(map(str, change["shape"])), f"{change['relative']:.4f}")
-    console().print(table)
-    spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
-    say(f"{summary['name']}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
+    if summary["changed"]:
+        console().print(table)
+        spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
+        say(f"{summary['name']}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
     lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(summary["lambdas"]))
     rank, condition = f"rank {summary['rank']} of {summary['width']}", f"condition {summary['condition']:.1e}"
     say(f"operator: {rank}, {condition}, lambda {lambdas}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -10,17 +9,16 @@ import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from timecli.errors import OutputError
+from timecli.outfile import BLOCK, PAGE, OutFile
 from timecli.safefile import ITEMSIZES, PICKLES, SAFETENSORS_NAMES, SafeFile, convert, raw
 
-BLOCK, PAGE = 16 * 2**20, 4096
 DATA_HASH = "modelspec.hash_sha256"
 """Metadata key (ModelSpec): 0x and the SHA-256 of the data section."""
 
@@ -62,7 +60,11 @@ def check_target(target: Path, sources: list[Path], force: bool, size: int, fold
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to. It takes the target's place when all went well and vanishes otherwise."""
+    """A path beside `target` to write to. It takes the target's place when all went well and vanishes otherwise.
+
+    Raises:
+        OutputError: the system cannot write there.
+    """
     part, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
         yield part
@@ -71,19 +73,20 @@ def staged(target: Path) -> Iterator[Path]:
             part.rename(target)
         else:
             os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
         if old.exists() and not target.exists():
             old.rename(target)
+        if isinstance(error, OSError):
+            raise OutputError(f"{target} cannot be written: {error.strerror or error}; nothing was changed.") from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def write_bytes(target: Path, content: bytes) -> None:
     """Write a small file, complete or not at all."""
-    with staged(target) as part, part.open("wb") as file:
-        file.write(content)
-        _flush(file)
+    with staged(target) as part, OutFile(part) as file:
+        file.put(content)
 
 
 def write_tensors(target: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -94,11 +97,10 @@ def write_tensors(target: Path, tensors: Mapping[str, torch.Tensor], metadata: M
         kind = SAFETENSORS_NAMES[tensor.dtype]
         entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [position, stop]}
         position = stop
-    with staged(target) as part, part.open("wb", buffering=0) as file:
-        _write(file, _header(entries, metadata, 0))
+    with staged(target) as part, OutFile(part) as file:
+        file.put(_header(entries, metadata, 0))
         for tensor in tensors.values():
-            _write(file, raw(tensor))
-        _flush(file)
+            file.put(raw(tensor))
 
 
 def rewrite(
@@ -113,6 +115,7 @@ def rewrite(
     The data section begins at the same place within a page as in the source, so that file systems that can share blocks
     between files may do so.
     """
+    source.require_unchanged()
     entries, position = {}, 0
     for name, entry in source.entries.items():
         kind = entry["dtype"]
@@ -126,25 +129,29 @@ def rewrite(
         position += size
     with (
         source.path.open("rb") as original,
-        target.open("wb", buffering=0) as file,
+        OutFile(target) as file,
         safe_open(source.path, framework="pt") as reader,
     ):
-        _write(file, _header(entries, metadata, source.data))
+        file.put(_header(entries, metadata, source.data))
+        copied = source.data  # all before this is in the target, untouched tensors side by side go in one piece
         for name, entry in source.entries.items():
+            if name not in tensors and entries[name]["dtype"] == entry["dtype"]:
+                continue
+            start, stop = (source.data + offset for offset in entry["data_offsets"])
+            file.take(original, copied, start)
             if name in tensors:
-                _write(file, raw(tensors[name]))
-            elif entries[name]["dtype"] != entry["dtype"]:
-                _write(file, raw(convert(reader.get_tensor(name), dtype, f"{source.path}: {name}")))
+                file.put(raw(tensors[name]))
             else:
-                _copy(original, file, source.data + entry["data_offsets"][0], source.data + entry["data_offsets"][1])
-        _flush(file)
+                file.put(raw(convert(reader.get_tensor(name), dtype, f"{source.path}: {name}")))
+            copied = stop
+        file.take(original, copied, source.stamp[0])
     source.require_unchanged()
     if DATA_HASH in metadata:
         start = len(_header(entries, metadata, source.data))
         known = {**metadata, DATA_HASH: f"0x{sha256(target, start)}"}
         with target.open("r+b", buffering=0) as file:
-            _write(file, _header(entries, known, source.data))
-            _flush(file)
+            file.write(_header(entries, known, source.data))
+            os.fsync(file.fileno())
 
 
 def sha256(path: Path, start: int = 0) -> str:
@@ -159,9 +166,8 @@ def sha256(path: Path, start: int = 0) -> str:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a whole file, flushed to the disk."""
-    with source.open("rb") as original, target.open("wb", buffering=0) as file:
-        _copy(original, file, 0, source.stat().st_size)
-        _flush(file)
+    with source.open("rb") as original, OutFile(target) as file:
+        file.take(original, 0, source.stat().st_size)
 
 
 def _header(entries: Mapping[str, Any], metadata: Mapping[str, str], data: int) -> bytes:
@@ -177,42 +183,3 @@ def _header(entries: Mapping[str, Any], metadata: Mapping[str, str], data: int) 
     ).encode()
     text += b" " * ((data - 8 - len(text)) % PAGE if data % 8 == 0 else -len(text) % 8)
     return struct.pack("<Q", len(text)) + text
-
-
-def _write(target: RawIOBase, content: bytes | memoryview) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[target.write(rest) :]
-
-
-def _copy(source: BinaryIO, target: RawIOBase, start: int, stop: int) -> None:
-    """Copy a range of bytes to the end of the target, by the kernel where it can."""
-    while start < stop:
-        # Whole pages after a first partial one: only those can be shared between files.
-        count = min(PAGE - start % PAGE if start % PAGE else BLOCK, stop - start)
-        copied = _copy_in_kernel(source, target, start, count)
-        if not copied:
-            source.seek(start)
-            block = source.read(count)
-            _write(target, block)
-            copied = len(block)
-        if not copied:
-            raise OSError(f"{source.name} became shorter while it was read")
-        start += copied
-
-
-def _copy_in_kernel(source: BinaryIO, target: RawIOBase, start: int, count: int) -> int:
-    """Bytes copied; 0 where the system or the file system cannot."""
-    if not hasattr(os, "copy_file_range"):
-        return 0
-    try:
-        return os.copy_file_range(source.fileno(), target.fileno(), count, offset_src=start)
-    except OSError as error:
-        if error.errno in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
-            return 0
-        raise
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

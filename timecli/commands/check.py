@@ -28,6 +28,8 @@ def check(
         refuse(_check_model(manifest, model, config, tokenizer, text_encoder))
     count = len(manifest.edits)
     terminal.say(f"{manifest_path}: {manifest.name} is valid, {count} edit{'s' if count > 1 else ''}.")
+    if model is None:
+        terminal.say("its prompts were not tried; name a model to see how their tokens are paired.", stderr=True)
 
 
 def _check_model(

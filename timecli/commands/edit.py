@@ -49,6 +49,7 @@ def edit(
     with terminal.stage(seconds, "open"):
         manifest = manifests.load(manifest_path)
         checkpoint = files.open_checkpoint(model, config, text_encoder, not leave_ema)
+        editing.require_layers(checkpoint, manifest.solve.layers)
         if not stack:
             editing.require_unedited(checkpoint)
         output = choose_output(model, output, in_place)
@@ -61,15 +62,17 @@ def edit(
     with terminal.stage(seconds, "compile"):
         delta = editing.compile_edit(manifest, encoder, exact)
         moved = editing.moved(manifest, encoder, delta.operator)
-    with terminal.stage(seconds, "apply"):
-        edited = editing.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
-    summary = editing.summary(delta, edited.changes, moved)
+    edited, digest = None, {}
+    if output is not None:  # a delta alone needs the text encoder only
+        with terminal.stage(seconds, "apply"):
+            edited = editing.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
     with terminal.stage(seconds, "write"):
-        if output is not None and not dry_run:
+        if output is not None and edited is not None and not dry_run:
             records = [provenance.record(delta, edited.base, strength=1.0, recipe=not no_recipe)]
-            summary |= publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
+            digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path)
+    summary = {**editing.summary(delta, edited.changes if edited else (), moved), **digest}
     summary["written"] = [] if dry_run else [str(path) for path in (output, delta_path) if path is not None]
     summary["seconds"] = seconds
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from timecli import options, terminal
+from timecli.errors import OutputError
 
 
 def export(
@@ -31,17 +30,19 @@ def export(
     from timecli.writing import check_target, write_tensors
 
     form = options.choice(form, "--format", exporting.FORMATS)
+    if rank is not None and tolerance is not None:
+        raise OutputError("--rank and --tolerance both limit the rank; choose one.")
     target_dtype = DTYPES[options.choice(dtype, "--dtype", DTYPES)]
     delta, checkpoint = deltas.load_delta(delta_path), open_checkpoint(model, text_encoder=text_encoder)
     check_target(output, [delta_path, model], force, 0)
     editing.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
     operator, lost = exporting.truncated(delta.operator, rank, tolerance)
-    cut = replace(delta, operator=operator)
-    tensors = exporting.adapter(checkpoint, cut, form, target_dtype)
-    records = [provenance.record(cut, editing.base_hash(checkpoint), 1.0, not no_recipe)]
-    write_tensors(output, tensors, exporting.about(checkpoint, cut, form, records))
+    made = exporting.adapter(checkpoint, delta, form, target_dtype, operator)
+    records = [provenance.record(delta, made.base, 1.0, not no_recipe)]
+    write_tensors(output, made.tensors, exporting.about(checkpoint, delta, operator.rank, form, records))
+    summary = {"format": form, "rank": operator.rank, "lost": lost, "error": made.error}
     if as_json:
-        summary = {"format": form, "rank": operator.rank, "lost": lost, "tensors": len(tensors)}
         return terminal.print_json({**summary, "written": [str(output)]})
-    terminal.say(f"{delta.origin.name} as {form}: rank {operator.rank} of {delta.operator.rank}, {lost:.2e} of D lost")
+    ranks = f"rank {operator.rank} of {delta.operator.rank}"
+    terminal.say(f"{delta.origin.name} as {form}: {ranks}, {lost:.2e} of D lost, error {made.error:.2e} with {dtype}")
     terminal.print_written([str(output)])

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from timecli import options, terminal
+from timecli.errors import OutputError
 
 
 def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: options.AsJson = False) -> None:
     """Say what FILE is: form, architecture, dtypes, edits that it carries."""
     from timecli import checkpoint as files
     from timecli import delta as deltas
+    from timecli import export as exporting
     from timecli.safefile import open_file
 
-    if file.is_file() and deltas.is_delta(open_file(file)):
+    if textconv and as_json:
+        raise OutputError("--textconv and --json are two forms of output; choose one.")
+    header = open_file(file) if file.is_file() else None
+    if header and deltas.is_delta(header):
         about = deltas.describe(deltas.load_delta(file))
         edits = [about]
+    elif header and exporting.is_adapter(header):
+        about = exporting.describe(header)
+        edits = about["edits"]
     else:
         about = files.describe(files.open_checkpoint(file, needs_text=False))
         edits = about["edits"]
