@@ -2,11 +2,7 @@
 
 import os
 import pickle
-import signal
 import struct
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +16,7 @@ from timecli.publish import write_checkpoint
 from timecli.safefile import open_file
 from timecli.writing import check_target, staged
 
-from .conftest import ldm, small_tensors
+from .conftest import ldm
 
 NAME = ldm(layouts.SD1.matrices[0])
 ABOUT = {"timecli.test": "yes"}
@@ -83,55 +79,6 @@ def test_a_failure_half_way_leaves_the_old_file(small: Path, tmp_path: Path) -> 
         part.write_bytes(b"half")
         raise KeyboardInterrupt
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
-
-
-def test_killed_at_any_moment_the_target_is_whole_or_absent(tmp_path: Path) -> None:
-    """SIGKILL leaves at most a temporary file, never a damaged target."""
-    tensors = {name: torch.zeros(64, 64) for name in map(ldm, layouts.SD1.matrices)}
-    save_file({**tensors, "padding": torch.zeros(20_000_000)}, tmp_path / "big.safetensors")
-    code = (
-        "import sys; from pathlib import Path; from timecli.checkpoint import *; from timecli.publish import *\n"
-        "source = open_checkpoint(Path(sys.argv[1]), needs_text=False); print('ready', flush=True)\n"
-        "write_checkpoint(source, Path(sys.argv[2]), {}, {}, None)"
-    )
-    outcomes = set()
-    for delay in (0.0, 0.02, 5.0):
-        target = tmp_path / f"out-{delay}.safetensors"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path / "big.safetensors", target], stdout=subprocess.PIPE
-        )
-        assert process.stdout and process.stdout.readline() == b"ready\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        outcomes.add(target.exists())
-        if target.exists():
-            assert len(load_file(target)) == 33
-    assert outcomes == {True, False}, "the test must have seen both ends"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
-    """The signal comes when the temporary file is seen; the program waits in the middle of it."""
-    code = (
-        "import sys, time; from timecli import cli, outfile\n"
-        "def slow(*_): time.sleep(30)\n"
-        "outfile.os.fsync = slow\n"
-        "cli.main(['edit', *sys.argv[1:]])"
-    )
-    (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')
-    save_file(small_tensors(), tmp_path / "small.safetensors")
-    before = sorted(path.name for path in tmp_path.iterdir())
-    command = [sys.executable, "-c", code, "x.toml", "small.safetensors", "-o", "out.safetensors"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".*.part")):
-        assert process.poll() is None, "it ended before it wrote"
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate()
-    assert process.returncode == 2 and errors.strip().endswith("timecli: interrupted; nothing is half written.")
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def header(content: bytes) -> bytes:

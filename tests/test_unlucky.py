@@ -1,0 +1,154 @@
+"""Killed, interrupted, out of space, or robbed of its source half-way: the old file stays, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from timecli import layouts
+from timecli.checkpoint import open_checkpoint
+from timecli.errors import CheckpointError
+from timecli.publish import write_checkpoint
+
+from .conftest import Run, ldm, small_tensors
+
+KILLS = 60
+MANIFEST = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    """A file that takes a while to write."""
+    (tmp_path / "in").mkdir()
+    tensors = {name: torch.zeros(64, 64) for name in map(ldm, layouts.SD1.matrices)}
+    save_file({**tensors, "padding": torch.ones(20_000_000)}, tmp_path / "in" / "big.safetensors")
+    return tmp_path / "in" / "big.safetensors"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_random_moments_the_target_is_the_old_file_or_the_whole_edited_one(big: Path, tmp_path: Path) -> None:
+    """A writer is forked again and again, and gets SIGKILL after a random part of the time that one write takes."""
+    code = f"""
+import os, random, signal, sys, time
+from pathlib import Path
+from timecli.checkpoint import open_checkpoint
+from timecli.publish import write_checkpoint
+model, target, rng = open_checkpoint(Path(sys.argv[1]), needs_text=False), Path(sys.argv[2]), random.Random(0)
+old = target.read_bytes()
+write_checkpoint(model, target, {{}}, {{}}, None)
+started = time.perf_counter()
+write_checkpoint(model, target, {{}}, {{}}, None)
+length, whole, seen = time.perf_counter() - started, target.read_bytes(), [0, 0]
+for number in range({KILLS}):
+    target.write_bytes(old)
+    child = os.fork()
+    if not child:
+        write_checkpoint(model, target, {{}}, {{}}, None)
+        os._exit(0)
+    time.sleep(length * rng.uniform(0, 1.5))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    seen[[old, whole].index(target.read_bytes())] += 1
+print(*seen)
+"""
+    target = tmp_path / "out.safetensors"
+    target.write_bytes(b"an older model")
+    done = subprocess.run([sys.executable, "-c", code, big, target], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    old, whole = map(int, done.stdout.split())
+    assert old + whole == KILLS and old > 0 and whole > 0, "the test must have seen both ends"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
+    """The signal comes when the temporary file is seen; the program waits in the middle of it."""
+    code = (
+        "import sys, time; from timecli import cli, outfile\n"
+        "def slow(*_): time.sleep(30)\n"
+        "outfile.os.fsync = slow\n"
+        "cli.main(['edit', *sys.argv[1:]])"
+    )
+    (tmp_path / "x.toml").write_text(MANIFEST)
+    save_file(small_tensors(), tmp_path / "small.safetensors")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    command = [sys.executable, "-c", code, "x.toml", "small.safetensors", "-o", "out.safetensors"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".*.part")):
+        assert process.poll() is None, "it ended before it wrote"
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and errors.strip().endswith("timecli: interrupted; nothing is half written.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(big: Path, tmp_path: Path) -> None:
+    """The kernel refuses to write on at 10 MB, as it does where no block is left."""
+    code = (
+        "import resource, sys; from timecli import cli; resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))\n"
+        "cli.main(sys.argv[1:])"
+    )
+    (tmp_path / "x.toml").write_text(MANIFEST)
+    save_file({**small_tensors(), "padding": torch.ones(5_000_000)}, tmp_path / "small.safetensors")
+    (tmp_path / "out.safetensors").write_bytes(b"old")
+    before = sorted(tmp_path.iterdir())
+    command = ["edit", "x.toml", "small.safetensors", "-o", "out.safetensors", "--force"]
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == (
+        "timecli: out.safetensors cannot be written: File too large; nothing was changed.\n"
+    )
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "out.safetensors").read_bytes() == b"old"
+
+
+def test_a_source_that_ends_half_way_is_named_and_leaves_the_old_file(
+    big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shrinks after the header of the copy is written: the first block that is read is the last."""
+    from timecli.outfile import OutFile
+
+    def shrink(file: OutFile, content: bytes) -> None:
+        os.truncate(big, 10_000_000)
+        file.write(content)
+
+    model, target = open_checkpoint(big, needs_text=False), tmp_path / "out.safetensors"
+    target.write_bytes(b"old")
+    monkeypatch.setattr(OutFile, "put", shrink)
+    with pytest.raises(CheckpointError, match="big.safetensors became shorter while it was read"):
+        write_checkpoint(model, target, {}, {}, None)
+    assert target.read_bytes() == b"old" and sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.safetensors"]
+
+
+def test_a_source_that_cannot_be_read_is_named(big: Path, tmp_path: Path) -> None:
+    from timecli.outfile import OutFile
+
+    class Broken:
+        name = "broken.safetensors"
+
+        def fileno(self) -> int:
+            raise OSError(5, "Input/output error")
+
+        def seek(self, _: int) -> None:
+            raise OSError(5, "Input/output error")
+
+    with (
+        pytest.raises(CheckpointError, match="broken.safetensors cannot be read: Input/output error"),
+        OutFile(tmp_path / "x") as file,
+    ):
+        file.take(Broken(), 0, 10)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write to")
+def test_a_read_only_folder_is_named(run: Run, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(MANIFEST)
+    done = run("edit", tmp_path / "x.toml", small, "--delta", "/proc/x.delta")
+    assert done.code == 2 and done.err.startswith("timecli: /proc/x.delta cannot be written: "), done.err
+    done = run("edit", tmp_path / "x.toml", small, "-o", "/proc/x.safetensors")
+    assert done.code == 2 and done.err.count("\n") == 1 and "/proc" in done.err
