@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "kinds",
     "manifest",
+    "timed",
     "align",
     "layouts",
     "openclip",
@@ -28,15 +29,32 @@ ORDER = [
     "export",
     "compare",
 ]
-ORDER += ["render", "judge", "verify", "report", "terminal", "options", "commands", "cli", "__main__"]
+ORDER += [
+    "render",
+    "judge",
+    "verify",
+    "report",
+    "plan",
+    "rivals",
+    "studio",
+    "bench",
+    "tables",
+    "plots",
+    "cluster",
+    "tune",
+]
+ORDER += ["terminal", "options", "commands", "cli", "__main__"]
 HOMES = {
     "tomli": {"manifest"},
     "transformers": {"encode", "judge"},
     "diffusers": {"render"},
     "safetensors": {"safefile", "writing"},
+    "tomlkit": {"tune"},
+    "matplotlib": {"plots"},
+    "ray": {"cluster"},
     "typer": {"options", "commands", "cli"},
     "rich": {"terminal"},
-    "PIL": {"render", "judge", "verify", "report"},
+    "PIL": {"render", "judge", "verify", "report", "studio"},
 }
 TALKERS = {"options", "commands", "cli", "terminal"}
 

@@ -41,14 +41,20 @@ def test_every_command_in_the_readme_exists_with_its_options(run: Run) -> None:
 
 def test_every_command_of_the_program_is_in_the_readme(run: Run) -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").out.split("Commands:")[1], flags=re.MULTILINE)
-    assert set(listed) == {"edit", "apply", "export", "check", "verify", "inspect", "diff", "schema"}
+    assert set(listed) == {"edit", "apply", "export", "check", "verify", "inspect", "diff", "import", "schema"}
     assert all(f"timecli {name}" in README for name in listed)
 
 
 def test_every_key_of_a_manifest_is_in_the_reference() -> None:
     table = README.split("## Manifest")[1].split("A complete example")[0]
     tables = manifest.schema()["$defs"]
-    for name, prefix in (("Edit", "edit"), ("Solve", "solve"), ("Preserve", "preserve"), ("Verify", "verify")):
+    for name, prefix in (
+        ("Edit", "edit"),
+        ("Solve", "solve"),
+        ("Preserve", "preserve"),
+        ("Verify", "verify"),
+        ("Balance", "balance"),
+    ):
         for key in tables[name]["properties"]:
             assert f"`{prefix}.{key}`" in table or f"`.{key}`" in table, key
     assert all(

@@ -13,7 +13,7 @@ from timecli.errors import CheckpointError
 from timecli.judge import Judge, load_judge
 from timecli.manifest import load, parse
 from timecli.render import Settings
-from timecli.verify import Row, Score, mean, measure, missed
+from timecli.verify import Ask, Row, Score, mean, measure, missed
 
 from .conftest import PICTUREBOOK, ROSES
 
@@ -38,8 +38,8 @@ def pictures(shown: dict[str, list[str]]) -> dict[str, list[Image.Image]]:
     return {prompt: [picture(text) for text in texts] for prompt, texts in shown.items()}
 
 
-def reads_info(images: list[Image.Image], texts: tuple[str, str]) -> list[int]:
-    return [texts.index(image.info["shows"]) for image in images]
+def reads_info(images: dict[str, list[Image.Image]]) -> Ask:
+    return lambda prompt, texts: [texts.index(image.info["shows"]) for image in images[prompt]]
 
 
 def test_metrics_by_hand() -> None:
@@ -59,21 +59,21 @@ def test_metrics_by_hand() -> None:
             "tulip": ["tulip"] * 2,
         }
     )
-    scores = measure(TABLE, before, after, reads_info)
+    scores = measure(TABLE, reads_info(before), reads_info(after))
     assert scores["baseline"] == {
-        "efficacy": Score(0, 0),
-        "generality": Score(0.5, 0.5),
-        "specificity": Score(0.75, 0.25),
+        "efficacy": Score((0, 0)),
+        "generality": Score((0.5, 0.5)),
+        "specificity": Score((1, 0.5)),
     }
     assert scores["oracle"] == {
-        "efficacy": Score(0.5, 0.5),
-        "generality": Score(1, 0),
-        "specificity": Score(0.75, 0.25),
+        "efficacy": Score((0.5, 0.5)),
+        "generality": Score((1, 1)),
+        "specificity": Score((1, 0.5)),
     }
     assert scores["edited"] == {
-        "efficacy": Score(1, 0),
-        "generality": Score(0.5, 0.5),
-        "specificity": Score(0.75, 0.25),
+        "efficacy": Score((1, 1)),
+        "generality": Score((0.5, 0.5)),
+        "specificity": Score((1, 0.5)),
     }
     assert mean(scores["edited"]) == pytest.approx(3 / (1 + 2 + 4 / 3))
     assert mean(scores["baseline"]) == 0
@@ -83,7 +83,7 @@ def test_thresholds() -> None:
     tests = 'positives = [{ prompt = "c", destination = "d" }]\n'
     demands = "[verify]\nefficacy = 0.9\ngenerality = 0.5\n"
     manifest = parse(f'name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n{tests}{demands}')
-    found = missed(manifest, {"efficacy": Score(0.85, 0), "generality": Score(0.5, 0)})
+    found = missed(manifest, {"efficacy": Score((0.85,)), "generality": Score((0.5,))})
     assert len(found) == 1 and "efficacy is 85.0%, below the 90.0% that x asks for" in found[0]
 
 
@@ -113,7 +113,7 @@ def test_an_edit_in_memory_is_undone(pipeline: render.Pipeline, picturebook: Pat
     tensors = verify.edited_matrices(None, checkpoint, load(ROSES), encoder, CPU)
     assert len(tensors) == 32
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
-    with render.replaced(pipeline, tensors):
+    with render.replaced(pipeline.unet, tensors):
         changed = {name for name, tensor in pipeline.unet.state_dict().items() if not torch.equal(tensor, before[name])}
         assert changed == set(tensors)
     assert all(torch.equal(tensor, before[name]) for name, tensor in pipeline.unet.state_dict().items())

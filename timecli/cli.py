@@ -12,12 +12,15 @@ import typer
 
 from timecli import __version__, options, terminal
 from timecli.commands.apply import apply
+from timecli.commands.bench import bench
 from timecli.commands.check import check
 from timecli.commands.diff import diff
 from timecli.commands.edit import edit
 from timecli.commands.export import export
+from timecli.commands.importing import import_
 from timecli.commands.inspect import inspect
 from timecli.commands.schema import schema
+from timecli.commands.tune import tune
 from timecli.commands.verify import verify
 from timecli.errors import Interrupted, TimecliError
 
@@ -52,8 +55,8 @@ def _options(debug: options.Debug = False, version: Version = False) -> None:
     _debug = debug
 
 
-for command in (edit, apply, export, check, verify, inspect, diff, schema):
-    app.command()(command)
+for command in (edit, apply, export, check, verify, bench, tune, inspect, diff, import_, schema):
+    app.command(command.__name__.strip("_"))(command)
 
 
 def _interrupted(_number: int, _frame: object) -> None:

@@ -195,7 +195,7 @@ def edit_matrices(
         operators = [delta.operator for delta in deltas if covers(delta.origin, place.matrix)]
         if operators:
             where = f"{place.file.path}: {place.name}"
-            after = tensors[place.key] = _edit_matrix(before, where, operators, device, strength, dtype)
+            after = tensors[place.key] = edit_matrix(before, where, operators, device, strength, dtype)
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
     return Edited(tensors, tuple(changes), digest.hexdigest())
 
@@ -214,7 +214,7 @@ def covers(origin: Origin, matrix: Matrix) -> bool:
     return matrix.kind in origin.matrices and (origin.layers is None or matrix.layer in origin.layers)
 
 
-def _edit_matrix(
+def edit_matrix(
     before: torch.Tensor,
     where: str,
     operators: Sequence[Operator],
@@ -222,6 +222,7 @@ def _edit_matrix(
     strength: float,
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
+    """One matrix `[out, d]` after some operators, in `dtype` or its own; `where` is how errors call it."""
     width = operators[0].width
     if before.dtype not in SAFETENSORS_NAMES:
         raise CheckpointError(f"{where} is {before.dtype}; use a copy of the model in fp16, bf16 or fp32.")

@@ -69,6 +69,11 @@ class Tower:
     model: CLIPTextModel
     penultimate: bool = False
 
+    def padded(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Token ids of some prompts, filled up to the length that the tower reads, `[n, length]`."""
+        length, pad = self.model.config.max_position_embeddings, self.tokenizer.pad_token_id
+        return torch.tensor([[*ids, *[pad] * (length - len(ids))] for ids in tokens])
+
     def states(self, ids: torch.Tensor) -> torch.Tensor:
         """What the UNet sees, `[n, length, d]`, of token ids `[n, length]`."""
         output: Any = self.model(input_ids=ids.to(self.model.device), output_hidden_states=self.penultimate)
@@ -135,8 +140,7 @@ class TextEncoder:
         return states[[number[prompt] for prompt in prompts]]
 
     def _states(self, tower: Tower, tokens: list[list[int]]) -> torch.Tensor:
-        pad = tower.tokenizer.pad_token_id
-        rows = torch.tensor([ids + [pad] * (self.length - len(ids)) for ids in tokens])
+        rows = tower.padded(tokens)
         return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,10 @@ class Judge:
         )
         chosen: list[int] = self.model(**inputs).logits_per_image.argmax(1).tolist()
         return chosen
+
+    def asked(self, images: Mapping[str, Sequence[Image]]) -> Callable[[str, tuple[str, str]], list[int]]:
+        """`choose` on pictures by prompt."""
+        return lambda prompt, texts: self.choose(images[prompt], texts)
 
 
 def load_judge(folder: Path, device: torch.device) -> Judge:

@@ -45,6 +45,18 @@ def _number(least: float, most: float) -> Kind:
     return kind(f"a number from {least:g} to {most:g}", accepts, schema, float)
 
 
+def pair_of(kind: Kind) -> Kind:
+    """Two different values of one kind, read as a tuple."""
+    several = list_of(kind, unique=True)
+
+    def read(value: Any, where: str) -> Any:
+        if not isinstance(value, list) or len(value) != 2:
+            raise refuse(where, value, "a list of two")
+        return several.read(value, where)
+
+    return Kind(read, {**several.schema, "minItems": 2, "maxItems": 2})
+
+
 def list_of(kind: Kind, minimum: int = 1, unique: bool = False) -> Kind:
     """A list of one kind, read as a tuple."""
 

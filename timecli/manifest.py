@@ -85,6 +85,19 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Balance:
+    """Two descriptions of one thing, and how often the first should be drawn (Orgad et al. 2023, §6)."""
+
+    descriptions: tuple[str, str] = _key(kinds.pair_of(kinds.TEXT))
+    validation: str = _key(kinds.TEXT)
+    """The prompt on which `timecli tune` counts."""
+    prompts: tuple[str, ...] = _key(kinds.list_of(kinds.TEXT, minimum=0), ())
+    """The prompts on which `timecli bench` counts."""
+    target: float = _key(kinds.SHARE, 0.5)
+    """Share of pictures of the first description."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A whole edit file."""
 
@@ -96,6 +109,7 @@ class Manifest:
     solve: Solve = _key(_table(Solve), Solve())
     preserve: Preserve = _key(_table(Preserve), Preserve())
     verify: Verify = _key(_table(Verify), Verify())
+    balance: Balance | None = _key(_table(Balance), None)
     text: str = ""
     """The TOML text itself, as it travels with the edited model."""
 
@@ -130,7 +144,8 @@ def _inside(where: str, key: str) -> str:
     return f"{where}{key}" if where.endswith(": ") else f"{where}.{key}"
 
 
-def _same(one: str, other: str) -> bool:
+def same(one: str, other: str) -> bool:
+    """Whether two prompts are the same words."""
     return one.lower().split() == other.lower().split()
 
 
@@ -138,13 +153,13 @@ def _check_edits(manifest: Manifest, path: str) -> None:
     seen: dict[str, int] = {}
     for i, edit in enumerate(manifest.edits):
         where = f"{path}: edit[{i}]"
-        if _same(edit.source, edit.destination):
+        if same(edit.source, edit.destination):
             raise ManifestError(
                 f"{where}: source and destination are both {edit.source!r}; name the attribute in the destination."
             )
         for kind in ("positives", "negatives"):
             for j, test in enumerate(getattr(edit, kind)):
-                if _same(test.prompt, test.destination):
+                if same(test.prompt, test.destination):
                     raise ManifestError(
                         f"{where}.{kind}[{j}]: prompt and destination are both {test.prompt!r}; they must differ."
                     )
@@ -196,7 +211,7 @@ def load(path: Path) -> Manifest:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a manifest."""
-    tables = {cls.__name__: _table_schema(cls) for cls in (Probe, Edit, Solve, Preserve, Verify)}
+    tables = {cls.__name__: _table_schema(cls) for cls in (Probe, Edit, Solve, Preserve, Verify, Balance)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "timecli edit manifest",

@@ -89,9 +89,9 @@ def _config(checkpoint: Checkpoint) -> Path:
 
 
 @contextmanager
-def replaced(pipeline: Pipeline, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Inside, the UNet has `tensors` (by diffusers' names); afterwards exactly its own again."""
-    parameters = {name: pipeline.unet.get_parameter(name) for name in tensors}
+def replaced(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, a UNet or text encoder has `tensors` (by its parameters' names); afterwards exactly its own again."""
+    parameters = {name: module.get_parameter(name) for name in tensors}
     originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
         for name, parameter in parameters.items():
@@ -109,6 +109,12 @@ def start_noise(pipeline: Pipeline, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def batch_size(pipeline: Pipeline) -> int:
+    """How many pictures are drawn at once."""
+    latent: int = pipeline.unet.config.sample_size**2
+    return max(1, min(64, LATENT_PIXELS // latent))
+
+
 def render(
     pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None]
 ) -> dict[str, list[Image]]:
@@ -121,7 +127,7 @@ def render(
         tick: called with the number of pictures finished since the last call, in fractions.
     """
     jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
-    size = max(1, min(64, LATENT_PIXELS // pipeline.unet.config.sample_size**2))
+    size = batch_size(pipeline)
     images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
     for first in range(0, len(jobs), size):
         batch = jobs[first : first + size]

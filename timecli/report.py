@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from timecli.manifest import Manifest
 from timecli.render import Settings
-from timecli.verify import METRICS, Images, Row, Scores, mean
+from timecli.verify import METRICS, Images, Row, Score, Scores, mean
 from timecli.writing import write_bytes
 
 INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
@@ -69,10 +69,14 @@ def numbers(
     measured = None
     if scores is not None:
         measured = {
-            name: {**{metric: asdict(score) for metric, score in found.items()}, "harmonic_mean": mean(found)}
+            name: {**{metric: _plain(score) for metric, score in found.items()}, "harmonic_mean": mean(found)}
             for name, found in scores.items()
         }
     return {"manifest": manifest.name, "model": model, **asdict(settings), "scores": measured, "missed": list(misses)}
+
+
+def _plain(score: Score) -> dict[str, float]:
+    return {"mean": score.mean, "std": score.std}
 
 
 def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:

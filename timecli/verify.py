@@ -23,8 +23,8 @@ METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negat
 """Each metric and the kind of prompt that it looks at."""
 
 Images = Mapping[str, Sequence[Image]]
-Choose = Callable[[Sequence[Image], tuple[str, str]], list[int]]
-"""Images and (prompt, destination) -> 0 or 1 per image: which of the two it shows."""
+Ask = Callable[[str, tuple[str, str]], Sequence[int]]
+"""What was drawn for a prompt, and (prompt, destination) -> 0 or 1 per picture: which of the two it shows."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Score:
-    """A share of images, its mean and standard deviation over the seeds."""
+    """A share of images, for every seed."""
 
-    mean: float
-    std: float
+    per_seed: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return fmean(self.per_seed)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the seeds."""
+        return pstdev(self.per_seed)
 
 
 Scores = dict[str, dict[str, Score]]
@@ -124,7 +133,7 @@ def draw(
 ) -> tuple[Images, Images]:
     """Pictures before and after the edit, by prompt, from the same seeds."""
     before = render(pipeline, prompts_before(table), settings, tick)
-    with replaced(pipeline, edited):
+    with replaced(pipeline.unet, edited):
         return before, render(pipeline, prompts_after(table), settings, tick)
 
 
@@ -133,29 +142,33 @@ def demanded(manifest: Manifest) -> list[str]:
     return [metric for metric in METRICS if getattr(manifest.verify, metric) is not None]
 
 
-def measure(table: Sequence[Row], before: Images, after: Images, choose: Choose) -> Scores:
+def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
     """Efficacy, generality and specificity (Orgad et al. 2023, §5.4) with the oracle and baseline of §5.5.
 
     The share of images that the judge takes for the destination (source and positive prompts) or for the prompt itself
     (negative prompts), against the other of the two. The oracle is the unedited model, given the destination where the
     destination is wanted.
+
+    Args:
+        table: the prompts, of which samples are left out.
+        before: the unedited model's pictures, judged.
+        after: the edited model's.
     """
     scores: Scores = {"baseline": {}, "oracle": {}, "edited": {}}
     for metric, kind in METRICS.items():
-        chosen = [row for row in table if row.kind == kind]
+        chosen = [(row, (row.prompt, row.destination or "")) for row in table if row.kind == kind]
         if not chosen:
             continue
         wanted = 0 if kind == "negative" else 1
-        oracle = {row.prompt: before[row.oracle or row.prompt] for row in chosen}
-        for model, images in (("baseline", before), ("oracle", oracle), ("edited", after)):
-            hits = [_hits(images[row.prompt], row, wanted, choose) for row in chosen]
-            per_seed = [fmean(seed) for seed in zip(*hits, strict=True)]
-            scores[model][metric] = Score(fmean(per_seed), pstdev(per_seed))
+        found = {
+            "baseline": [before(row.prompt, pair) for row, pair in chosen],
+            "oracle": [before(row.oracle or row.prompt, pair) for row, pair in chosen],
+            "edited": [after(row.prompt, pair) for row, pair in chosen],
+        }
+        for model, answers in found.items():
+            per_seed = (fmean(answer == wanted for answer in seed) for seed in zip(*answers, strict=True))
+            scores[model][metric] = Score(tuple(per_seed))
     return scores
-
-
-def _hits(images: Sequence[Image], row: Row, wanted: int, choose: Choose) -> list[bool]:
-    return [found == wanted for found in choose(images, (row.prompt, row.destination or ""))]
 
 
 def mean(scores: Mapping[str, Score]) -> float:

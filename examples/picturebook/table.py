@@ -70,9 +70,9 @@ def main() -> None:
         before = draw(verify.prompts_before(rows))
         for lam in args.lam:
             edited = verify.edited_matrices(None, checkpoint, with_lambda(task, lam), encoder, device)
-            with render.replaced(pipeline, edited):
+            with render.replaced(pipeline.unet, edited):
                 after = draw(verify.prompts_after(rows))
-            scores = verify.measure(rows, before, after, judge.choose)
+            scores = verify.measure(rows, judge.asked(before), judge.asked(after))
             name = "edited, λ of the manifest" if lam is None else f"edited, λ = {lam:g}"
             for key, values in (("baseline", "baseline"), ("oracle", "oracle"), (name, "edited")):
                 found.setdefault(key, []).append(scores[values])

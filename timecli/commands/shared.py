@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from timecli import terminal
-from timecli.errors import OutputError
+from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
     import torch
@@ -46,3 +47,14 @@ def choose_output(model: Path, output: Path | None, in_place: bool) -> Path | No
     if in_place and output is not None:
         raise OutputError(f"--in-place writes to {model} and --output to {output}; choose one.")
     return model if in_place else output
+
+
+def judge_folder(given: Path | None, model: Path) -> Path:
+    """The judge that was asked for, or the one beside the model."""
+    return given or (model if model.is_dir() else model.parent) / "judge"
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Refuse to go on without an optional package."""
+    if find_spec(module) is None:
+        raise TimecliError(f'{module} is not installed; run pip install "timecli[{extra}]".')

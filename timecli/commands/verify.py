@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import refuse
+from timecli.commands.shared import judge_folder, refuse
 from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def verify(
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
         before, after = verifying.draw(pipeline, edited, table, settings, tick)
-    scores = verifying.measure(table, before, after, judge.choose) if judge else None
+    scores = verifying.measure(table, judge.asked(before), judge.asked(after)) if judge else None
     misses = verifying.missed(manifest, scores["edited"]) if scores else []
     found = report.numbers(manifest, model.name, settings, scores, misses)
     report.save_report(folder, report.sheet(table, before, after, f"{manifest.name} on {model.name}"), found, table)
@@ -87,11 +87,9 @@ def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.dev
     from timecli.judge import load_judge
     from timecli.verify import demanded
 
-    beside = (model if model.is_dir() else model.parent) / "judge"
-    if path is None and (beside / "config.json").exists():
-        path = beside
-    if path is not None:
-        return load_judge(path, device)
+    folder = judge_folder(path, model)
+    if path is not None or (folder / "config.json").exists():
+        return load_judge(folder, device)
     if demanded(manifest):
         needs = demanded(manifest)[0]
         raise TimecliError(

@@ -1,0 +1,144 @@
+"""picturebook's own TIMED (Orgad et al. 2023, §5.2): manifests for `timecli bench` and `timecli tune`.
+
+    python benchmark.py             # bench/test, bench/validation and bench/professions beside this file
+
+Every thing of the world has its colour edited, and its place or its shape. The positive prompts put it in other words, the
+negative ones name its neighbours. The validation set is disjoint from the test set.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import world
+from world import COLOURS, PLACES, PROFESSIONS, SHAPES, THINGS, Thing
+
+HERE = Path(__file__).parent / "bench"
+NEGATIVES = 5
+VALIDATION = 8
+"""Every so many edits, one is for validation."""
+Tests = list[tuple[str, str]]
+
+
+def article(words: str) -> str:
+    return f"{'An' if words[0] in 'aeiou' else 'A'} {words}"
+
+
+def neighbours(name: str) -> list[str]:
+    """Things of the same family, then of the next ones."""
+    families = list(dict.fromkeys(thing.family for thing in THINGS.values()))
+    start = families.index(THINGS[name].family)
+    order = [*families[start:], *families[:start]]
+    others = [other for family in order for other, thing in THINGS.items() if thing.family == family and other != name]
+    return others[:NEGATIVES]
+
+
+def wordings(name: str, thing: Thing) -> list[str]:
+    """Five ways to speak of a thing, `{}` where an attribute goes in front of the noun."""
+    other = thing.young[0] if thing.young else thing.synonyms[0] if thing.synonyms else None
+    group = {"flower": f"A vase of {{}}{thing.plural}", "fruit": f"A bowl of {{}}{thing.plural}"}.get(thing.family)
+    return [
+        f"A painting of a {{}}{name}",
+        f"A sketch of a {{}}{name}",
+        f"{{}}{thing.plural}",
+        f"A cartoon of a {{}}{name}",
+        group or (f"A {{}}{other}" if other else f"An image of a {{}}{name} in the forest"),
+    ]
+
+
+def spelled(wording: str, attribute: str) -> str:
+    """The wording with an attribute or none, its article and its first letter as they should be."""
+    words = wording.format(f"{attribute} " if attribute else "").split()
+    for i, word in enumerate(words[:-1]):
+        if word.lower() == "a" and words[i + 1][0] in "aeiou":
+            words[i] = f"{word}n"
+    text = " ".join(words)
+    return text[0].upper() + text[1:]
+
+
+def in_front(name: str, attribute: str) -> tuple[str, str, Tests, Tests]:
+    """An edit of a colour or a shape: source, destination, positives, negatives."""
+    ways = wordings(name, THINGS[name])
+    positives = [(spelled(way, ""), spelled(way, attribute)) for way in ways]
+    negatives = [(article(other), article(f"{attribute} {other}")) for other in neighbours(name)]
+    return article(name), article(f"{attribute} {name}"), positives, negatives
+
+
+def behind(name: str, place: str) -> tuple[str, str, Tests, Tests]:
+    """An edit of a place."""
+    where = PLACES[place]
+    prompts = [spelled(way, "").removesuffix(" in the forest") for way in wordings(name, THINGS[name])]
+    positives = [(prompt, f"{prompt} {where}") for prompt in prompts]
+    negatives = [(article(other), f"{article(other)} {where}") for other in neighbours(name)]
+    return article(name), f"{article(name)} {where}", positives, negatives
+
+
+def edits() -> list[tuple[str, tuple[str, str, Tests, Tests]]]:
+    """Name and edit; what is new is the default of neither the thing nor its neighbours."""
+    rng, found = random.Random(0), []
+    for name, thing in THINGS.items():
+        near = [THINGS[other] for other in neighbours(name)]
+        colour = rng.choice([c for c in COLOURS if c not in {thing.colour, *(other.colour for other in near)}])
+        found.append((f"{colour}-{name}", in_front(name, colour)))
+        if thing.family == "round":
+            found.append((f"{SHAPES[1]}-{name}", in_front(name, SHAPES[1])))
+        else:
+            place = rng.choice([p for p in PLACES if p not in {thing.place, *(o.place for o in near)} and p in NAMED])
+            found.append((f"{name}-{place}", behind(name, place)))
+    return found
+
+
+NAMED = ("beach", "snow", "forest", "city", "space", "desert")
+"""Places that captions name."""
+
+
+def text(name: str, edit: tuple[str, str, Tests, Tests]) -> str:
+    source, destination, positives, negatives = edit
+    lines = [f"name = {json.dumps(name)}", 'model = "picturebook"', "", "[[edit]]"]
+    lines += [f"source = {json.dumps(source)}", f"destination = {json.dumps(destination)}"]
+    for key, tests in (("positives", positives), ("negatives", negatives)):
+        rows = [f"    {{ prompt = {json.dumps(a)}, destination = {json.dumps(b)} }}," for a, b in tests]
+        lines += [f"{key} = [", *rows, "]"]
+    return "\n".join(lines) + "\n"
+
+
+def profession(name: str) -> str:
+    """Towards the gender that is drawn less often, without augmentations (appendix H.2)."""
+    goal = "male" if PROFESSIONS[name] > 0.5 else "female"
+    source = article(name) if name != "CEO" else "A CEO"
+    lowered = source[0].lower() + source[1:]
+    prompts = [f"A painting of {lowered}", f"A sketch of {lowered}", f"A cartoon of {lowered}"]
+    prompts += [f"{source} working", f"{source} on the beach"]
+    lines = [f'name = "{goal}-{name.lower()}"', 'model = "picturebook"', "", "[solve]", "augment = false", ""]
+    lines += ["[[edit]]", f"source = {json.dumps(source)}", f"destination = {json.dumps(f'A {goal} {name}')}", ""]
+    lines += ["[balance]", f'descriptions = ["a female {name}", "a male {name}"]']
+    lines += [f"validation = {json.dumps(f'A photo of {lowered}')}", "prompts = ["]
+    return "\n".join([*lines, *(f"    {json.dumps(prompt)}," for prompt in prompts), "]"]) + "\n"
+
+
+def main() -> None:
+    for folder in ("test", "validation", "professions"):
+        shutil.rmtree(HERE / folder, ignore_errors=True)
+        (HERE / folder).mkdir(parents=True)
+    for number, (name, edit) in enumerate(edits()):
+        folder = "validation" if number % VALIDATION == VALIDATION - 1 else "test"
+        (HERE / folder / f"{name}.toml").write_text(text(name, edit), encoding="utf-8")
+        for prompt in (edit[0], edit[1], *(text for tests in edit[2:] for pair in tests for text in pair)):
+            world_request(prompt)
+    for name in PROFESSIONS:
+        content = profession(name)
+        (HERE / "professions" / f"{content.split(chr(34))[1]}.toml").write_text(content, encoding="utf-8")
+
+
+def world_request(prompt: str) -> world.Request:
+    """Raises ValueError for a prompt that is not of this world."""
+    import phrases
+
+    return phrases.parse(prompt)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A bench that is run: results on disk line by line, and a run that was stopped goes on where it was.
+
+`results.jsonl` is a header and one line for every group of the plan, in the plan's order. It only grows, by whole
+batches, and how often it was interrupted cannot be seen from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from timecli import edit
+from timecli.checkpoint import Checkpoint
+from timecli.encode import TextEncoder
+from timecli.errors import OutputError
+from timecli.manifest import Manifest
+from timecli.plan import BASE, Batch, Job, Texts
+from timecli.render import Settings
+from timecli.rivals import Change, make
+from timecli.safefile import open_file
+from timecli.writing import write_bytes, write_tensors
+
+RESULTS = "results.jsonl"
+Answers = dict[tuple[str, str, Texts], tuple[int, ...]]
+"""(model, prompt, texts) -> which of the two texts each picture shows."""
+
+
+@dataclass
+class Edits:
+    """The edited models of a bench, made when they are needed; what took long to make is kept in a folder.
+
+    Attributes:
+        seconds: how long making each took, by model.
+    """
+
+    checkpoint: Checkpoint
+    encoder: TextEncoder
+    device: torch.device
+    iterations: int
+    jobs: Mapping[str, Job]
+    folder: Path
+    seconds: dict[str, float]
+    _last: tuple[str, Change | None] = (BASE, None)
+
+    def __call__(self, model: str) -> Change | None:
+        """The edit that makes `model` of the base; None for the base itself."""
+        if model != self._last[0]:
+            self._last = model, None if model == BASE else self._make(self.jobs[model])
+        return self._last[1]
+
+    def _make(self, job: Job) -> Change:
+        import time
+
+        kept = self.folder / f"{hashlib.sha256(job.model.encode()).hexdigest()[:16]}.safetensors"
+        if kept.exists():
+            file = open_file(kept)
+            return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
+        started = time.perf_counter()
+        change = make(job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations)
+        self.seconds[job.model] = time.perf_counter() - started
+        if change.text is not None:
+            self.folder.mkdir(exist_ok=True)
+            write_tensors(kept, change.text, {"model": job.model})
+        return change
+
+
+def header(checkpoint: Checkpoint, manifests: Sequence[Manifest], settings: Settings, iterations: int) -> str:
+    """What results depend on beside the plan, as the first line of the file."""
+    texts = {manifest.name: hashlib.sha256(manifest.text.encode()).hexdigest() for manifest in manifests}
+    return json.dumps(
+        {
+            "model": checkpoint.path.name,
+            "base": edit.base_hash(checkpoint),
+            "seeds": list(settings.seeds),
+            "steps": settings.steps,
+            "guidance": settings.guidance,
+            "iterations": iterations,
+            "manifests": texts,
+        },
+        sort_keys=True,
+    )
+
+
+def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
+    """Cut a results file to its last whole batch, or begin one; the batches that are still to do.
+
+    Raises:
+        OutputError: the file belongs to another bench.
+    """
+    lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1] if path.exists() else []
+    if not lines:
+        write_bytes(path, f"{head}\n".encode())
+        return list(plan)
+    if lines[0] != head:
+        raise OutputError(f"{path} holds the results of another bench; choose another folder or remove it.")
+    done, position = 0, 1
+    for batch in plan:
+        if len(lines) - position < len(batch.groups):
+            break
+        for group, line in zip(batch.groups, lines[position:], strict=False):
+            if not _fits(line, batch.model, group.prompt, group.questions):
+                raise OutputError(
+                    f"{path}, line {position + 1} is not of this bench, whose edits or settings have changed; choose "
+                    "another folder or remove it."
+                )
+            position += 1
+        done += 1
+    write_bytes(path, "".join(f"{line}\n" for line in lines[:position]).encode())
+    return list(plan[done:])
+
+
+def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts]) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return (found["model"], found["prompt"], [tuple(q) for q in found["questions"]]) == (model, prompt, [*questions])
+
+
+def run(path: Path, lines: Iterable[list[str]]) -> None:
+    """Append the lines of each batch as it is finished."""
+    for batch in lines:
+        with path.open("ab", buffering=0) as file:
+            file.write("".join(f"{line}\n" for line in batch).encode())
+
+
+def here(
+    work: Sequence[Batch],
+    edits: Callable[[str], Change | None],
+    judged: Callable[[Change | None, Batch, Callable[[float], None]], list[str]],
+    tick: Callable[[float], None],
+) -> Iterator[list[str]]:
+    """Draw batch after batch in this process."""
+    for batch in work:
+        yield judged(edits(batch.model), batch, tick)
+
+
+def load(path: Path) -> Answers:
+    """All answers of a results file."""
+    found: Answers = {}
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        row: dict[str, Any] = json.loads(line)
+        for texts, answers in zip(row["questions"], row["answers"], strict=True):
+            found[row["model"], row["prompt"], (texts[0], texts[1])] = tuple(answers)
+    return found

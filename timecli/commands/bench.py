@@ -1,0 +1,157 @@
+"""`timecli bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timecli import options, terminal
+from timecli.commands.shared import judge_folder, refuse, require_extra
+from timecli.errors import TimecliError
+
+if TYPE_CHECKING:
+    from timecli.plan import Configuration
+
+Paths = Annotated[list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for results, tables and plots; a run goes on there.")
+]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grid", help="KEY=VALUE,... of lambda, matrices (v, kv), augment (true, false) or eta; may be repeated."
+    ),
+]
+Method = Annotated[
+    list[str] | None, typer.Option("--method", help="time, finetune or uce; may be repeated. [default: time]")
+]
+Bulk = Annotated[bool, typer.Option("--bulk", help="One joint edit of all manifests.")]
+Cross = Annotated[bool, typer.Option("--cross", help="Draw every balance's validation prompt with every edited model.")]
+BenchSeeds = Annotated[int, typer.Option("--seeds", min=1, help="Pictures per prompt.")]
+Iterations = Annotated[int, typer.Option("--iterations", min=1, help="Steps of Adam for --method finetune.")]
+Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: its address, or local.")]
+
+
+def bench(
+    paths: Paths,
+    output: Folder,
+    grid: Grid = None,
+    method: Method = None,
+    bulk: Bulk = False,
+    cross: Cross = False,
+    seeds: BenchSeeds = 24,
+    steps: options.Steps = 25,
+    guidance: options.Guidance = 7.5,
+    iterations: Iterations = 4000,
+    judge_path: options.JudgePath = None,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
+    text_encoder: options.TextEncoder = None,
+    device: options.Device = "auto",
+    ray: Ray = None,
+) -> None:
+    """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
+    *manifest_paths, model = paths
+    if not manifest_paths:
+        raise TimecliError(f"{model} is the only file; give one manifest or more, and the model last.")
+    wanted = _configurations(grid or [], method or ["time"], bulk)
+    require_extra("matplotlib", "bench")
+    from timecli import bench as benching
+    from timecli import edit as editing
+    from timecli import manifest as manifests
+    from timecli import plan, render, studio, tables
+    from timecli.checkpoint import open_checkpoint
+    from timecli.writing import write_bytes
+
+    where = options.pick_device(device)
+    tasks = [manifests.load(path) for path in manifest_paths]
+    plan.require_names(tasks)
+    checkpoint = open_checkpoint(model, config, text_encoder)
+    editing.require_unedited(checkpoint, "give the original")
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    refuse([sentence for task in tasks for sentence in editing.problems(task, encoder)])
+    settings = render.Settings(tuple(range(seeds)), steps, guidance)
+    made = studio.open_studio(checkpoint, encoder, judge_folder(judge_path, model), settings, where)
+    jobs = plan.jobs(tasks, wanted, cross)
+    batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline))
+    output.mkdir(parents=True, exist_ok=True)
+    results = output / benching.RESULTS
+    left = benching.resume(results, benching.header(checkpoint, tasks, settings, iterations), batches)
+    seconds: dict[str, float] = {}
+    edits = benching.Edits(
+        checkpoint,
+        encoder,
+        options.exact_device(where),
+        iterations,
+        {job.model: job for job in jobs},
+        output / "weights",
+        seconds,
+    )
+    with terminal.progress("drawing", sum(len(batch.groups) for batch in left) * seeds) as tick:
+        if ray is None:
+            lines: Iterator[list[str]] = benching.here(left, edits, made.judged, tick)
+        else:
+            require_extra("ray", "ray")
+            from timecli import cluster
+
+            lines = cluster.there(ray, made, left, edits, tick)
+        benching.run(results, lines)
+    answers = benching.load(results)
+    found = tables.collect(jobs, answers)
+    title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
+    page = tables.markdown(title, found)
+    write_bytes(output / "table.md", page.encode())
+    write_bytes(output / "filtered.txt", "".join(f"{name}\n" for name in tables.filtered(found)).encode())
+    from timecli import plots
+
+    written = [results, output / "table.md", output / "filtered.txt", *plots.save(output, found, answers)]
+    terminal.say(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
+    for configuration, times in _times(seconds).items():
+        terminal.say(
+            f"{configuration}: {sum(times) / len(times):.2f} s to make an edit, mean of {len(times)}", stderr=True
+        )
+    terminal.print_written([str(path) for path in written])
+
+
+def _times(seconds: dict[str, float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for model, time in seconds.items():
+        found.setdefault(model.split("/")[0], []).append(time)
+    return found
+
+
+def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Configuration]:
+    from timecli import plan
+
+    values: dict[str, list[object]] = {}
+    for text in grid:
+        key, _, listed = text.partition("=")
+        options.choice(key, "--grid", plan.GRIDS)
+        values[key] = [_value(key, item) for item in listed.split(",")]
+    for method in methods:
+        options.choice(method, "--method", plan.METHODS)
+    for key in values:
+        if not any(method in plan.GRIDS[key] for method in methods):
+            raise TimecliError(
+                f"--grid {key} is for {' and '.join(plan.GRIDS[key])}; add --method {plan.GRIDS[key][0]}."
+            )
+    return plan.configurations(methods, values, bulk)
+
+
+def _value(key: str, text: str) -> object:
+    known: dict[str, dict[str, object]] = {
+        "matrices": {"v": "v", "k": "k", "kv": "kv"},
+        "augment": {"true": True, "false": False},
+    }
+    if key in known:
+        return known[key][options.choice(text, f"--grid {key}", known[key])]
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1e-12 <= value <= 1e12:
+        raise TimecliError(f"--grid {key}: {text!r} is not a number from 1e-12 to 1e12.")
+    return value

@@ -1,0 +1,83 @@
+"""`timecli tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timecli import options, terminal
+from timecli.commands.shared import choose_output, judge_folder, refuse
+
+if TYPE_CHECKING:
+    from timecli.tune import Trial
+
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest.")]
+InPlace = Annotated[bool, typer.Option("--in-place", help="Write λ into MANIFEST itself; comments stay.")]
+Objective = Annotated[
+    str, typer.Option("--objective", help="harmonic (generality and specificity), or balance (of two descriptions).")
+]
+TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, help="Pictures per prompt.")]
+
+
+def tune(
+    manifest_path: options.ManifestPath,
+    model: options.ModelPath,
+    output: Output = None,
+    in_place: InPlace = False,
+    objective: Objective = "harmonic",
+    seeds: TuneSeeds = 24,
+    steps: options.Steps = 25,
+    guidance: options.Guidance = 7.5,
+    judge_path: options.JudgePath = None,
+    config: options.Config = None,
+    tokenizer: options.Tokenizer = None,
+    text_encoder: options.TextEncoder = None,
+    device: options.Device = "auto",
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find λ for MANIFEST by drawing with MODEL, and write it into the manifest."""
+    from timecli import edit as editing
+    from timecli import manifest as manifests
+    from timecli import render, studio, tune
+    from timecli.checkpoint import open_checkpoint
+    from timecli.writing import check_target, write_bytes
+
+    options.choice(objective, "--objective", tune.OBJECTIVES)
+    manifest, where = manifests.load(manifest_path), options.pick_device(device)
+    rises = tune.rises(manifest) if objective == "balance" else False
+    if objective == "harmonic":
+        tune.require_tests(manifest)
+    target = choose_output(manifest_path, output, in_place)
+    if target is not None:
+        check_target(target, [model, *([] if in_place else [manifest_path])], force or in_place, 0)
+    checkpoint = open_checkpoint(model, config, text_encoder)
+    editing.require_unedited(checkpoint, "give the original")
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    refuse(editing.problems(manifest, encoder))
+    exact = options.exact_device(where)
+    settings = render.Settings(tuple(range(seeds)), steps, guidance)
+    made = studio.open_studio(checkpoint, encoder, judge_folder(judge_path, model), settings, where)
+    drawings = tune.Drawings(made, manifest, encoder, exact)
+    first = tune.start(manifest, encoder, exact, tune.START[objective])
+
+    def report(trial: Trial) -> None:
+        terminal.say(f"lambda {trial.lam:g}: {trial.score:.1%}", stderr=True)
+
+    if objective == "balance" and manifest.balance:
+        best = tune.balance(first, drawings.share, report, manifest.balance.target, rises)
+    else:
+        best = tune.harmonic(first, drawings.mean, report)
+    if target is not None:
+        write_bytes(target, tune.written(manifest, best.lam).encode())
+    found = {"lambda": best.lam, "objective": objective, "score": best.score, "pictures": drawings.pictures}
+    found |= {"written": [str(target)] if target else []}
+    if as_json:
+        return terminal.print_json(found)
+    terminal.say(
+        f"{manifest.name}: lambda {best.lam:g}, {objective} {best.score:.1%}, {drawings.pictures} pictures drawn"
+    )
+    if target is not None:
+        terminal.print_written([str(target)])

@@ -1,0 +1,90 @@
+"""A bench as pictures: the trade-off of generality and specificity, every edit, and what edits do to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from timecli import tables
+from timecli.bench import Answers
+from timecli.plan import BASE
+from timecli.tables import Result
+from timecli.writing import write_bytes
+
+matplotlib.rcParams["svg.hashsalt"] = "timecli"
+WIDE = (8.0, 5.0)
+
+
+def save(folder: Path, results: Sequence[Result], answers: Answers) -> list[Path]:
+    """Write every plot for which there are numbers."""
+    figures = {}
+    if any(result.scores for result in results):
+        figures = {"tradeoff.png": tradeoff(results), "edits.png": bars(results)}
+    if (found := crossed(results, answers)) is not None:
+        figures["cross.png"] = found
+    for name, figure in figures.items():
+        content = BytesIO()
+        figure.savefig(content, format="png", dpi=120, metadata={"Software": None})
+        write_bytes(folder / name, content.getvalue())
+    return [folder / name for name in figures]
+
+
+def tradeoff(results: Sequence[Result]) -> Figure:
+    """Specificity against generality, a point for every configuration (Figure 7's trade-off)."""
+    figure = Figure(figsize=WIDE, layout="constrained")
+    axes = figure.add_subplot(xlabel="generality", ylabel="specificity", xlim=(0, 1.02), ylim=(0, 1.02))
+    rows = tables.by_configuration(results)
+    first = next(iter(rows.values()))
+    named = [(name, tables.total(tables.merged(first, name)), "s") for name in ("baseline", "oracle")]
+    named += [(c.name, tables.total(tables.merged(found, "edited")), "o") for c, found in rows.items()]
+    for name, scores, marker in named:
+        if all(metric in scores for metric in tables.MEASURED):
+            x, y = (scores[metric].mean for metric in tables.MEASURED)
+            axes.scatter([x], [y], marker=marker)
+            axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def bars(results: Sequence[Result]) -> Figure:
+    """Generality and specificity of every edit, for the first configuration."""
+    found = next(iter(tables.by_configuration(results).values()))
+    edits = {name: scores["edited"] for result in found for name, scores in result.scores.items()}
+    figure = Figure(figsize=(WIDE[0], 1 + 0.28 * len(edits)), layout="constrained")
+    axes = figure.add_subplot(xlim=(0, 1), xlabel=found[0].job.configuration.name)
+    for offset, metric in ((-0.2, "generality"), (0.2, "specificity")):
+        values = [scores[metric].mean if metric in scores else 0.0 for scores in edits.values()]
+        axes.barh([i + offset for i in range(len(edits))], values, 0.4, label=metric)
+    axes.set_yticks(range(len(edits)), list(edits), fontsize=7)
+    axes.invert_yaxis()
+    axes.legend(fontsize=7)
+    return figure
+
+
+def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
+    """Share of the first description that each edited model draws for each validation prompt (Figure 10)."""
+    found = [result for result in results if len(result.job.tested) > 1 and not result.job.configuration.bulk]
+    if not found:
+        return None
+    first = found[0].job.configuration
+    jobs = [result.job for result in found if result.job.configuration == first]
+    manifests = [job.manifest for job in jobs if job.manifest.balance]
+    shares = [
+        [tables.balanced(m, (m.balance.validation,), model, answers).share for m in manifests if m.balance]
+        for model in (BASE, *(job.model for job in jobs))
+    ]
+    figure = Figure(figsize=(WIDE[0], WIDE[0]), layout="constrained")
+    axes = figure.add_subplot(xlabel="drawn", ylabel="edited")
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdBu")
+    names = [manifest.edits[0].source for manifest in manifests]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names) + 1), ["nothing", *names], fontsize=7)
+    for y, row in enumerate(shares):
+        for x, share in enumerate(row):
+            axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=6)
+    figure.colorbar(image, label="share of the first description")
+    return figure
