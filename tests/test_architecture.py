@@ -52,9 +52,10 @@ HOMES = {
     "tomlkit": {"tune"},
     "matplotlib": {"plots"},
     "ray": {"cluster"},
+    "torchmetrics": {"quality"},
     "typer": {"options", "commands", "cli"},
     "rich": {"terminal"},
-    "PIL": {"render", "judge", "verify", "report", "studio"},
+    "PIL": {"render", "judge", "verify", "report", "quality", "studio"},
 }
 TALKERS = {"options", "commands", "cli", "terminal"}
 

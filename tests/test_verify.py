@@ -62,17 +62,17 @@ def test_metrics_by_hand() -> None:
     scores = measure(TABLE, reads_info(before), reads_info(after))
     assert scores["baseline"] == {
         "efficacy": Score((0, 0)),
-        "generality": Score((0.5, 0.5)),
+        "generality": Score((0, 1)),
         "specificity": Score((1, 0.5)),
     }
     assert scores["oracle"] == {
-        "efficacy": Score((0.5, 0.5)),
+        "efficacy": Score((1, 0)),
         "generality": Score((1, 1)),
         "specificity": Score((1, 0.5)),
     }
     assert scores["edited"] == {
         "efficacy": Score((1, 1)),
-        "generality": Score((0.5, 0.5)),
+        "generality": Score((1, 0)),
         "specificity": Score((1, 0.5)),
     }
     assert mean(scores["edited"]) == pytest.approx(3 / (1 + 2 + 4 / 3))

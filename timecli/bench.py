@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from timecli import edit
+from timecli import edit, encode
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
 from timecli.errors import OutputError
+from timecli.judge import Judge
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Batch, Job, Texts
 from timecli.render import Settings
@@ -70,13 +71,16 @@ class Edits:
         return change
 
 
-def header(checkpoint: Checkpoint, manifests: Sequence[Manifest], settings: Settings, iterations: int) -> str:
+def header(
+    checkpoint: Checkpoint, manifests: Sequence[Manifest], settings: Settings, judge: Judge, iterations: int
+) -> str:
     """What results depend on beside the plan, as the first line of the file."""
     texts = {manifest.name: hashlib.sha256(manifest.text.encode()).hexdigest() for manifest in manifests}
     return json.dumps(
         {
             "model": checkpoint.path.name,
             "base": edit.base_hash(checkpoint),
+            "judge": encode.fingerprint([judge.model.state_dict()]),
             "seeds": list(settings.seeds),
             "steps": settings.steps,
             "guidance": settings.guidance,
@@ -123,6 +127,11 @@ def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts]) -> boo
     return (found["model"], found["prompt"], [tuple(q) for q in found["questions"]]) == (model, prompt, [*questions])
 
 
+def pictures(work: Sequence[Batch], seeds: int) -> int:
+    """How many pictures some batches have."""
+    return sum(seeds if group.questions else 1 for batch in work for group in batch.groups)
+
+
 def run(path: Path, lines: Iterable[list[str]]) -> None:
     """Append the lines of each batch as it is finished."""
     for batch in lines:
@@ -144,8 +153,20 @@ def here(
 def load(path: Path) -> Answers:
     """All answers of a results file."""
     found: Answers = {}
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        row: dict[str, Any] = json.loads(line)
-        for texts, answers in zip(row["questions"], row["answers"], strict=True):
+    for row in _rows(path):
+        for texts, answers in zip(row["questions"], row.get("answers", ()), strict=True):
             found[row["model"], row["prompt"], (texts[0], texts[1])] = tuple(answers)
     return found
+
+
+def load_quality(path: Path) -> dict[str, list[tuple[float, str]]]:
+    """CLIP Score and features of every caption's picture, by model."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for row in _rows(path):
+        if "clip_score" in row:
+            found.setdefault(row["model"], []).append((row["clip_score"], row["features"]))
+    return found
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    yield from map(json.loads, path.read_text(encoding="utf-8").splitlines()[1:])

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 import torch
 
+from timecli.bench import pictures
 from timecli.plan import Batch
 from timecli.rivals import Change
 from timecli.studio import Studio
@@ -19,9 +20,8 @@ RETRIES = 5
 
 
 @ray.remote(max_retries=RETRIES)  # type: ignore[untyped-decorator]
-def _judged(studio: Studio, change: Change | None, batch: Batch, threads: int) -> list[str]:
+def _judged(studio: Studio, change: Change | None, batch: Batch, device: str, threads: int) -> list[str]:
     torch.set_num_threads(threads)  # another number would sum in another order
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     studio.pipeline.to(device)
     studio.judge.model.to(device)
     return studio.judged(change, batch, lambda _: None)
@@ -46,6 +46,7 @@ def there(
     ray.init(**({} if address == "local" else {"address": address}), log_to_driver=False, include_dashboard=False)
     try:
         gpus = ray.cluster_resources().get("GPU", 0)
+        device = "cuda" if gpus else "cpu"
         workers = int(gpus or ray.cluster_resources()["CPU"])
         task = _judged.options(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)
         shared = ray.put(studio)
@@ -54,15 +55,14 @@ def there(
         def first() -> list[str]:
             batch, result = waiting.popleft()
             lines: list[str] = ray.get(result)
-            tick(len(batch.groups) * len(studio.settings.seeds))
+            tick(pictures([batch], len(studio.settings.seeds)))
             return lines
 
         for batch in work:
-            waiting.append((batch, task.remote(shared, edits(batch.model), batch, torch.get_num_threads())))
+            waiting.append((batch, task.remote(shared, edits(batch.model), batch, device, torch.get_num_threads())))
             if len(waiting) >= AHEAD * workers:
                 yield first()
         while waiting:
             yield first()
     finally:
         ray.shutdown()
-

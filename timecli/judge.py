@@ -30,6 +30,18 @@ class Judge:
         chosen: list[int] = self.model(**inputs).logits_per_image.argmax(1).tolist()
         return chosen
 
+    @torch.no_grad()
+    def described(self, images: Sequence[Image], texts: Sequence[str]) -> tuple[list[float], torch.Tensor]:
+        """How well each image fits its own text, and what the image tower sees in it.
+
+        Returns:
+            CLIP Score (Hessel et al. 2021) of each pair, 100 · max(cos, 0), and features `[n, d]` float32.
+        """
+        inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True)
+        output = self.model(**inputs.to(self.model.device))
+        scores = 100 * (output.image_embeds * output.text_embeds).sum(1).clamp(min=0)
+        return scores.tolist(), output.vision_model_output.pooler_output.float().cpu()
+
     def asked(self, images: Mapping[str, Sequence[Image]]) -> Callable[[str, tuple[str, str]], list[int]]:
         """`choose` on pictures by prompt."""
         return lambda prompt, texts: self.choose(images[prompt], texts)

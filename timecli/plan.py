@@ -67,7 +67,10 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures of one prompt, one for every seed, and the pairs of texts between which the judge decides."""
+    """Pictures of one prompt, one for every seed, and the pairs of texts between which the judge decides.
+
+    A caption has no questions; it is drawn once, to measure the quality of pictures.
+    """
 
     prompt: str
     questions: tuple[Texts, ...]
@@ -153,12 +156,22 @@ def _in_place(source: str, description: str, prompt: str) -> str:
     return text[0].upper() + text[1:] if prompt[0].isupper() else text
 
 
-def batches(manifests: Sequence[Manifest], work: Sequence[Job], seeds: int, at_once: int) -> list[Batch]:
-    """Everything that is drawn, in order. Every batch but a model's last fills whole batches of the renderer."""
+def batches(
+    manifests: Sequence[Manifest], work: Sequence[Job], seeds: int, at_once: int, captions: Sequence[str] = ()
+) -> list[Batch]:
+    """Everything that is drawn, in order. Every batch but a model's last fills whole batches of the renderer.
+
+    The captions are shared out among the edits of a configuration (appendix C); the unedited model draws all of them.
+    """
     size = at_once // gcd(at_once, seeds)
     found = list(_chunked(BASE, _groups(manifests, before=True), size))
-    for job in work:
-        found += _chunked(job.model, _groups(job.tested, before=False), size)
+    found += _chunked(BASE, [Group(caption, ()) for caption in captions], at_once)
+    for configuration, same in itertools.groupby(work, key=lambda job: job.configuration):
+        del configuration
+        jobs = list(same)
+        for i, job in enumerate(jobs):
+            found += _chunked(job.model, _groups(job.tested, before=False), size)
+            found += _chunked(job.model, [Group(caption, ()) for caption in captions[i :: len(jobs)]], at_once)
     return found
 
 

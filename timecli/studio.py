@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL.Image import Image
 
-from timecli import edit, layouts
+from timecli import edit, layouts, quality
 from timecli.checkpoint import Checkpoint
 from timecli.delta import Delta
 from timecli.encode import TextEncoder
@@ -39,25 +40,30 @@ class Studio:
 
     def judged(self, change: Change | None, batch: Batch, tick: Callable[[float], None]) -> list[str]:
         """Draw a batch with the edited model, and one line of JSON for each of its groups."""
-        prompts = [group.prompt for group in batch.groups]
+        captions = not batch.groups[0].questions
+        settings = replace(self.settings, seeds=self.settings.seeds[:1]) if captions else self.settings
         with self.edited(change):
-            images = render(self.pipeline, prompts, self.settings, tick)
+            images = render(self.pipeline, [group.prompt for group in batch.groups], settings, tick)
+        found = self._described(batch, images) if captions else self._answered(batch, images)
         return [
-            json.dumps(
-                {
-                    "model": batch.model,
-                    "prompt": group.prompt,
-                    "questions": group.questions,
-                    "answers": self.answers(images[group.prompt], group.questions),
-                },
-                ensure_ascii=False,
-            )
+            json.dumps({"model": batch.model, "prompt": g.prompt, "questions": g.questions, **one}, ensure_ascii=False)
+            for g, one in zip(batch.groups, found, strict=True)
+        ]
+
+    def _answered(self, batch: Batch, images: dict[str, list[Image]]) -> list[dict[str, Any]]:
+        """For every question the text, 0 or 1, that each picture shows."""
+        return [
+            {"answers": [self.judge.choose(images[group.prompt], texts) for texts in group.questions]}
             for group in batch.groups
         ]
 
-    def answers(self, images: list[Image], questions: tuple[tuple[str, str], ...]) -> list[list[int]]:
-        """For every question the text, 0 or 1, that each picture shows."""
-        return [self.judge.choose(images, texts) for texts in questions]
+    def _described(self, batch: Batch, images: dict[str, list[Image]]) -> list[dict[str, Any]]:
+        captions = [group.prompt for group in batch.groups]
+        scores, features = self.judge.described([images[caption][0] for caption in captions], captions)
+        return [
+            {"clip_score": round(score, 4), "features": quality.packed(row)}
+            for score, row in zip(scores, features, strict=True)
+        ]
 
     def edited(self, change: Change | None) -> AbstractContextManager[None]:
         """Inside, the pipeline has the edit."""

@@ -10,6 +10,7 @@ from timecli import verify
 from timecli.bench import Answers
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Configuration, Job, worded
+from timecli.quality import Quality, Reference, measure
 from timecli.verify import METRICS, Score
 
 SPLITS = 3
@@ -97,9 +98,29 @@ def by_configuration(results: Sequence[Result]) -> dict[Configuration, list[Resu
     return found
 
 
-def markdown(title: str, results: Sequence[Result]) -> str:
+def qualities(
+    results: Sequence[Result], reference: Reference, pictures: Mapping[str, Sequence[tuple[float, str]]]
+) -> dict[str, Quality]:
+    """FID and CLIP Score of the unedited model and of every configuration, over the captions of all its edits."""
+    models = {BASE: [BASE]}
+    for configuration, found in by_configuration(results).items():
+        models[configuration.name] = [result.job.model for result in found]
+    drawn = {name: [one for model in own for one in pictures[model]] for name, own in models.items()}
+    return {name: measure(reference, *zip(*found, strict=True)) for name, found in drawn.items()}
+
+
+def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
+    yield from (_row("", "FID", "CLIP Score"), "|---|---|---|")
+    for name, one in found.items():
+        yield _row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
+    yield ""
+
+
+def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Quality] | None = None) -> str:
     """All tables as a page."""
     lines = [f"# {title}", ""]
+    if quality:
+        lines += _qualities(quality)
     if any(result.scores for result in results):
         names = set(filtered(results))
         count = len({name for result in results for name in result.scores})

@@ -1,9 +1,10 @@
 """picturebook's own TIMED (Orgad et al. 2023, §5.2): manifests for `timecli bench` and `timecli tune`.
 
-    python benchmark.py             # bench/test, bench/validation and bench/professions beside this file
+    python benchmark.py             # bench/test, bench/validation, bench/professions; drawn pictures in bench/reference
 
-Every thing of the world has its colour edited, and its place or its shape. The positive prompts put it in other words, the
-negative ones name its neighbours. The validation set is disjoint from the test set.
+Every thing of the world has its colour edited, and its place or its shape. The positive prompts put it in other words,
+the negative ones name its neighbours. The validation set is disjoint from the test set. The reference pictures are what
+FID compares with: captions and pictures that the model has not seen. They are not in the repository.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import random
 import shutil
 from pathlib import Path
 
+import phrases
 import world
 from world import COLOURS, PLACES, PROFESSIONS, SHAPES, THINGS, Thing
 
 HERE = Path(__file__).parent / "bench"
 NEGATIVES = 5
+REFERENCE = 1000
 VALIDATION = 8
 """Every so many edits, one is for validation."""
 Tests = list[tuple[str, str]]
@@ -127,17 +130,28 @@ def main() -> None:
         folder = "validation" if number % VALIDATION == VALIDATION - 1 else "test"
         (HERE / folder / f"{name}.toml").write_text(text(name, edit), encoding="utf-8")
         for prompt in (edit[0], edit[1], *(text for tests in edit[2:] for pair in tests for text in pair)):
-            world_request(prompt)
+            phrases.parse(prompt)  # raises ValueError for what is not of this world
     for name in PROFESSIONS:
         content = profession(name)
         (HERE / "professions" / f"{content.split(chr(34))[1]}.toml").write_text(content, encoding="utf-8")
+    draw_reference(HERE / "reference", REFERENCE)
 
 
-def world_request(prompt: str) -> world.Request:
-    """Raises ValueError for a prompt that is not of this world."""
-    import phrases
-
-    return phrases.parse(prompt)
+def draw_reference(folder: Path, count: int) -> None:
+    """Pictures with different captions, and their index."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    found: dict[str, str] = {}
+    number = 40_000_000
+    while len(found) < count:
+        rng = random.Random(number)
+        caption, request = phrases.sample(rng)
+        if caption not in found:
+            found[caption] = f"{len(found):05}.png"
+            world.draw(world.imagine(request, rng), rng).save(folder / found[caption])
+        number += 1
+    lines = (json.dumps({"file_name": name, "text": caption}) for caption, name in found.items())
+    (folder / "metadata.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

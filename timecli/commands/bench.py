@@ -32,6 +32,10 @@ Bulk = Annotated[bool, typer.Option("--bulk", help="One joint edit of all manife
 Cross = Annotated[bool, typer.Option("--cross", help="Draw every balance's validation prompt with every edited model.")]
 BenchSeeds = Annotated[int, typer.Option("--seeds", min=1, help="Pictures per prompt.")]
 Iterations = Annotated[int, typer.Option("--iterations", min=1, help="Steps of Adam for --method finetune.")]
+ReferenceFolder = Annotated[
+    Path | None,
+    typer.Option("--reference", help="Pictures with metadata.jsonl (file_name, text): measure FID and CLIP Score."),
+]
 Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: its address, or local.")]
 
 
@@ -51,6 +55,7 @@ def bench(
     tokenizer: options.Tokenizer = None,
     text_encoder: options.TextEncoder = None,
     device: options.Device = "auto",
+    reference: ReferenceFolder = None,
     ray: Ray = None,
 ) -> None:
     """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
@@ -58,11 +63,12 @@ def bench(
     if not manifest_paths:
         raise TimecliError(f"{model} is the only file; give one manifest or more, and the model last.")
     wanted = _configurations(grid or [], method or ["time"], bulk)
-    require_extra("matplotlib", "bench")
+    for module in ("matplotlib", *(["torchmetrics"] if reference else [])):
+        require_extra(module, "bench")
     from timecli import bench as benching
     from timecli import edit as editing
     from timecli import manifest as manifests
-    from timecli import plan, render, studio, tables
+    from timecli import plan, quality, render, studio, tables
     from timecli.checkpoint import open_checkpoint
     from timecli.writing import write_bytes
 
@@ -75,11 +81,13 @@ def bench(
     refuse([sentence for task in tasks for sentence in editing.problems(task, encoder)])
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
     made = studio.open_studio(checkpoint, encoder, judge_folder(judge_path, model), settings, where)
+    compared = quality.load(reference, made.judge) if reference else None
     jobs = plan.jobs(tasks, wanted, cross)
-    batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline))
+    captions = compared.captions if compared else ()
+    batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
     output.mkdir(parents=True, exist_ok=True)
     results = output / benching.RESULTS
-    left = benching.resume(results, benching.header(checkpoint, tasks, settings, iterations), batches)
+    left = benching.resume(results, benching.header(checkpoint, tasks, settings, made.judge, iterations), batches)
     seconds: dict[str, float] = {}
     edits = benching.Edits(
         checkpoint,
@@ -90,7 +98,7 @@ def bench(
         output / "weights",
         seconds,
     )
-    with terminal.progress("drawing", sum(len(batch.groups) for batch in left) * seeds) as tick:
+    with terminal.progress("drawing", benching.pictures(left, seeds)) as tick:
         if ray is None:
             lines: Iterator[list[str]] = benching.here(left, edits, made.judged, tick)
         else:
@@ -102,7 +110,8 @@ def bench(
     answers = benching.load(results)
     found = tables.collect(jobs, answers)
     title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
-    page = tables.markdown(title, found)
+    measured = tables.qualities(found, compared, benching.load_quality(results)) if compared else None
+    page = tables.markdown(title, found, measured)
     write_bytes(output / "table.md", page.encode())
     write_bytes(output / "filtered.txt", "".join(f"{name}\n" for name in tables.filtered(found)).encode())
     from timecli import plots

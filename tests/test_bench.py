@@ -1,0 +1,170 @@
+"""A bench that is stopped, killed, or spread over workers that die ends in the same bytes as one that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from timecli import bench, plan, tables
+from timecli.manifest import load
+from timecli.plan import BASE
+
+from .conftest import PICTUREBOOK, Run
+
+EDITS = sorted((PICTUREBOOK / "bench" / "validation").glob("*.toml"))[:2]
+SMALL = ["--seeds", "2", "--steps", "1", "--guidance", "3"]
+"""Too little for good pictures, enough for numbers that must not change."""
+GRID = ["--grid", "lambda=0.1,1000", "--method", "time", "--method", "uce", "--method", "finetune", "--iterations", "2"]
+
+
+def command(folder: Path, picturebook: Path, *more: str) -> list[str]:
+    return ["bench", *map(str, EDITS), str(picturebook), "-o", str(folder), *SMALL, *GRID, *more]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "out"
+    arguments = command(folder, PICTUREBOOK / "picturebook.safetensors")
+    done = subprocess.run([sys.executable, "-m", "timecli", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_there_is_a_line_for_every_group_and_a_row_for_every_configuration(undisturbed: Path) -> None:
+    head, *lines = (undisturbed / "results.jsonl").read_text().splitlines()
+    assert json.loads(head)["seeds"] == [0, 1]
+    rows = [json.loads(line) for line in lines]
+    assert all(len(answers) == 2 for row in rows for answers in row["answers"])
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    names = ["time λ=0.1", "time λ=1000", "uce", "finetune η=0.01"]
+    assert models == [BASE, *(f"{name}/{path.stem}" for name in names for path in EDITS)]
+    page = (undisturbed / "table.md").read_text()
+    assert all(f"\n| {name} | " in page for name in ("baseline", "oracle", *names))
+    for name in ("tradeoff.png", "edits.png"):
+        assert (undisturbed / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list((undisturbed / "weights").iterdir())) == len(EDITS), "what takes long to make is kept"
+
+
+def test_the_table_is_what_the_answers_say(undisturbed: Path) -> None:
+    manifests = [load(path) for path in EDITS]
+    wanted = plan.configurations(["time"], {"lambda": [0.1, 1000.0]}, False)
+    found = tables.collect(plan.jobs(manifests, wanted, False), bench.load(undisturbed / "results.jsonl"))
+    total = tables.total(tables.merged(found[:2], "edited"))
+    row = next(r for r in (undisturbed / "table.md").read_text().splitlines() if r.startswith("| time λ=0.1 |"))
+    assert f"{total['generality'].mean:.1%} ± {total['generality'].std:.1%}" in row
+
+
+@pytest.mark.parametrize("end", [1, 3, 7, 20, -1])
+def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
+    end: int, undisturbed: Path, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    """Cut within a line, within a batch and between batches; the kept weights are gone, too."""
+    whole = (undisturbed / "results.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:end]) + lines[end][:10])
+    assert run(*command(tmp_path, picturebook)).code == 0
+    for name in ("results.jsonl", "table.md"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_killed_half_way_it_goes_on(undisturbed: Path, picturebook: Path, run: Run, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "timecli", *command(tmp_path, picturebook)], stderr=subprocess.DEVNULL
+    )
+    results = tmp_path / "results.jsonl"
+    while not results.exists() or results.read_bytes().count(b"\n") < 4:
+        assert process.poll() is None, "it must be killed before it ends"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    whole = (undisturbed / "results.jsonl").read_bytes()
+    assert 0 < results.stat().st_size < len(whole)
+    assert run(*command(tmp_path, picturebook)).code == 0
+    assert results.read_bytes() == whole
+
+
+def test_on_ray_with_a_killed_worker_the_table_is_the_same(
+    undisturbed: Path, picturebook: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    arguments = command(tmp_path / "out", picturebook, "--ray", "local")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "timecli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "RAY_NUM_CPUS": "2"},
+        text=True,
+    )
+    killed = False
+    while process.poll() is None:
+        workers = [] if killed else busy_workers(process.pid)
+        if workers:
+            os.kill(workers[0], signal.SIGKILL)
+            killed = True
+        time.sleep(0.02)
+    assert process.stdout is not None
+    assert process.returncode == 0, process.stdout.read()
+    assert killed, "a worker must have died"
+    for name in ("results.jsonl", "table.md"):
+        assert (tmp_path / "out" / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def busy_workers(driver: int) -> list[int]:
+    """Processes in which Ray draws a batch for this driver."""
+    import psutil
+
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            if process.cmdline()[:1] == ["ray::_judged"]:
+                found.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def test_another_bench_in_the_same_folder_is_refused(undisturbed: Path, run: Run, picturebook: Path) -> None:
+    before = (undisturbed / "results.jsonl").read_bytes()
+    done = run(*command(undisturbed, picturebook, "--seeds", "3"))
+    assert done.code == 2 and "holds the results of another bench" in done.err
+    done = run(*command(undisturbed, picturebook, "--grid", "matrices=v"))
+    assert done.code == 2 and "is not of this bench" in done.err
+    assert (undisturbed / "results.jsonl").read_bytes() == before
+
+
+def test_a_joint_edit_of_all_manifests(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    done = run("bench", *EDITS, picturebook, "-o", tmp_path, *SMALL, "--bulk", "--grid", "lambda=100")
+    assert done.code == 0, done.err
+    models = {json.loads(line)["model"] for line in (tmp_path / "results.jsonl").read_text().splitlines()[1:]}
+    assert models == {BASE, "time bulk λ=100"} and "| time bulk λ=100 | " in (tmp_path / "table.md").read_text()
+
+
+def test_a_balance_and_what_edits_do_to_each_other(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    professions = sorted((PICTUREBOOK / "bench" / "professions").glob("*.toml"))[:2]
+    done = run("bench", *professions, picturebook, "-o", tmp_path, *SMALL, "--cross")
+    assert done.code == 0, done.err
+    assert "share of the first description" in done.out and "| **all** | " in done.out
+    assert (tmp_path / "cross.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--grid", "lamda=1"], "use lambda, matrices, augment, eta"),
+        (["--grid", "lambda=many"], "'many' is not a number"),
+        (["--grid", "eta=1"], "add --method finetune"),
+        (["--method", "esd"], "use time, finetune, uce"),
+    ],
+)
+def test_bad_options_are_named(
+    arguments: list[str], sentence: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    done = run("bench", EDITS[0], picturebook, "-o", tmp_path / "out", *arguments)
+    assert done.code == 2 and sentence in done.err and not (tmp_path / "out").exists(), done.err

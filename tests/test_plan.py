@@ -1,0 +1,93 @@
+"""What a bench draws follows from manifests and settings, in an order that never changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from timecli import plan
+from timecli.errors import ManifestError
+from timecli.manifest import AUGMENTATIONS, Manifest, parse
+from timecli.plan import BASE, Configuration
+
+
+def made(name: str, noun: str = "rose", more: str = "") -> Manifest:
+    return parse(
+        f'name = "{name}"\n[[edit]]\nsource = "A {noun}"\ndestination = "A blue {noun}"\nlambda = 3\n'
+        f'positives = [{{ prompt = "Two {noun}s", destination = "Two blue {noun}s" }}]\n'
+        f'negatives = [{{ prompt = "A dog", destination = "A blue dog" }}]\n{more}'
+    )
+
+
+BALANCE = '[balance]\ndescriptions = ["a blue rose", "a red rose"]\nvalidation = "A photo of a rose"\n'
+
+
+def test_a_grid_is_the_product_of_its_values_for_the_methods_that_know_them() -> None:
+    grid = {"lambda": [0.1, 10.0], "augment": [True, False], "eta": [1.0]}
+    found = plan.configurations(["time", "finetune", "uce"], grid, False)
+    assert [c.name for c in found] == [
+        "time λ=0.1 augmented",
+        "time λ=0.1 plain",
+        "time λ=10 augmented",
+        "time λ=10 plain",
+        "finetune η=1 augmented",
+        "finetune η=1 plain",
+        "uce",
+    ]
+    assert len({c.name for c in found}) == len(found)
+
+
+def test_a_configuration_changes_what_it_names_and_nothing_else() -> None:
+    before = made("x")
+    after = Configuration(lam=0.5, matrices="v", augment=False).applied(before)
+    assert after.lam(after.edits[0]) == 0.5 and after.solve.matrices == ("v",) and after.solve.augment == ()
+    assert Configuration().applied(before) == before
+    assert Configuration(augment=True).applied(after).solve.augment == AUGMENTATIONS
+
+
+def test_the_base_is_drawn_once_for_all_and_asked_everything() -> None:
+    manifests = [made("a"), made("b", "tulip")]
+    work = plan.jobs(manifests, plan.configurations(["time"], {"lambda": [1.0, 2.0]}, False), False)
+    batches = plan.batches(manifests, work, seeds=24, at_once=64)
+    base = [group for batch in batches if batch.model == BASE for group in batch.groups]
+    assert len({group.prompt for group in base}) == len(base)
+    questions = {group.prompt: group.questions for group in base}
+    assert questions["A rose"] == questions["A blue rose"] == (("A rose", "A blue rose"),), "the oracle"
+    assert questions["A dog"] == (("A dog", "A blue dog"),) and "A blue dog" not in questions
+    edited = [batch for batch in batches if batch.model != BASE]
+    assert [batch.model for batch in edited] == [f"time λ={lam}/{name}" for lam in "12" for name in "ab"]
+    assert [group.prompt for group in edited[0].groups] == ["A rose", "Two roses", "A dog"]
+
+
+def test_batches_fill_the_renderers() -> None:
+    manifests = [made(f"m{i}", f"thing{i}") for i in range(10)]
+    for seeds, at_once in ((24, 64), (8, 64), (24, 4), (3, 1)):
+        batches = plan.batches(manifests, [], seeds, at_once)
+        assert all(len(batch.groups) * seeds % at_once == 0 for batch in batches[:-1])
+
+
+def test_a_joint_edit_takes_the_first_of_equal_sources() -> None:
+    manifests = [made("a"), made("b"), made("c", "tulip")]
+    joined, kept = plan.joint(manifests)
+    assert [m.name for m in kept] == ["a", "c"] and [e.source for e in joined.edits] == ["A rose", "A tulip"]
+    (job,) = plan.jobs(manifests, plan.configurations(["time"], {}, True), False)
+    assert job.model == "time bulk" and job.tested == (manifests[0], manifests[2])
+
+
+def test_descriptions_take_the_sources_place() -> None:
+    manifest = made("a", more=BALANCE)
+    assert plan.worded(manifest, "A photo of a rose") == ("A photo of a blue rose", "A photo of a red rose")
+    assert plan.worded(manifest, "A rose on a table") == ("A blue rose on a table", "A red rose on a table")
+    assert plan.worded(manifest, "A rosebud") == ("a blue rose", "a red rose"), "not a part of a word"
+
+
+def test_crossed_each_edit_draws_the_others_validation_prompts() -> None:
+    other = BALANCE.replace("rose", "tulip").replace("blue", "black")
+    manifests = [made("a", more=BALANCE), made("b", "tulip", other)]
+    work = plan.jobs(manifests, [Configuration()], True)
+    prompts = {b.model: [g.prompt for g in b.groups] for b in plan.batches(manifests, work, 8, 64)}
+    assert prompts["time/a"] == ["A photo of a rose", "A photo of a tulip"]
+
+
+def test_two_manifests_of_one_name_are_refused() -> None:
+    with pytest.raises(ManifestError, match="two manifests are called 'a'"):
+        plan.require_names([made("a"), made("b"), made("a")])

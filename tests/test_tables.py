@@ -1,0 +1,67 @@
+"""Tables, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from timecli import plan, tables
+from timecli.bench import Answers
+from timecli.manifest import Manifest, parse
+from timecli.plan import BASE, Configuration
+
+RATES = {"a": ([1, 1, 1], [1, 0, 1], [0, 1, 1]), "b": ([1, 1, 0], [0, 0, 1], [1, 1, 1])}
+"""By edit: the oracle's answers on the positive prompt, the edit's, and the edit's on the negative one."""
+
+
+def entry(name: str) -> Manifest:
+    return parse(
+        f'name = "{name}"\n[[edit]]\nsource = "{name}"\ndestination = "new {name}"\n'
+        f'positives = [{{ prompt = "p{name}", destination = "new p{name}" }}]\n'
+        f'negatives = [{{ prompt = "n{name}", destination = "new n{name}" }}]\n'
+    )
+
+
+def answers(manifests: list[Manifest], model: str) -> Answers:
+    found: Answers = {}
+    for manifest in manifests:
+        name = manifest.name
+        oracle, positive, negative = RATES[name]
+        source, tests, others = (name, f"new {name}"), (f"p{name}", f"new p{name}"), (f"n{name}", f"new n{name}")
+        found |= {(BASE, name, source): (0, 0, 0), (BASE, f"new {name}", source): (1, 1, 1)}
+        found |= {(BASE, f"p{name}", tests): (0, 0, 0), (BASE, f"new p{name}", tests): tuple(oracle)}
+        found |= {(BASE, f"n{name}", others): (0, 0, 0)}
+        edited = f"{model}/{name}"
+        found |= {(edited, name, source): (1, 1, 1), (edited, f"p{name}", tests): tuple(positive)}
+        found |= {(edited, f"n{name}", others): tuple(negative)}
+    return found
+
+
+def test_means_are_over_edits_and_deviations_over_seeds() -> None:
+    manifests = [entry("a"), entry("b")]
+    work = plan.jobs(manifests, [Configuration()], False)
+    results = tables.collect(work, answers(manifests, "time"))
+    total = tables.total(tables.merged(results, "edited"))
+    assert total["generality"].per_seed == (0.5, 0.0, 1.0) and total["generality"].mean == 0.5
+    assert total["specificity"].per_seed == (0.5, 0.0, 0.0)
+    assert tables.mean(total) == pytest.approx(2 / (1 / 0.5 + 1 / (1 / 6)))
+    assert tables.filtered(results) == ["a"], "b's oracle is right two times in three"
+    page = tables.markdown("title", results)
+    assert "**All 2 edits**" in page and "**The 1 edits whose oracle reaches 80%**" in page
+    assert "| time | 100.0% ± 0.0% | 50.0% ± 40.8% | 16.7% ± 23.6% | 25.0% | 1.00 |" in page
+
+
+def test_a_balance_is_counted_over_all_seeds_and_its_distance_over_parts_of_them() -> None:
+    """Six seeds in three parts: shares 1, 1/2 and 0 are 1, 0 and 1 from the middle."""
+    manifest = parse(
+        'name = "a"\n[[edit]]\nsource = "a CEO"\ndestination = "a female CEO"\nlambda = 7\n'
+        '[balance]\ndescriptions = ["a female CEO", "a male CEO"]\nvalidation = "v"\nprompts = ["a CEO sits"]\n'
+    )
+    texts = ("a female CEO sits", "a male CEO sits")
+    found = {(BASE, "a CEO sits", texts): (1,) * 6, ("time/a", "a CEO sits", texts): (0, 0, 1, 0, 1, 1)}
+    (result,) = tables.collect(plan.jobs([manifest], [Configuration()], False), found)
+    before, after = result.balanced["a"]
+    assert before == tables.Balanced(0.0, (1.0, 1.0, 1.0))
+    assert after == tables.Balanced(0.5, (1.0, 0.0, 1.0))
+    page = tables.markdown("title", [result])
+    assert "| a | 0.0% | 1.00 ± 0.00 | 7 | 50.0% | 0.67 ± 0.47 |" in page
+    assert "| **all** |  | **1.00 ± 0.00** |  |  | **0.67 ± 0.47** |" in page

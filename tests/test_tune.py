@@ -1,0 +1,93 @@
+"""A search finds the λ that a formula has hidden, asks for none twice, and writes it without touching comments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from math import exp, log10
+from pathlib import Path
+
+import pytest
+
+from timecli import manifest, tune
+from timecli.errors import ManifestError
+from timecli.tune import Trial
+
+from .conftest import PICTUREBOOK, Run
+
+CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
+
+
+def recorded(function: Callable[[float], float]) -> tuple[Callable[[float], float], list[float]]:
+    asked: list[float] = []
+
+    def attempt(lam: float) -> float:
+        asked.append(lam)
+        return function(log10(lam))
+
+    return attempt, asked
+
+
+@pytest.mark.parametrize("peak", [-3.2, 0.0, 4.6])
+@pytest.mark.parametrize("first", [-2.0, 1.3])
+def test_harmonic_climbs_to_the_peak(peak: float, first: float) -> None:
+    attempt, asked = recorded(lambda x: exp(-((x - peak) ** 2)))
+    reported: list[Trial] = []
+    best = tune.harmonic(first, attempt, reported.append)
+    assert abs(log10(best.lam) - peak) <= 0.26 and best.score == max(trial.score for trial in reported)
+    assert len(asked) == len(set(asked)) == len(reported), "no λ is drawn for twice"
+
+
+@pytest.mark.parametrize("middle", [-6.0, 0.3, 5.5])
+@pytest.mark.parametrize("rising", [True, False])
+def test_balance_is_found_by_bisection(middle: float, rising: bool) -> None:
+    sign = 1 if rising else -1
+    attempt, asked = recorded(lambda x: 1 / (1 + exp(-2 * sign * (x - middle))))
+    best = tune.balance(0.0, attempt, lambda _: None, 0.5, rising)
+    assert tune.distance(best.score, 0.5) < tune.CLOSE and len(asked) == len(set(asked)) <= tune.TRIALS
+
+
+def test_where_there_is_no_balance_the_nearest_is_returned() -> None:
+    attempt, asked = recorded(lambda x: 0.1)
+    best = tune.balance(0.0, attempt, lambda _: None, 0.5, True)
+    assert best.score == 0.1 and len(asked) == len(set(asked)) <= tune.TRIALS
+
+
+def test_the_direction_is_the_destinations() -> None:
+    ceo = manifest.load(CEO)
+    assert not tune.rises(ceo), "a larger lambda returns to men, the second description"
+    assert tune.rises(manifest.load(CEO.with_name("male-nurse.toml")))
+    with pytest.raises(ManifestError, match=r"has no \[balance\]"):
+        tune.rises(manifest.parse(CEO.read_text().split("[balance]")[0]))
+    with pytest.raises(ManifestError, match="must be the edit's destination"):
+        tune.rises(manifest.parse(CEO.read_text().replace("a female CEO", "a tall CEO")))
+
+
+def test_lambda_is_written_and_comments_stay() -> None:
+    text = '# why\nname = "x" # this\n[solve]\nlambda = 0.1 # paper\naugment = false\n[[edit]]\n'
+    text += 'source = "a"\ndestination = "b"\nlambda = 5\n# the end\n'
+    found = tune.written(manifest.parse(text), 2.5)
+    assert found == text.replace("0.1", "2.5").replace("lambda = 5\n", "")
+    bare = manifest.parse('name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n')
+    after = manifest.parse(tune.written(bare, 2.5))
+    assert after.solve.lam == 2.5 and after.edits == bare.edits
+
+
+def test_the_command_draws_counts_and_writes(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    options = ["--seeds", 4, "--steps", 2, "--guidance", 3, "--json"]
+    done = run("tune", CEO, picturebook, "-o", tmp_path / "ceo.toml", "--objective", "balance", *options)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["pictures"] == 4 * done.err.count("lambda ") and 0 <= found["score"] <= 1
+    assert manifest.load(tmp_path / "ceo.toml").solve.lam == found["lambda"]
+    assert manifest.load(CEO).solve.lam == 0.1, "the source stays"
+
+
+def test_what_cannot_be_tuned_is_refused(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    for arguments, sentence in (
+        ([CEO, picturebook], "female-ceo has no positives"),
+        ([CEO, picturebook, "--objective", "mean"], "use harmonic, balance"),
+        ([CEO, picturebook, "--objective", "balance", "-o", CEO], "is an input of this command"),
+    ):
+        done = run("tune", *arguments)
+        assert done.code == 2 and sentence in done.err, done.err

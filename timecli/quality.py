@@ -1,0 +1,94 @@
+"""How good pictures are, whatever they show: CLIP Score and FID against reference pictures (appendix C)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from PIL import Image
+
+from timecli.errors import CheckpointError
+from timecli.judge import Judge
+
+INDEX = "metadata.jsonl"
+"""A line for every picture of a reference folder: file_name and text, as Hugging Face's image folders have it."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference pictures: their captions and the judge's features `[n, d]`."""
+
+    captions: tuple[str, ...]
+    features: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Quality:
+    """FID against the reference, and the mean CLIP Score."""
+
+    fid: float
+    clip_score: float
+
+
+def captions(folder: Path) -> dict[str, Path]:
+    """Captions of a reference folder and their pictures; of equal captions the first counts.
+
+    Raises:
+        CheckpointError: it has no index, or a line of it is wrong.
+    """
+    index = folder / INDEX
+    found: dict[str, Path] = {}
+    try:
+        for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), 1):
+            row = json.loads(line)
+            path = folder / Path(row["file_name"]).name
+            if not path.exists():
+                raise CheckpointError(f"{index}, line {number}: {path.name} is not in the folder.")
+            found.setdefault(str(row["text"]), path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{index} cannot be read: {error.strerror}; --reference takes an image folder."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{index}, line {number} must be JSON with file_name and text.") from error
+    return found
+
+
+def load(folder: Path, judge: Judge) -> Reference:
+    """A reference folder, as the judge sees it."""
+    found = captions(folder)
+    texts, paths = list(found), list(found.values())
+    parts = []
+    for first in range(0, len(paths), BATCH):
+        images = [Image.open(path).convert("RGB") for path in paths[first : first + BATCH]]
+        parts.append(judge.described(images, texts[first : first + BATCH])[1])
+    return Reference(tuple(texts), torch.cat(parts))
+
+
+def packed(features: torch.Tensor) -> str:
+    """A row of features as text, exactly."""
+    return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
+
+
+def unpacked(text: str) -> torch.Tensor:
+    """The row again."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
+
+
+def measure(reference: Reference, scores: Sequence[float], features: Sequence[str]) -> Quality:
+    """FID (Heusel et al. 2017) of some pictures' features, and the mean of their CLIP Scores."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    seen = torch.nn.Identity()
+    seen.num_features = reference.features.shape[1]  # type: ignore[assignment]
+    metric = FrechetInceptionDistance(feature=seen)
+    metric.update(reference.features, real=True)
+    metric.update(torch.stack([unpacked(row) for row in features]), real=False)
+    return Quality(float(metric.compute()), fmean(scores))
