@@ -153,3 +153,30 @@ def test_an_adapter_or_a_delta_is_no_model(form: str, edited: Path, run: Run, tm
 def test_a_pickles_name_is_refused(edited: Path, run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
     done = run("export", edited / "delta", picturebook_fp32, "-o", tmp_path / "x.pt")
     assert done.code == 2 and "under the name of a pickle" in done.err and not (tmp_path / "x.pt").exists()
+
+
+def test_rounding_counts_as_an_error_too(edited: Path, run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    errors = {}
+    for dtype in ("fp32", "fp16"):
+        command = ["export", edited / "delta", picturebook_fp32, "-o", tmp_path / dtype, "--dtype", dtype, "--json"]
+        found = json.loads(run(*command).out)
+        errors[dtype] = found["error"]
+        assert found["lost"] == 0
+    assert errors["fp32"] < 1e-6 < 1e-4 < errors["fp16"] < 1e-2
+    cut = json.loads(run(*command, "--rank", "2", "--force").out)
+    assert cut["error"] > errors["fp16"] and cut["lost"] > 0
+
+
+def test_two_limits_of_the_rank_are_one_too_many(
+    edited: Path, run: Run, picturebook_fp32: Path, tmp_path: Path
+) -> None:
+    limits = ["--rank", "3", "--tolerance", "0.1"]
+    done = run("export", edited / "delta", picturebook_fp32, "-o", tmp_path / "x", *limits)
+    assert done.code == 2 and "choose one" in done.err and not (tmp_path / "x").exists()
+
+
+def test_inspect_knows_an_adapter(edited: Path, run: Run) -> None:
+    done = run("inspect", edited / "lora.safetensors")
+    assert done.code == 0 and "stable-diffusion-v1/lora" in done.out and "A pack of blue roses" in done.out
+    assert run("inspect", edited / "lora.safetensors", "--textconv").out.strip() == ROSES.read_text().strip()
+    assert run("inspect", edited / "lora.safetensors", "--textconv", "--json").code == 2

@@ -199,3 +199,28 @@ def test_links_are_followed(run: Run, manifest: Path, small: Path, tmp_path: Pat
     before = small.read_bytes()
     assert run("edit", manifest, tmp_path / "link.safetensors", "-o", tmp_path / "out").code == 0
     assert not (tmp_path / "out").is_symlink() and small.read_bytes() == before
+
+
+def test_paths_may_have_spaces_and_any_letters(run: Run, manifest: Path, small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mein Ordner für 模型"
+    folder.mkdir()
+    shutil.copy(small, folder / "ein Modell é.safetensors")
+    shutil.copy(manifest, folder / "rosen ü.toml")
+    output = folder / "blaue Rosen 🌹.safetensors"
+    done = run("edit", folder / "rosen ü.toml", folder / "ein Modell é.safetensors", "-o", output, "--json")
+    assert done.code == 0 and json.loads(done.out)["written"] == [str(output)]
+    assert run("inspect", output).code == 0 and len(load_file(output)) == len(load_file(small))
+
+
+def test_a_delta_fits_every_model_with_the_same_text_encoder(
+    run: Run, manifest: Path, small: Path, tmp_path: Path
+) -> None:
+    """Another UNet, the same text: what was compiled for one model is what is compiled for the other."""
+    other = {name: t + 0.1 * torch.randn_like(t) if "attn2" in name else t for name, t in load_file(small).items()}
+    save_file(other, tmp_path / "other.safetensors")
+    assert run("edit", manifest, small, "--delta", tmp_path / "x.delta").code == 0
+    assert run("apply", tmp_path / "x.delta", tmp_path / "other.safetensors", "-o", tmp_path / "a").code == 0
+    assert run("edit", manifest, tmp_path / "other.safetensors", "-o", tmp_path / "b").code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert run("edit", manifest, small, "-o", tmp_path / "c").code == 0
+    assert (tmp_path / "c").read_bytes() != (tmp_path / "b").read_bytes(), "the control"
