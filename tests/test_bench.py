@@ -99,7 +99,6 @@ def test_on_ray_with_a_killed_worker_the_table_is_the_same(
         [sys.executable, "-m", "timecli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "RAY_NUM_CPUS": "2"},
         text=True,
     )
     killed = False
@@ -136,6 +135,9 @@ def test_another_bench_in_the_same_folder_is_refused(undisturbed: Path, run: Run
     assert done.code == 2 and "holds the results of another bench" in done.err
     done = run(*command(undisturbed, picturebook, "--grid", "matrices=v"))
     assert done.code == 2 and "is not of this bench" in done.err
+    less = command(undisturbed, picturebook)[: -len(GRID)] + ["--grid", "lambda=0.1"]
+    done = run(*less)
+    assert done.code == 2 and "holds more than this bench draws" in done.err
     assert (undisturbed / "results.jsonl").read_bytes() == before
 
 
@@ -168,3 +170,17 @@ def test_bad_options_are_named(
 ) -> None:
     done = run("bench", EDITS[0], picturebook, "-o", tmp_path / "out", *arguments)
     assert done.code == 2 and sentence in done.err and not (tmp_path / "out").exists(), done.err
+
+
+def test_layers_that_the_model_has_not_are_refused(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    text = f"{EDITS[0].read_text()}\n[solve]\nlayers = [20]\n"
+    (tmp_path / "x.toml").write_text(text)
+    done = run("bench", tmp_path / "x.toml", picturebook, "-o", tmp_path / "out")
+    assert done.code == 2 and "has no cross-attention layer 20" in done.err and not (tmp_path / "out").exists()
+
+
+def test_a_manifest_without_positives_is_measured_on_what_it_has(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')
+    done = run("bench", tmp_path / "x.toml", EDITS[0], picturebook, "-o", tmp_path / "out", *SMALL)
+    assert done.code == 0, done.err
+    assert "| x | - | " in (tmp_path / "out" / "table.md").read_text()

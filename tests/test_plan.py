@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from timecli import plan
 from timecli.errors import ManifestError
-from timecli.manifest import AUGMENTATIONS, Manifest, parse
+from timecli.manifest import AUGMENTATIONS, Manifest, Solve, parse
 from timecli.plan import BASE, Configuration
 
 
@@ -71,6 +73,17 @@ def test_a_joint_edit_takes_the_first_of_equal_sources() -> None:
     assert [m.name for m in kept] == ["a", "c"] and [e.source for e in joined.edits] == ["A rose", "A tulip"]
     (job,) = plan.jobs(manifests, plan.configurations(["time"], {}, True), False)
     assert job.model == "time bulk" and job.tested == (manifests[0], manifests[2])
+
+
+def test_what_a_joint_edit_has_once_must_agree() -> None:
+    tuned = replace(made("b", "tulip"), solve=Solve(lam=7.0))
+    (job,) = plan.jobs([made("a"), tuned], [Configuration(bulk=True)], False)
+    assert job.manifest.solve.lam == 0.1
+    loose = replace(tuned, edits=tuple(replace(edit, lam=None) for edit in tuned.edits))
+    joined, _ = plan.joint([made("a"), loose])
+    assert [edit.lam for edit in joined.edits] == [3.0, 7.0], "each keeps the λ of its own manifest"
+    with pytest.raises(ManifestError, match="b has other solve or preserve settings than a"):
+        plan.joint([made("a"), replace(tuned, solve=Solve(augment=()))])
 
 
 def test_descriptions_take_the_sources_place() -> None:

@@ -68,6 +68,7 @@ def test_professions_have_a_balance_and_no_augmentations(run: Run, tmp_path: Pat
         (f"{HEAD}\n{row(gt3='')}\n", "line 2: gt3 is empty"),
         (f"{HEAD}\n{row(new='a DOG')}\n", "source and destination are both"),
         (b"\xff\xfe", "not a CSV file in UTF-8"),
+        (f"{HEAD}\n{row(old=chr(34) + 'A dog' + chr(34) + ' x')}\n", "is not CSV"),
     ],
 )
 def test_bad_tables_are_refused_and_nothing_is_written(
@@ -86,3 +87,10 @@ def test_what_is_there_stays(table: Path, run: Run, tmp_path: Path) -> None:
     assert run("import", "timed", table, "-o", tmp_path / "out").code == 2 and kept.read_text() == "mine"
     assert run("import", "timed", table, "-o", tmp_path / "out", "--force").code == 0 and kept.read_text() != "mine"
     assert run("import", "csv", table, "-o", tmp_path / "out").code == 2
+
+
+def test_any_letter_travels(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{HEAD}\n{row(old='A 🌹 é', new='A blue 🌹 é')}\n", encoding="utf-8")
+    assert run("import", "timed", tmp_path / "t.csv", "-o", tmp_path / "out").code == 0
+    (path,) = (tmp_path / "out").iterdir()
+    assert manifest.load(path).edits[0].destination == "A blue 🌹 é"

@@ -90,7 +90,7 @@ def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(big: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
     """The kernel refuses to write on at 10 MB, as it does where no block is left."""
     code = (
         "import resource, sys; from timecli import cli; resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))\n"

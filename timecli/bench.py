@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,11 @@ from timecli import edit, encode
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
 from timecli.errors import OutputError
-from timecli.judge import Judge
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Batch, Job, Texts
-from timecli.render import Settings
 from timecli.rivals import Change, make
 from timecli.safefile import open_file
+from timecli.studio import Studio
 from timecli.writing import write_bytes, write_tensors
 
 RESULTS = "results.jsonl"
@@ -37,6 +38,7 @@ class Edits:
     """The edited models of a bench, made when they are needed; what took long to make is kept in a folder.
 
     Attributes:
+        head: what results depend on, see `header`.
         seconds: how long making each took, by model.
     """
 
@@ -45,8 +47,9 @@ class Edits:
     device: torch.device
     iterations: int
     jobs: Mapping[str, Job]
+    head: str
     folder: Path
-    seconds: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
     _last: tuple[str, Change | None] = (BASE, None)
 
     def __call__(self, model: str) -> Change | None:
@@ -56,9 +59,8 @@ class Edits:
         return self._last[1]
 
     def _make(self, job: Job) -> Change:
-        import time
-
-        kept = self.folder / f"{hashlib.sha256(job.model.encode()).hexdigest()[:16]}.safetensors"
+        name = hashlib.sha256(f"{self.head}{job.model}".encode()).hexdigest()[:16]
+        kept = self.folder / f"{name}.safetensors"
         if kept.exists():
             file = open_file(kept)
             return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
@@ -72,15 +74,18 @@ class Edits:
 
 
 def header(
-    checkpoint: Checkpoint, manifests: Sequence[Manifest], settings: Settings, judge: Judge, iterations: int
+    checkpoint: Checkpoint, encoder: TextEncoder, manifests: Sequence[Manifest], studio: Studio, iterations: int
 ) -> str:
     """What results depend on beside the plan, as the first line of the file."""
+    settings, scheduler = studio.settings, studio.pipeline.scheduler
     texts = {manifest.name: hashlib.sha256(manifest.text.encode()).hexdigest() for manifest in manifests}
     return json.dumps(
         {
             "model": checkpoint.path.name,
             "base": edit.base_hash(checkpoint),
-            "judge": encode.fingerprint([judge.model.state_dict()]),
+            "encoder": encoder.fingerprint,
+            "judge": encode.fingerprint([studio.judge.model.state_dict()]),
+            "scheduler": [type(scheduler).__name__, hashlib.sha256(scheduler.to_json_string().encode()).hexdigest()],
             "seeds": list(settings.seeds),
             "steps": settings.steps,
             "guidance": settings.guidance,
@@ -115,6 +120,10 @@ def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
                 )
             position += 1
         done += 1
+    if done == len(plan) and position < len(lines):
+        raise OutputError(
+            f"{path} holds more than this bench draws; choose another folder, or ask for all of it again."
+        )
     write_bytes(path, "".join(f"{line}\n" for line in lines[:position]).encode())
     return list(plan[done:])
 
@@ -135,8 +144,10 @@ def pictures(work: Sequence[Batch], seeds: int) -> int:
 def run(path: Path, lines: Iterable[list[str]]) -> None:
     """Append the lines of each batch as it is finished."""
     for batch in lines:
-        with path.open("ab", buffering=0) as file:
+        with path.open("ab") as file:
             file.write("".join(f"{line}\n" for line in batch).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def here(
@@ -169,4 +180,4 @@ def load_quality(path: Path) -> dict[str, list[tuple[float, str]]]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    yield from map(json.loads, path.read_text(encoding="utf-8").splitlines()[1:])
+    yield from map(json.loads, path.read_bytes().decode().split("\n")[1:-1])

@@ -10,6 +10,7 @@ import ray
 import torch
 
 from timecli.bench import pictures
+from timecli.errors import TimecliError
 from timecli.plan import Batch
 from timecli.rivals import Change
 from timecli.studio import Studio
@@ -43,7 +44,11 @@ def there(
         edits: the edit of each model.
         tick: called with the number of pictures of every finished batch.
     """
-    ray.init(**({} if address == "local" else {"address": address}), log_to_driver=False, include_dashboard=False)
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        sentence = " ".join(str(error).split())
+        raise TimecliError(f"--ray {address} cannot be reached: {sentence}") from error
     try:
         gpus = ray.cluster_resources().get("GPU", 0)
         device = "cuda" if gpus else "cpu"
@@ -54,7 +59,10 @@ def there(
 
         def first() -> list[str]:
             batch, result = waiting.popleft()
-            lines: list[str] = ray.get(result)
+            try:
+                lines: list[str] = ray.get(result)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None  # what went wrong there, without the way here
             tick(pictures([batch], len(studio.settings.seeds)))
             return lines
 

@@ -7,7 +7,7 @@ the other, so both ways give the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -81,6 +81,14 @@ def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     return list(found)
 
 
+def too_long(prompts: Iterable[str], encoder: TextEncoder) -> list[str]:
+    """Sentences for prompts that the text encoder would cut."""
+    found: dict[str, None] = {}
+    for prompt in prompts:
+        _try(found, encoder.tokens, prompt)
+    return list(found)
+
+
 def _try(found: dict[str, None], function: Any, *arguments: str) -> None:
     try:
         function(*arguments)
@@ -100,18 +108,22 @@ def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device)
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
         )
-    lambdas = tuple(manifest.lam(edit) for edit in manifest.edits)
-    origin = Origin(
+    cpu = Operator(operator.left.cpu(), operator.right.cpu(), operator.condition)
+    return Delta(cpu, origin(manifest, encoder))
+
+
+def origin(manifest: Manifest, encoder: TextEncoder) -> Origin:
+    """Where a delta of this manifest comes from."""
+    return Origin(
         manifest.name,
         manifest.text,
         __version__,
         encoder.fingerprint,
-        lambdas,
+        tuple(manifest.lam(edit) for edit in manifest.edits),
         manifest.solve.matrices,
         manifest.solve.layers,
         tuple((tuple(encoder.tokens(edit.source)), tuple(encoder.tokens(edit.destination))) for edit in manifest.edits),
     )
-    return Delta(Operator(operator.left.cpu(), operator.right.cpu(), operator.condition), origin)
 
 
 def _finite(columns: encode.Columns, device: torch.device) -> encode.Columns:

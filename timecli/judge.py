@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL.Image import Image
+from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
@@ -63,7 +64,7 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded as a CLIP model: {' '.join(str(error).split())}") from error
     if lost := sorted(loaded["missing_keys"]):
         raise CheckpointError(

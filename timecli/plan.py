@@ -135,10 +135,21 @@ def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
         if not sources & taken:
             kept.append(manifest)
             taken |= sources
-    edits = tuple(edit for manifest in kept for edit in manifest.edits)
+    for manifest in kept:
+        if _shared(manifest) != _shared(kept[0]):
+            raise ManifestError(
+                f"{manifest.name} has other solve or preserve settings than {kept[0].name}; only their lambdas may "
+                "differ in one joint edit."
+            )
+    edits = tuple(replace(edit, lam=manifest.lam(edit)) for manifest in kept for edit in manifest.edits)
     preserved = tuple(dict.fromkeys(prompt for manifest in kept for prompt in manifest.preserve.prompts))
     first = kept[0]
     return replace(first, name="bulk", edits=edits, preserve=replace(first.preserve, prompts=preserved)), kept
+
+
+def _shared(manifest: Manifest) -> tuple[object, ...]:
+    """Settings that a joint edit has once; its preserved prompts enter with the first manifest's λ."""
+    return replace(manifest.solve, lam=1.0), manifest.preserve.weight
 
 
 def worded(manifest: Manifest, prompt: str) -> Texts:
@@ -195,6 +206,14 @@ def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
 def _chunked(model: str, groups: Sequence[Group], size: int) -> Iterator[Batch]:
     for first in range(0, len(groups), size):
         yield Batch(model, tuple(groups[first : first + size]))
+
+
+def texts(work: Sequence[Batch]) -> Iterator[str]:
+    """Every prompt that is drawn and every text that the judge is asked for."""
+    for group in (group for batch in work for group in batch.groups):
+        yield group.prompt
+        for pair in group.questions:
+            yield from pair
 
 
 def require_names(manifests: Sequence[Manifest]) -> None:

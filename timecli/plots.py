@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from timecli import tables
@@ -15,7 +14,6 @@ from timecli.plan import BASE
 from timecli.tables import Result
 from timecli.writing import write_bytes
 
-matplotlib.rcParams["svg.hashsalt"] = "timecli"
 WIDE = (8.0, 5.0)
 
 
@@ -67,12 +65,11 @@ def bars(results: Sequence[Result]) -> Figure:
 
 def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
     """Share of the first description that each edited model draws for each validation prompt (Figure 10)."""
-    found = [result for result in results if len(result.job.tested) > 1 and not result.job.configuration.bulk]
-    if not found:
-        return None
-    first = found[0].job.configuration
-    jobs = [result.job for result in found if result.job.configuration == first]
+    first = results[0].job.configuration if results else None
+    jobs = [result.job for result in results if result.job.configuration == first]
     manifests = [job.manifest for job in jobs if job.manifest.balance]
+    if not manifests or not all(len(job.tested) >= len(manifests) > 1 for job in jobs):
+        return None
     shares = [
         [tables.balanced(m, (m.balance.validation,), model, answers).share for m in manifests if m.balance]
         for model in (BASE, *(job.model for job in jobs))
@@ -80,9 +77,9 @@ def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
     figure = Figure(figsize=(WIDE[0], WIDE[0]), layout="constrained")
     axes = figure.add_subplot(xlabel="drawn", ylabel="edited")
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdBu")
-    names = [manifest.edits[0].source for manifest in manifests]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names) + 1), ["nothing", *names], fontsize=7)
+    drawn, edited = [m.edits[0].source for m in manifests], [job.manifest.edits[0].source for job in jobs]
+    axes.set_xticks(range(len(drawn)), drawn, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(edited) + 1), ["nothing", *edited], fontsize=7)
     for y, row in enumerate(shares):
         for x, share in enumerate(row):
             axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=6)

@@ -18,7 +18,7 @@ from timecli.judge import Judge
 
 INDEX = "metadata.jsonl"
 """A line for every picture of a reference folder: file_name and text, as Hugging Face's image folders have it."""
-BATCH = 64
+BATCH, LEAST = 64, 2
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,26 @@ def captions(folder: Path) -> dict[str, Path]:
     index = folder / INDEX
     found: dict[str, Path] = {}
     try:
-        for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), 1):
-            row = json.loads(line)
-            path = folder / Path(row["file_name"]).name
-            if not path.exists():
-                raise CheckpointError(f"{index}, line {number}: {path.name} is not in the folder.")
-            found.setdefault(str(row["text"]), path)
+        lines = index.read_bytes().decode("utf-8").rstrip("\n").split("\n")
     except OSError as error:
         raise CheckpointError(
             f"{index} cannot be read: {error.strerror}; --reference takes an image folder."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{index}, line {number} must be JSON with file_name and text.") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{index} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            text, path = str(row["text"]), folder / Path(row["file_name"]).name
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{index}, line {number} must be JSON with file_name and text.") from error
+        if not path.exists():
+            raise CheckpointError(f"{index}, line {number}: {path.name} is not in the folder.")
+        found.setdefault(text, path)
+    if len(found) < LEAST:
+        raise CheckpointError(
+            f"{index} has {len(found)} captions; FID needs {LEAST} at least, and is steady from thousands."
+        )
     return found
 
 

@@ -146,6 +146,8 @@ def _draw(
 
     result = pipeline(
         prompt=[prompt for prompt, _ in batch],
+        # Schedulers with noise of their own must not draw it from a generator that everything shares.
+        generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
         latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.device),
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,26 +37,23 @@ def make(
     encoder: TextEncoder,
     device: torch.device,
     iterations: int,
-    tick: Callable[[float], None] = lambda _: None,
 ) -> Change:
     """The edit of one manifest as a configuration has it.
 
     Args:
-        configuration: the method and its settings.
+        configuration: the method and its settings; fine-tuning is for models with one text encoder.
         manifest: what to edit.
         checkpoint: the model, for the matrices whose projections fine-tuning aims at.
         encoder: the model's text encoder.
         device: where to calculate.
         iterations: steps of Adam; 4000 in appendix G.
-        tick: called after every step.
     """
     wanted = configuration.applied(manifest)
     if configuration.method == "finetune":
-        return Change(text=finetune(wanted, checkpoint, encoder, configuration.eta, iterations, tick))
-    delta = edit.compile_edit(wanted, encoder, device)
+        return Change(text=finetune(wanted, checkpoint, encoder, configuration.eta, iterations))
     if configuration.method == "uce":
-        delta = replace(delta, operator=solve([uce_columns(wanted, encoder)]))
-    return Change(delta=delta)
+        return Change(delta=Delta(solve([uce_columns(wanted, encoder)]), edit.origin(wanted, encoder)))
+    return Change(delta=edit.compile_edit(wanted, encoder, device))
 
 
 def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
@@ -73,12 +69,7 @@ def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
 
 
 def finetune(
-    manifest: Manifest,
-    checkpoint: Checkpoint,
-    encoder: TextEncoder,
-    eta: float,
-    iterations: int,
-    tick: Callable[[float], None],
+    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, eta: float, iterations: int
 ) -> dict[str, torch.Tensor]:
     """The text encoder trained to give sources the projections of their destinations (appendix G).
 
@@ -89,16 +80,15 @@ def finetune(
         The trained parameters by their names in the text encoder, float32 on the CPU.
 
     Raises:
-        CheckpointError: the model has two text encoders, or training ends in NaN.
+        CheckpointError: training ends in NaN.
     """
-    if len(encoder.towers) > 1:
-        raise CheckpointError(f"{checkpoint.path} has two text encoders; fine-tuning is for models with one.")
     model = copy.deepcopy(encoder.towers[0].model).train()
     trained = replace(encoder, towers=(replace(encoder.towers[0], model=model),))
     device = model.device
     metric = torch.zeros(checkpoint.width, checkpoint.width, dtype=torch.float64)
+    origin = edit.origin(manifest, encoder)
     for place, weight in checkpoint.projections(twins=False):
-        if place.matrix.kind in manifest.solve.matrices:
+        if edit.covers(origin, place.matrix):
             metric += weight.double().T @ weight.double()
     pairs = [pair for one in manifest.edits for pair in encode.augmented_pairs(one, manifest.solve.augment)]
     goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).float().to(device)
@@ -110,7 +100,6 @@ def finetune(
         loss = ((trained.towers[0].states(ids) - goals) @ root).square().sum()
         loss.backward()
         optimizer.step()
-        tick(1)
     found = {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
     if not all(torch.isfinite(tensor).all() for tensor in found.values()):
         raise CheckpointError(f"fine-tuning for {manifest.name} ended in NaN; use another eta.")

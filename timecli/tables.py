@@ -47,7 +47,9 @@ def collect(work: Sequence[Job], answers: Answers) -> list[Result]:
     for job in work:
         own = [manifest for manifest in job.tested if not manifest.balance]
         scores = {manifest.name: _scores(manifest, job.model, answers) for manifest in own}
-        shares = {m.name: _shares(m, job.model, answers) for m in job.tested if m.balance and m.balance.prompts}
+        shares = {
+            m.name: _shares(m, job.model, answers) for m in job.tested if m.balance and not _only_looked_at(m, job)
+        }
         found.append(Result(job, scores, shares))
     return found
 
@@ -57,9 +59,14 @@ def _scores(manifest: Manifest, model: str, answers: Answers) -> verify.Scores:
     return verify.measure(rows, lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
 
 
+def _only_looked_at(manifest: Manifest, job: Job) -> bool:
+    """Whether a manifest is there to see what the edit of another does to it."""
+    return not job.configuration.bulk and manifest.name != job.manifest.name
+
+
 def _shares(manifest: Manifest, model: str, answers: Answers) -> tuple[Balanced, Balanced]:
     assert manifest.balance is not None
-    prompts = manifest.balance.prompts
+    prompts = manifest.balance.prompts or (manifest.balance.validation,)
     before, after = (balanced(manifest, prompts, name, answers) for name in (BASE, model))
     return before, after
 
@@ -77,11 +84,12 @@ def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: An
 
 
 def total(scores: Sequence[Scores]) -> dict[str, Score]:
-    """Mean over edits, for every seed."""
+    """Mean over the edits that have tests for a metric, for every seed."""
+    measured = {metric: [one[metric].per_seed for one in scores if metric in one] for metric in METRICS}
     return {
-        metric: Score(tuple(fmean(seed) for seed in zip(*(s[metric].per_seed for s in scores), strict=True)))
-        for metric in METRICS
-        if all(metric in one for one in scores)
+        metric: Score(tuple(fmean(seed) for seed in zip(*per_edit, strict=True)))
+        for metric, per_edit in measured.items()
+        if per_edit
     }
 
 
@@ -105,12 +113,12 @@ def qualities(
     models = {BASE: [BASE]}
     for configuration, found in by_configuration(results).items():
         models[configuration.name] = [result.job.model for result in found]
-    drawn = {name: [one for model in own for one in pictures[model]] for name, own in models.items()}
+    drawn = {name: [one for model in own for one in pictures.get(model, ())] for name, own in models.items()}
     return {name: measure(reference, *zip(*found, strict=True)) for name, found in drawn.items()}
 
 
 def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
-    yield from (_row("", "FID", "CLIP Score"), "|---|---|---|")
+    yield from (_row("", "FID in the judge's features", "CLIP Score"), "|---|---|---|")
     for name, one in found.items():
         yield _row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
     yield ""
@@ -212,10 +220,12 @@ def _delta(found: Balanced) -> str:
 
 
 def _correlation(oracle: Sequence[Scores], edited: Sequence[Scores]) -> str:
-    pairs = [(a["generality"].mean, b["generality"].mean) for a, b in zip(oracle, edited, strict=True) if a and b]
+    pairs = [
+        (a["generality"].mean, b["generality"].mean) for a, b in zip(oracle, edited, strict=True) if "generality" in b
+    ]
     try:
         return f"{correlation(*zip(*pairs, strict=True)):.2f}"
-    except (StatisticsError, TypeError, KeyError):  # too few edits, or an oracle that is always right
+    except (StatisticsError, TypeError):  # too few edits, or an oracle that is always right
         return "-"
 
 

@@ -50,6 +50,13 @@ def read(path: Path, kind: str) -> list[Imported]:
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not a CSV file in UTF-8 text (byte {error.start}).") from error
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return _rows(table, path, kind)
+    except csv.Error as error:
+        raise ManifestError(f"{path}, line {table.line_num} is not CSV ({error}); mend its quotes.") from error
+
+
+def _rows(table: csv.DictReader[str], path: Path, kind: str) -> list[Imported]:
     if missing := [column for column in COLUMNS[kind] if column not in (table.fieldnames or ())]:
         raise ManifestError(f"{path} has no column {missing[0]!r}; a {kind} file has {', '.join(COLUMNS[kind])}.")
     found = []
@@ -76,7 +83,7 @@ def _probes(row: dict[str, str], prompt: str, destination: str, where: str, left
         if manifest.same(*texts):
             left_out.append(f"{where}: {prompt}{i} {texts[0]!r} is its own destination; it is left out.")
         else:
-            yield f"    {{ prompt = {json.dumps(texts[0])}, destination = {json.dumps(texts[1])} }},"
+            yield f"    {{ prompt = {_quoted(texts[0])}, destination = {_quoted(texts[1])} }},"
 
 
 def _gender(row: dict[str, str], number: int, where: str) -> Imported:
@@ -87,14 +94,24 @@ def _gender(row: dict[str, str], number: int, where: str) -> Imported:
         raise ManifestError(f"{where}: new {row['new']!r} must name one of {' and '.join(GENDERS)}.")
     descriptions = [" ".join(gender if word == named[0] else word for word in words) for gender in GENDERS]
     lines = ["", "[solve]", "augment = false", "", "[[edit]]", _line("source", row["old"])]
-    lines += [_line("destination", row["new"]), "", "[balance]", f"descriptions = {json.dumps(descriptions)}"]
+    lines += [
+        _line("destination", row["new"]),
+        "",
+        "[balance]",
+        f"descriptions = [{', '.join(map(_quoted, descriptions))}]",
+    ]
     lines += [_line("validation", row["validation"]), "prompts = ["]
-    lines += [f"    {json.dumps(row[f'ex{i}'])}," for i in TESTS]
+    lines += [f"    {_quoted(row[f'ex{i}'])}," for i in TESTS]
     return _imported(row, number, where, [*lines, "]"], [])
 
 
 def _line(key: str, value: str) -> str:
-    return f"{key} = {json.dumps(value)}"  # a JSON string is a TOML string
+    return f"{key} = {_quoted(value)}"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: a JSON string without surrogates, and TOML wants the delete character escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _imported(row: dict[str, str], number: int, where: str, lines: list[str], left_out: list[str]) -> Imported:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,12 @@ from timecli.commands.shared import judge_folder, refuse, require_extra
 from timecli.errors import TimecliError
 
 if TYPE_CHECKING:
-    from timecli.plan import Configuration
+    from timecli.bench import Edits
+    from timecli.checkpoint import Checkpoint
+    from timecli.manifest import Manifest
+    from timecli.plan import Batch, Configuration, Job
+    from timecli.quality import Reference
+    from timecli.studio import Studio
 
 Paths = Annotated[list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")]
 Folder = Annotated[
@@ -63,20 +68,22 @@ def bench(
     if not manifest_paths:
         raise TimecliError(f"{model} is the only file; give one manifest or more, and the model last.")
     wanted = _configurations(grid or [], method or ["time"], bulk)
-    for module in ("matplotlib", *(["torchmetrics"] if reference else [])):
-        require_extra(module, "bench")
+    require_extra("matplotlib", "bench")
+    if reference:
+        require_extra("torchmetrics", "bench")
+    if ray:
+        require_extra("ray", "ray")
     from timecli import bench as benching
     from timecli import edit as editing
     from timecli import manifest as manifests
-    from timecli import plan, quality, render, studio, tables
+    from timecli import plan, quality, render, studio
     from timecli.checkpoint import open_checkpoint
-    from timecli.writing import write_bytes
 
-    where = options.pick_device(device)
+    where = options.pick_device("cpu" if ray else device)  # what travels is put on a device where it arrives
     tasks = [manifests.load(path) for path in manifest_paths]
     plan.require_names(tasks)
     checkpoint = open_checkpoint(model, config, text_encoder)
-    editing.require_unedited(checkpoint, "give the original")
+    _check(checkpoint, tasks, wanted)
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
     refuse([sentence for task in tasks for sentence in editing.problems(task, encoder)])
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
@@ -85,43 +92,66 @@ def bench(
     jobs = plan.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
     batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
+    refuse(editing.too_long(plan.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
-    results = output / benching.RESULTS
-    left = benching.resume(results, benching.header(checkpoint, tasks, settings, made.judge, iterations), batches)
-    seconds: dict[str, float] = {}
+    head = benching.header(checkpoint, encoder, tasks, made, iterations)
+    left = benching.resume(output / benching.RESULTS, head, batches)
     edits = benching.Edits(
         checkpoint,
         encoder,
         options.exact_device(where),
         iterations,
         {job.model: job for job in jobs},
+        head,
         output / "weights",
-        seconds,
     )
-    with terminal.progress("drawing", benching.pictures(left, seeds)) as tick:
-        if ray is None:
-            lines: Iterator[list[str]] = benching.here(left, edits, made.judged, tick)
-        else:
-            require_extra("ray", "ray")
-            from timecli import cluster
+    _draw(output / benching.RESULTS, left, edits, made, ray)
+    title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
+    _report(output, title, jobs, compared)
+    for configuration, times in _times(edits.seconds).items():
+        mean = sum(times) / len(times)
+        terminal.say(f"{configuration}: {mean:.2f} s to make an edit, mean of {len(times)}", stderr=True)
 
-            lines = cluster.there(ray, made, left, edits, tick)
-        benching.run(results, lines)
+
+def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
+    """Refuse what cannot be measured before anything is drawn."""
+    from timecli import edit as editing
+
+    editing.require_unedited(checkpoint, "give the original")
+    for task in tasks:
+        editing.require_layers(checkpoint, task.solve.layers)
+    if len(checkpoint.texts) > 1 and any(one.method == "finetune" for one in wanted):
+        raise TimecliError(f"{checkpoint.path} has two text encoders; --method finetune is for models with one.")
+
+
+def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray: str | None) -> None:
+    """Draw and judge what is left to do."""
+    from timecli import bench as benching
+
+    with terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
+        if ray is None:
+            return benching.run(results, benching.here(left, edits, made.judged, tick))
+        from timecli import cluster
+
+        benching.run(results, cluster.there(ray, made, left, edits, tick))
+
+
+def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference | None) -> None:
+    """Tables and plots from the results, which are complete."""
+    from timecli import bench as benching
+    from timecli import plots, tables
+    from timecli.writing import write_bytes
+
+    results = output / benching.RESULTS
     answers = benching.load(results)
     found = tables.collect(jobs, answers)
-    title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
     measured = tables.qualities(found, compared, benching.load_quality(results)) if compared else None
     page = tables.markdown(title, found, measured)
+    names = "".join(f"{name}\n" for name in tables.filtered(found))
     write_bytes(output / "table.md", page.encode())
-    write_bytes(output / "filtered.txt", "".join(f"{name}\n" for name in tables.filtered(found)).encode())
-    from timecli import plots
-
+    write_bytes(output / "filtered.txt", names.encode())
     written = [results, output / "table.md", output / "filtered.txt", *plots.save(output, found, answers)]
     terminal.say(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
-    for configuration, times in _times(seconds).items():
-        terminal.say(
-            f"{configuration}: {sum(times) / len(times):.2f} s to make an edit, mean of {len(times)}", stderr=True
-        )
     terminal.print_written([str(path) for path in written])
 
 
@@ -139,7 +169,7 @@ def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Con
     for text in grid:
         key, _, listed = text.partition("=")
         options.choice(key, "--grid", plan.GRIDS)
-        values[key] = [_value(key, item) for item in listed.split(",")]
+        values.setdefault(key, []).extend(_value(key, item) for item in listed.split(","))
     for method in methods:
         options.choice(method, "--method", plan.METHODS)
     for key in values:
@@ -152,7 +182,7 @@ def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Con
 
 def _value(key: str, text: str) -> object:
     known: dict[str, dict[str, object]] = {
-        "matrices": {"v": "v", "k": "k", "kv": "kv"},
+        "matrices": {"v": "v", "kv": "kv"},
         "augment": {"true": True, "false": False},
     }
     if key in known:

@@ -55,6 +55,7 @@ def tune(
         check_target(target, [model, *([] if in_place else [manifest_path])], force or in_place, 0)
     checkpoint = open_checkpoint(model, config, text_encoder)
     editing.require_unedited(checkpoint, "give the original")
+    editing.require_layers(checkpoint, manifest.solve.layers)
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
     refuse(editing.problems(manifest, encoder))
     exact = options.exact_device(where)
@@ -68,6 +69,8 @@ def tune(
 
     if objective == "balance" and manifest.balance:
         best = tune.balance(first, drawings.share, report, manifest.balance.target, rises)
+        if tune.distance(best.score, manifest.balance.target) >= tune.CLOSE:
+            terminal.complain(f"no lambda balances {manifest.name}; {best.lam:g} comes nearest.")
     else:
         best = tune.harmonic(first, drawings.mean, report)
     if target is not None:
