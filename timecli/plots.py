@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -32,20 +33,30 @@ def save(folder: Path, results: Sequence[Result], answers: Answers) -> list[Path
 
 
 def tradeoff(results: Sequence[Result]) -> Figure:
-    """Specificity against generality, a point for every configuration (Figure 7's trade-off)."""
+    """Specificity against generality: a line for what differs in λ only, whose points say their λ (Figure 7)."""
     figure = Figure(figsize=WIDE, layout="constrained")
     axes = figure.add_subplot(xlabel="generality", ylabel="specificity", xlim=(0, 1.02), ylim=(0, 1.02))
     rows = tables.by_configuration(results)
     first = next(iter(rows.values()))
-    named = [(name, tables.total(tables.merged(first, name)), "s") for name in ("baseline", "oracle")]
-    named += [(c.name, tables.total(tables.merged(found, "edited")), "o") for c, found in rows.items()]
-    for name, scores, marker in named:
-        if all(metric in scores for metric in tables.MEASURED):
-            x, y = (scores[metric].mean for metric in tables.MEASURED)
-            axes.scatter([x], [y], marker=marker)
-            axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
+    lines = {name: [("", tables.total(tables.merged(first, name)))] for name in ("baseline", "oracle")}
+    for configuration, found in rows.items():
+        label = "" if configuration.lam is None else f"{configuration.lam:g}"
+        line = lines.setdefault(replace(configuration, lam=None).name, [])
+        line.append((label, tables.total(tables.merged(found, "edited"))))
+    for name, points in lines.items():
+        shown = [(label, scores) for label, scores in points if measured(scores)]
+        xs, ys = ([scores[metric].mean for _, scores in shown] for metric in tables.MEASURED)
+        axes.plot(xs, ys, "o-", label=name, markersize=4, linewidth=1)
+        for (label, _), x, y in zip(shown, xs, ys, strict=True):
+            axes.annotate(label, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6)
+    axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
     return figure
+
+
+def measured(scores: tables.Scores) -> bool:
+    """Whether there are both numbers."""
+    return all(metric in scores for metric in tables.MEASURED)
 
 
 def bars(results: Sequence[Result]) -> Figure:
