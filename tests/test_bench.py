@@ -135,7 +135,7 @@ def test_another_bench_in_the_same_folder_is_refused(undisturbed: Path, run: Run
     assert done.code == 2 and "holds the results of another bench" in done.err
     done = run(*command(undisturbed, picturebook, "--grid", "matrices=v"))
     assert done.code == 2 and "is not of this bench" in done.err
-    less = command(undisturbed, picturebook)[: -len(GRID)] + ["--grid", "lambda=0.1"]
+    less = [*command(undisturbed, picturebook)[: -len(GRID)], "--grid", "lambda=0.1", "--iterations", "2"]
     done = run(*less)
     assert done.code == 2 and "holds more than this bench draws" in done.err
     assert (undisturbed / "results.jsonl").read_bytes() == before

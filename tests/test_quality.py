@@ -82,4 +82,4 @@ def test_a_bench_draws_captions_and_shares_them_out(
         (f"time/{edits[0].stem}", "A red rose"),
         (f"time/{edits[1].stem}", "A blue rose"),
     }
-    assert "|  | FID | CLIP Score |" in (tmp_path / "out" / "table.md").read_text()
+    assert "|  | FID in the judge's features | CLIP Score |" in (tmp_path / "out" / "table.md").read_text()
