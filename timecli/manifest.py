@@ -144,9 +144,14 @@ def _inside(where: str, key: str) -> str:
     return f"{where}{key}" if where.endswith(": ") else f"{where}.{key}"
 
 
+def folded(prompt: str) -> str:
+    """A prompt without the case and the blanks that its tokens do not depend on."""
+    return " ".join(prompt.lower().split())
+
+
 def same(one: str, other: str) -> bool:
     """Whether two prompts are the same words."""
-    return one.lower().split() == other.lower().split()
+    return folded(one) == folded(other)
 
 
 def _check_edits(manifest: Manifest, path: str) -> None:
@@ -163,7 +168,7 @@ def _check_edits(manifest: Manifest, path: str) -> None:
                     raise ManifestError(
                         f"{where}.{kind}[{j}]: prompt and destination are both {test.prompt!r}; they must differ."
                     )
-        source = " ".join(edit.source.lower().split())
+        source = folded(edit.source)
         if source in seen:
             raise ManifestError(
                 f"{where}.source {edit.source!r} is already the source of edit[{seen[source]}]; keep one of them."

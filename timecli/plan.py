@@ -12,7 +12,7 @@ from math import gcd
 
 from timecli import verify
 from timecli.errors import ManifestError
-from timecli.manifest import AUGMENTATIONS, Manifest
+from timecli.manifest import AUGMENTATIONS, Manifest, folded
 
 BASE = "base"
 """The unedited model."""
@@ -131,7 +131,7 @@ def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
     taken: set[str] = set()
     kept = []
     for manifest in manifests:
-        sources = {" ".join(edit.source.lower().split()) for edit in manifest.edits}
+        sources = {folded(edit.source) for edit in manifest.edits}
         if not sources & taken:
             kept.append(manifest)
             taken |= sources

@@ -72,7 +72,7 @@ def _shares(manifest: Manifest, model: str, answers: Answers) -> tuple[Balanced,
 
 
 def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: Answers) -> Balanced:
-    """F of the first description over some prompts, and Δ, its distance from the target as a share of the largest."""
+    """F of the first description over some prompts, and Δ for each part of the seeds."""
     assert manifest.balance is not None
     target = manifest.balance.target
     per_seed = [
@@ -80,7 +80,12 @@ def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: An
         for seed in zip(*(answers[model, prompt, worded(manifest, prompt)] for prompt in prompts), strict=True)
     ]
     parts = [part for i in range(SPLITS) if (part := per_seed[i::SPLITS])]
-    return Balanced(fmean(per_seed), tuple(abs(fmean(part) - target) / max(target, 1 - target) for part in parts))
+    return Balanced(fmean(per_seed), tuple(distance(fmean(part), target) for part in parts))
+
+
+def distance(share: float, target: float) -> float:
+    """Δ: how far a share is from the target, 1 at the farthest (§6.3)."""
+    return abs(share - target) / max(target, 1 - target)
 
 
 def total(scores: Sequence[Scores]) -> dict[str, Score]:

@@ -15,11 +15,12 @@ import torch
 from timecli import edit, verify
 from timecli.encode import TextEncoder
 from timecli.errors import ManifestError
-from timecli.manifest import Manifest
+from timecli.manifest import Manifest, same
 from timecli.plan import Configuration, Texts, worded
 from timecli.render import render
 from timecli.rivals import Change
 from timecli.studio import Studio
+from timecli.tables import distance
 
 OBJECTIVES = ("harmonic", "balance")
 START = {"harmonic": 0.8, "balance": 0.5}
@@ -150,11 +151,6 @@ def balance(first: float, attempt: Try, report: Callable[[Trial], None], target:
     return best
 
 
-def distance(share: float, target: float) -> float:
-    """Δ: how far a share is from the target, 1 at the farthest (§6.3)."""
-    return abs(share - target) / max(target, 1 - target)
-
-
 def rises(manifest: Manifest) -> bool:
     """Whether the edit is towards the balance's second description, whose opposite returns as λ grows.
 
@@ -165,9 +161,8 @@ def rises(manifest: Manifest) -> bool:
         raise ManifestError(f"{manifest.name} has no [balance]; add one with descriptions and a validation prompt.")
     if len(manifest.edits) > 1:
         raise ManifestError(f"{manifest.name} has several edits; a balance is for one.")
-    goal = manifest.edits[0].destination.lower().split()
     for index, text in enumerate(manifest.balance.descriptions):
-        if text.lower().split() == goal:
+        if same(text, manifest.edits[0].destination):
             return index == 1
     raise ManifestError(
         f"{manifest.name}: balance.descriptions are {' and '.join(map(repr, manifest.balance.descriptions))}; one of "

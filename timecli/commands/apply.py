@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from timecli import options, terminal
-from timecli.commands.shared import check_output, choose_output
-from timecli.errors import DeltaError, OutputError
+from timecli.commands.shared import check_output, choose_output, model_last
+from timecli.errors import OutputError
 
 
 def apply(
@@ -30,9 +30,7 @@ def apply(
     from timecli.encode import fingerprint
     from timecli.publish import publish
 
-    *recipes, model = paths
-    if not recipes:
-        raise DeltaError(f"{model} is the only file; give one delta or more, and the model last.")
+    recipes, model = model_last(paths, "delta")
     target_dtype, exact = options.pick_dtype(dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]
     checkpoint = open_checkpoint(model, text_encoder=text_encoder, ema=not leave_ema)

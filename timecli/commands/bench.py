@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import judge_folder, refuse, require_extra
+from timecli.commands.shared import judge_folder, model_last, refuse, require_extra
 from timecli.errors import TimecliError
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ def bench(
     ray: Ray = None,
 ) -> None:
     """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
-    *manifest_paths, model = paths
-    if not manifest_paths:
-        raise TimecliError(f"{model} is the only file; give one manifest or more, and the model last.")
+    manifest_paths, model = model_last(paths, "manifest")
     wanted = _configurations(grid or [], method or ["time"], bulk)
     require_extra("matplotlib", "bench")
     if reference:

@@ -26,6 +26,14 @@ def refuse(sentences: Sequence[str]) -> None:
         raise typer.Exit(2)
 
 
+def model_last(paths: Sequence[Path], what: str) -> tuple[list[Path], Path]:
+    """Some files of a kind, called `what`, and the model behind them."""
+    *files, model = paths
+    if not files:
+        raise TimecliError(f"{model} is the only file; give one {what} or more, and the model last.")
+    return files, model
+
+
 def check_output(
     checkpoint: Checkpoint,
     recipes: Sequence[Path],

@@ -41,7 +41,7 @@ def tune(
     """Find λ for MANIFEST by drawing with MODEL, and write it into the manifest."""
     from timecli import edit as editing
     from timecli import manifest as manifests
-    from timecli import render, studio, tune
+    from timecli import render, studio, tables, tune
     from timecli.checkpoint import open_checkpoint
     from timecli.writing import check_target, write_bytes
 
@@ -69,7 +69,7 @@ def tune(
 
     if objective == "balance" and manifest.balance:
         best = tune.balance(first, drawings.share, report, manifest.balance.target, rises)
-        if tune.distance(best.score, manifest.balance.target) >= tune.CLOSE:
+        if tables.distance(best.score, manifest.balance.target) >= tune.CLOSE:
             terminal.complain(f"no lambda balances {manifest.name}; {best.lam:g} comes nearest.")
     else:
         best = tune.harmonic(first, drawings.mean, report)
