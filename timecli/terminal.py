@@ -34,6 +34,11 @@ def complain(sentence: str) -> None:
     say(f"timecli: {sentence}", stderr=True)
 
 
+def warn(sentence: str) -> None:
+    """Something that the user should know and that stops nothing, on stderr."""
+    complain(f"warning: {sentence}")
+
+
 def print_json(data: Mapping[str, Any]) -> None:
     """Data for a machine, on stdout."""
     print(json.dumps(data, indent=2, allow_nan=False))
