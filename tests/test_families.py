@@ -177,7 +177,7 @@ def test_sdxl_renders(run: Run, sdxl: tuple[StableDiffusionXLPipeline, Path], tm
 
 @pytest.fixture(scope="module")
 def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeline, Path]:
-    """A small SD 2: the text encoder without its last block, padding id 0."""
+    """A small SD 2: a text encoder with the 23 blocks that SD 2 reads, padding id 0."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=(16, 16, 16, 16), norm_num_groups=8, cross_attention_dim=64,
@@ -185,7 +185,7 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeli
     )  # fmt: skip
     pipeline = StableDiffusionPipeline(
         vae=small_vae(),
-        text_encoder=sized(CLIPTextModel(text_config(2, 64, "gelu"))),
+        text_encoder=sized(CLIPTextModel(text_config(23, 64, "gelu"))),
         tokenizer=clip_tokenizer(0),
         unet=unet,
         scheduler=EulerDiscreteScheduler(steps_offset=1),
@@ -198,10 +198,15 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeli
     return pipeline, folder
 
 
+@pytest.mark.parametrize("surplus", [True, False], ids=["24 blocks", "23 blocks"])
 @pytest.mark.parametrize("prefix", layouts.SD2.towers[0].prefixes)
-def test_sd2_text_is_diffusers_own(prefix: str, sd2: tuple[StableDiffusionPipeline, Path], tmp_path: Path) -> None:
+def test_sd2_text_is_diffusers_own(
+    prefix: str, surplus: bool, sd2: tuple[StableDiffusionPipeline, Path], tmp_path: Path
+) -> None:
+    """OpenCLIP's file has a 24th block that SD 2 does not read; one that was converted back from diffusers has not."""
     pipeline, folder = sd2
-    texts = prefixed(prefix, to_openclip(plain(pipeline.text_encoder), True))
+    texts = prefixed(prefix, to_openclip(plain(pipeline.text_encoder), surplus))
+    assert (f"{prefix}transformer.resblocks.23.ln_1.weight" in texts) == surplus
     save_file(single_file(pipeline.unet, layouts.SD2, texts), tmp_path / "sd2.safetensors")
     with torch.no_grad():
         expected = pipeline.encode_prompt(PROMPTS, CPU, 1, False)[0].double()
@@ -219,7 +224,7 @@ def test_openclip_names_become_what_diffusers_makes_of_them() -> None:
     theirs = convert_open_clip_checkpoint(
         model, prefixed("cond_stage_model.model.", weights), prefix="cond_stage_model.model."
     )
-    ours = openclip.to_transformers(weights, drop_last=False)
+    ours = openclip.to_transformers(weights, None)
     for name, tensor in ours.items():
         found = theirs.get(f"text_model.{name}", theirs.get(name))
         assert found is not None and torch.equal(found, tensor), name

@@ -83,10 +83,17 @@ class Tower:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL."""
+    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL.
+
+    Attributes:
+        towers: without the layers that `clip_skip` skips.
+        fingerprint: of the whole text encoder.
+        clip_skip: which layer's states come out, counted from the last; 1 is the last.
+    """
 
     towers: tuple[Tower, ...]
     fingerprint: str
+    clip_skip: int = 1
 
     @property
     def tokenizer(self) -> CLIPTokenizer:
@@ -144,6 +151,28 @@ class TextEncoder:
         return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
 
 
+LAYER = "encoder.layers."
+
+
+def without_last_layers(weights: Mapping[str, torch.Tensor], count: int, name: str) -> dict[str, torch.Tensor]:
+    """A text tower's tensors without its last layers: the final norm then sees the states before them.
+
+    That is what A1111's "clip skip" and diffusers' `clip_skip` do.
+
+    Raises:
+        CheckpointError: no layer would be left.
+    """
+    layers = _layers(weights)
+    if count and count >= layers:
+        raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
+    skipped = tuple(f"{LAYER}{number}." for number in range(layers - count, layers))
+    return {key: tensor for key, tensor in weights.items() if not key.startswith(skipped)}
+
+
+def _layers(weights: Mapping[str, torch.Tensor]) -> int:
+    return len({key.split(".")[2] for key in weights if key.startswith(LAYER)})
+
+
 def load(
     weights: Mapping[str, torch.Tensor],
     tower: layouts.Tower,
@@ -169,6 +198,7 @@ def load(
         raise CheckpointError(f"{name} has a text encoder without {layouts.HF_MARK}; the file is incomplete.")
     reader = _tokenizer(tokenizer, tower.padding, len(weights[layouts.HF_MARK]), name)
     settings = _settings(weights, tower, name) if config is None else CLIPTextConfig.from_pretrained(config).to_dict()
+    settings["num_hidden_layers"] = _layers(weights)  # clip skip takes some away
     ends = {
         "bos_token_id": reader.bos_token_id,
         "eos_token_id": reader.eos_token_id,
@@ -223,7 +253,6 @@ def _settings(weights: Mapping[str, torch.Tensor], tower: layouts.Tower, name: s
             "vocab_size": vocabulary,
             "max_position_embeddings": len(weights["embeddings.position_embedding.weight"]),
             "intermediate_size": len(weights["encoder.layers.0.mlp.fc1.weight"]),
-            "num_hidden_layers": len({key.split(".")[2] for key in weights if key.startswith("encoder.layers.")}),
             "num_attention_heads": width // 64,
             "hidden_act": "gelu" if tower.openclip else "quick_gelu",
         }
