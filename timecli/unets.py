@@ -95,7 +95,7 @@ def _folders(path: Path) -> Iterator[Path]:
 def _readable(folder: Path, beside: bool) -> list[Group]:
     """The groups in a folder; what cannot be read is no mistake where no UNet belongs."""
     try:
-        return groups(folder)
+        return [group for group in groups(folder) if group.shapes]
     except CheckpointError:
         if beside:
             raise
@@ -104,8 +104,8 @@ def _readable(folder: Path, beside: bool) -> list[Group]:
 
 def _kind(group: Group) -> tuple[str, int] | None:
     """Family and text width of a UNet; None where a group is none, or not a whole one."""
+    shapes = group.shapes
     try:
-        shapes = group.shapes
         family, prefix, spelling = layouts.find(shapes, "")
     except CheckpointError:
         return None
