@@ -227,7 +227,7 @@ def test_files_that_carry_different_edits_are_refused(
 def test_a_unet_folder_alone_and_a_folder_without_text_encoder(
     run: Run, manifest: Path, model: Path, unet: Weights, wanted: Callable[..., Weights], tmp_path: Path
 ) -> None:
-    options = ("--text-encoder", model / "text_encoder", "--config", model)
+    options = ("--text-encoder", model / "text_encoder")
     refused = run("edit", manifest, model / "unet", "-o", tmp_path / "no")
     assert refused.code == 2 and "has no text encoder" in refused.err and "--text-encoder" in refused.err
     assert run("edit", manifest, model / "unet", *options, "-o", tmp_path / "alone").code == 0

@@ -140,7 +140,7 @@ def open_checkpoint(
     Args:
         path: a single file, a diffusers folder, or the folder of a UNet.
         config: a diffusers folder for tokenizers and configs; by default the folder itself, or one named `config`
-            beside a single file.
+            beside a single file; else the same of the text encoder.
         text_encoder: other models, or text encoders, for a model that has none; one for each that is missing.
         ema: whether moving averages are edited too.
         needs_text: whether a model without a text encoder is refused.
@@ -149,7 +149,8 @@ def open_checkpoint(
         CheckpointError: it is not a model of a known family in safetensors form.
     """
     if config is None:
-        nearby = [path, path.parent / "config", *text_encoder]
+        nearby = [path, path.parent / "config"]
+        nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]
         config = next((folder for folder in nearby if (folder / "model_index.json").exists()), None)
     elif not (config / "model_index.json").exists():
         raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")

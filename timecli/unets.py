@@ -86,10 +86,14 @@ def _first(path: Path, main: Path) -> Group:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """A folder and all below it, links followed, without hidden ones."""
+    """A folder and all below it, without hidden ones; links are followed, but not in circles."""
+    seen: set[str] = set()
     for root, names, _ in os.walk(path, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        yield Path(root)
+        real = os.path.realpath(root)
+        names[:] = [] if real in seen else sorted(name for name in names if not name.startswith("."))
+        if real not in seen:
+            seen.add(real)
+            yield Path(root)
 
 
 def _readable(folder: Path, beside: bool) -> list[Group]:
