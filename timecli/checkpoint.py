@@ -160,6 +160,8 @@ def open_checkpoint(
     places += _averages(places) if ema and not path.is_dir() else []
     for copy in found.copies[1:]:
         places += _places(copy, str(copy.files[0].path), True)[1]
+    for place in places:
+        require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
     texts = towers.find(family, path, first.files, text_encoder, width) if needs_text else ()
     cautions = [*found.cautions, *(sentence for text in texts if (sentence := text.caution()))]
@@ -181,8 +183,6 @@ def _places(group: Group, where: str, twin: bool) -> tuple[layouts.Family, list[
     family, prefix, spelling = layouts.find(shapes, where)
     names = {prefix + matrix.names[spelling]: matrix for matrix in family.matrices}
     home = {name: file for name, (file, _) in group.entries.items() if name in names}
-    for file in group.files:
-        require_floats(file, [name for name in home if home[name] is file])
     return family, [Place(matrix, home[name], name, twin) for name, matrix in names.items()]
 
 
