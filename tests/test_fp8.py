@@ -139,7 +139,7 @@ def test_scaled_fp8_elsewhere_is_not_converted(run: Run, picturebook: Path, tmp_
 def test_integers_are_refused_before_any_work(dtype: torch.dtype, run: Run, picturebook: Path, tmp_path: Path) -> None:
     tensors = load_file(picturebook)
     save_file({**tensors, MATRICES[0]: tensors[MATRICES[0]].to(dtype)}, tmp_path / "m.safetensors")
-    averages = {layouts.twins(m)[0]: tensors[ldm(m)] for m in layouts.SD1.matrices}
+    averages = {layouts.twins(m)[0]: tensors[ldm(m)].clone() for m in layouts.SD1.matrices}
     twin = layouts.twins(layouts.SD1.matrices[0])[0]
     save_file({**tensors, **averages, twin: averages[twin].to(dtype)}, tmp_path / "ema.safetensors")
     for file, name in (("m.safetensors", MATRICES[0]), ("ema.safetensors", twin)):
