@@ -228,3 +228,26 @@ def test_openclip_names_become_what_diffusers_makes_of_them() -> None:
     for name, tensor in ours.items():
         found = theirs.get(f"text_model.{name}", theirs.get(name))
         assert found is not None and torch.equal(found, tensor), name
+
+
+@pytest.mark.parametrize("form", ["lora", "peft"])
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_diffusers_fuses_an_exported_adapter_to_the_edited_weights(
+    family: str, form: str, run: Run, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    _, folder = request.getfixturevalue(family)
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    assert run("edit", tmp_path / "m.toml", folder, "-o", tmp_path / "out", "--delta", tmp_path / "d").code == 0
+    done = run("export", tmp_path / "d", folder, "--format", form, "-o", tmp_path / "lora.safetensors")
+    assert done.code == 0, done.err
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    pipeline = kind.from_pretrained(folder, local_files_only=True)
+    pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    before = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    after = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
+    matrices = (layouts.SDXL if family == "sdxl" else layouts.SD2).matrices
+    for name in (matrix.names[layouts.DIFFUSERS] for matrix in matrices):
+        found = pipeline.unet.get_parameter(name)
+        assert (found - after[name]).norm() < 1e-4 * (after[name] - before[name]).norm(), name

@@ -93,12 +93,21 @@ class Tower:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of model. `short` is how metadata calls it (Stability AI's ModelSpec)."""
+    """A kind of model.
+
+    Attributes:
+        name: how people call it.
+        short: how metadata calls it (Stability AI's ModelSpec).
+        matrices: the cross-attention projections, from the input to the output.
+        towers: the text encoders, in the order in which their states stand side by side.
+        kohya: the spelling of the block names in kohya's LoRAs.
+    """
 
     name: str
     short: str
     matrices: tuple[Matrix, ...]
     towers: tuple[Tower, ...]
+    kohya: int = DIFFUSERS
 
 
 def _matrices(blocks: tuple[tuple[str, str, int], ...]) -> tuple[Matrix, ...]:
@@ -162,6 +171,7 @@ SDXL = Family(
             padding=0,
         ),
     ),
+    kohya=LDM,
 )
 SD2_WIDTH = 1024
 """Text width of SD 2, whose UNet has the names of SD 1."""
