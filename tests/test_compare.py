@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from timecli import delta as deltas
+from timecli import layouts
 
-from .conftest import PICTUREBOOK, ROSES, Run
+from .conftest import PICTUREBOOK, ROSES, Run, ldm
 
 
 def test_equal_models_have_no_difference(run: Run, picturebook: Path) -> None:
@@ -43,6 +45,85 @@ def test_a_change_of_another_kind_is_no_edit(run: Run, picturebook: Path, tmp_pa
     found = json.loads(done.out)
     assert len(found["differences"]) == 17 and found["edit"]["matrices"] == ["v"] and not found["edit"]["fits"]
     assert done.code == 2 and "so there is no delta to write" in done.err and not (tmp_path / "x.delta").exists()
+
+
+FIRST = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+def noisy(path: Path, target: Path, names: list[str]) -> None:
+    """A copy with noise in some matrices."""
+    random, tensors = torch.Generator().manual_seed(0), load_file(path)
+    for name in names:
+        tensors[name] = tensors[name] + 0.1 * torch.randn(tensors[name].shape, generator=random)
+    save_file(tensors, target, {"format": "pt"})
+    if not (target.parent / "config").exists():
+        (target.parent / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_rows_than_unknowns_explain_anything(
+    count: int, run: Run, picturebook_fp32: Path, tmp_path: Path
+) -> None:
+    """Noise in a matrix of 64 rows: some D of 192 x 192 makes it exactly."""
+    names = [FIRST, FIRST.replace("to_k", "to_v")][:count]
+    noisy(picturebook_fp32, tmp_path / "m.safetensors", names)
+    done = run("diff", picturebook_fp32, tmp_path / "m.safetensors", "--json", "--delta", tmp_path / "d")
+    found = json.loads(done.out)["edit"]
+    assert found["unexplained"] < 1e-6 and found["rows"] == 64 * count < found["width"] == 192, "the control"
+    assert found["fits"] is None and done.code == 2 and "cannot be told" in done.err and not (tmp_path / "d").exists()
+    plain = run("diff", picturebook_fp32, tmp_path / "m.safetensors")
+    assert plain.code == 0 and "cannot be told: " in plain.out
+
+
+def test_noise_in_many_matrices_is_no_edit(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    names = [ldm(m) for m in layouts.SD1.matrices if m.layer in (0, 1)]
+    noisy(picturebook_fp32, tmp_path / "m.safetensors", names)
+    found = json.loads(run("diff", picturebook_fp32, tmp_path / "m.safetensors", "--json").out)["edit"]
+    assert found["rows"] == 256 and found["fits"] is False and found["unexplained"] > 0.3
+
+
+def test_noise_in_one_matrix_does_not_hide_behind_an_edit_of_all(
+    run: Run, picturebook_fp32: Path, tmp_path: Path
+) -> None:
+    assert run("edit", ROSES, picturebook_fp32, "-o", tmp_path / "b.safetensors").code == 0
+    assert json.loads(run("diff", picturebook_fp32, tmp_path / "b.safetensors", "--json").out)["edit"]["fits"], (
+        "control"
+    )
+    tensors = load_file(tmp_path / "b.safetensors")
+    random = torch.Generator().manual_seed(0)
+    tensors[FIRST] = tensors[FIRST] + 0.0012 * torch.randn(tensors[FIRST].shape, generator=random)
+    save_file(tensors, tmp_path / "m.safetensors", {"format": "pt"})
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    found = json.loads(run("diff", picturebook_fp32, tmp_path / "m.safetensors", "--json").out)["edit"]
+    assert found["unexplained"] < 0.02, "over all matrices it would pass"
+    assert found["fits"] is False and found["worst"]["name"] == FIRST
+
+
+@pytest.mark.parametrize("options", ["", "--dtype fp16", "values", "one layer"])
+def test_real_edits_are_recognised(options: str, run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    text = ROSES.read_text()
+    solve = {"values": 'matrices = ["v"]', "one layer": "layers = [7]"}.get(options)
+    (tmp_path / "m.toml").write_text(text.replace("[solve]", f"[solve]\n{solve}") if solve else text)
+    assert not solve or solve in (tmp_path / "m.toml").read_text()
+    words = options.split() if options.startswith("--") else []
+    assert run("edit", tmp_path / "m.toml", picturebook_fp32, "-o", tmp_path / "b", *words).code == 0
+    found = json.loads(run("diff", picturebook_fp32, tmp_path / "b", "--json").out)["edit"]
+    assert found["fits"] is True and found["worst"]["unexplained"] < 0.025, found
+
+
+def test_a_file_with_the_edited_matrices_alone(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    """As TIME's and UCE's scripts may save them: without text encoder, VAE, or the rest of the UNet."""
+    assert run("edit", ROSES, picturebook_fp32, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0
+    edited = load_file(tmp_path / "b")
+    save_file({ldm(m): edited[ldm(m)] for m in layouts.SD1.matrices}, tmp_path / "alone.safetensors")
+    done = run("diff", picturebook_fp32, tmp_path / "alone.safetensors", "--json", "--delta", tmp_path / "again")
+    assert done.code == 0 and json.loads(done.out)["edit"]["fits"], done.err
+    one, two = (deltas.load_delta(tmp_path / name) for name in ("d", "again"))
+    assert one.origin.encoder == two.origin.encoder
+    other = run("diff", tmp_path / "alone.safetensors", picturebook_fp32, "--json")
+    assert other.code == 0 and json.loads(other.out)["edit"]["fits"]
+    refused = run("diff", tmp_path / "alone.safetensors", picturebook_fp32, "--delta", tmp_path / "no")
+    assert refused.code == 2 and "--text-encoder" in refused.err
 
 
 def test_missing_and_reshaped_tensors_are_named(run: Run, small: Path, tmp_path: Path) -> None:

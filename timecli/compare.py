@@ -1,7 +1,8 @@
 """Two models: which tensors differ, and whether one edit of text space explains it.
 
 An edit in closed form, by this tool or by another, is W' = W (I + D) with one D for all matrices. D is then the least
-squares solution of W D = W' − W over all of them, which has many more rows than D has unknowns.
+squares solution of W D = W' − W over all of them. Each column of D has as many unknowns as the text is wide: where the
+matrices that changed have fewer rows than that, some D explains any change, and nothing can be said.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from timecli.solve import factored
 
 FIT = 0.02
 """Largest share of the change that may stay unexplained; rounding to fp16 leaves about 0.001 to 0.01."""
+FIT_OF_ONE = 0.05
+"""The same in each single matrix, so that a strange change in one does not hide behind an edit of all."""
+ROOM = 1.1
+"""Rows for each unknown from which on noise would be seen: of noise, D leaves √(1 − 1/1.1) = 30 % unexplained."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,26 @@ class Difference:
 
 @dataclass(frozen=True)
 class Recovered:
-    """The operator that explains the change best, and the share of the change that it leaves unexplained."""
+    """The operator that explains the change best.
+
+    Attributes:
+        delta: the operator.
+        residual: the share of the change that it leaves unexplained, over all matrices.
+        worst: the matrix of which it leaves the largest share unexplained, and that share.
+        rows: how many rows the matrices have together.
+    """
 
     delta: Delta
     residual: float
+    worst: tuple[str, float]
+    rows: int
 
     @property
-    def fits(self) -> bool:
-        """Whether it is an edit of text space."""
-        return self.residual <= FIT
+    def fits(self) -> bool | None:
+        """Whether it is an edit of text space; None where too few rows changed to tell."""
+        if self.rows < ROOM * self.delta.operator.width:
+            return None
+        return self.residual <= FIT and self.worst[1] <= FIT_OF_ONE
 
 
 def differences(one: Path, other: Path) -> list[Difference]:
@@ -96,18 +112,19 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
         return None
     kinds, layers = sorted({p.matrix.kind for p in changed}), sorted({p.matrix.layer for p in changed})
     every = len(layers) == 1 + max(matrix.layer for matrix in one.family.matrices)
-    fingerprint = encode.fingerprint(one.text_encoders())
+    fingerprint = encode.fingerprint(one.text_encoders()) if one.texts else ""
     origin = Origin(name, "", __version__, fingerprint, (), tuple(kinds), None if every else tuple(layers), ())
-    gram = torch.zeros(one.width, one.width, dtype=torch.float64)
+    rows, gram = 0, torch.zeros(one.width, one.width, dtype=torch.float64)
     moved = torch.zeros_like(gram)
     for place, before, after in _pairs(one, other):
         if covers(origin, place.matrix):
+            rows += len(before)
             gram += before.T @ before
             moved += before.T @ (after - before)
     full = factored(torch.linalg.lstsq(gram, moved).solution)
-    residual = _residual(one, other, full.left.double() @ full.right.double(), origin)
+    residual, worst = _residual(one, other, full.left.double() @ full.right.double(), origin)
     operator, _ = truncated(full, None, max(residual, 1e-6))
-    return Recovered(Delta(operator, origin), residual)
+    return Recovered(Delta(operator, origin), residual, worst, rows)
 
 
 def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
@@ -117,10 +134,13 @@ def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Te
         yield place, before.double(), after.double()
 
 
-def _residual(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> float:
-    left = total = 0.0
+def _residual(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> tuple[float, tuple[str, float]]:
+    """The share of the change that W D leaves, over all matrices and in the worst of them."""
+    left, total, shares = 0.0, 0.0, {}
     for place, before, after in _pairs(one, other):
         if covers(origin, place.matrix):
-            left += float((before @ d - (after - before)).square().sum())
-            total += float((after - before).square().sum())
-    return float((left / total) ** 0.5)
+            rest, change = (before @ d - (after - before)).square().sum(), (after - before).square().sum()
+            shares[place.name] = float((rest / change).sqrt()) if change else float("inf") if rest else 0.0
+            left, total = left + float(rest), total + float(change)
+    worst = max(shares, key=lambda name: shares[name])
+    return float((left / total) ** 0.5), (worst, shares[worst])

@@ -123,9 +123,17 @@ def print_diff(summary: Mapping[str, Any]) -> None:
         console().print(table)
     say(f"{len(summary['differences'])} tensors differ")
     if edit := summary["edit"]:
-        kind = "is" if edit["fits"] else "is not"
-        rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
-        say(f"this {kind} one edit of text space: rank {edit['rank']}, {rest}")
+        _say_what_explains(edit)
+
+
+def _say_what_explains(edit: Mapping[str, Any]) -> None:
+    if edit["fits"] is None:
+        rows = f"{edit['rows']} rows differ, fewer than the {edit['width']} unknowns of an edit ask for"
+        return say(f"whether this is one edit of text space cannot be told: {rows}")
+    kind = "is" if edit["fits"] else "is not"
+    rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
+    worst = f"{edit['worst']['unexplained']:.2e} of {edit['worst']['name']}"
+    say(f"this {kind} one edit of text space: rank {edit['rank']}, {rest}; at worst {worst}")
 
 
 def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:

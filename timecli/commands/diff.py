@@ -32,7 +32,8 @@ def diff(
 
     if delta_path is not None:
         check_target(delta_path, [one, other], force, 0)
-    before, after = (open_model(path, text_encoder=text_encoder) for path in (one, other))
+    before = open_model(one, text_encoder=text_encoder, needs_text=delta_path is not None)
+    after = open_model(other, needs_text=False)
     found = compare.differences(one, other)
     recovered = compare.recover(before, after, f"{one.stem}-to-{other.stem}")
     summary: dict[str, object] = {"differences": [asdict(difference) for difference in found], "edit": None}
@@ -41,6 +42,9 @@ def diff(
             "fits": recovered.fits,
             "unexplained": recovered.residual,
             "limit": compare.FIT,
+            "worst": dict(zip(("name", "unexplained"), recovered.worst, strict=True)),
+            "rows": recovered.rows,
+            "width": recovered.delta.operator.width,
             "rank": recovered.delta.operator.rank,
             "matrices": recovered.delta.origin.matrices,
             "layers": recovered.delta.origin.layers,
@@ -48,6 +52,11 @@ def diff(
     terminal.print_json(summary) if as_json else terminal.print_diff(summary)
     if delta_path is None:
         return
+    if recovered is not None and recovered.fits is None:
+        raise DeltaError(
+            f"the matrices that differ have {recovered.rows} rows, too few for the {recovered.delta.operator.width} "
+            "unknowns of an edit, so whether it is one cannot be told and there is no delta to write."
+        )
     if recovered is None or not recovered.fits:
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
     deltas.save_delta(recovered.delta, delta_path)
