@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from timecli.solve import Operator, apply, solve
+from timecli.solve import Operator, apply, inverse, solve
 
 LAM = 0.3
 
@@ -159,3 +159,21 @@ def test_a_bias_cancels(problem: dict[str, torch.Tensor]) -> None:
     loss = misses.square().sum() + LAM * (edited - problem["matrix"]).square().sum()
     (found,) = torch.autograd.grad(loss, edited)
     assert found.norm() < 1e-5
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, -0.7, 2.0])
+def test_the_inverse_takes_an_edit_back(problem: dict[str, torch.Tensor], strength: float) -> None:
+    operator, matrix = solved(problem), problem["matrix"]
+    edited = apply(matrix, operator, strength)
+    assert (apply(edited, inverse(operator, strength)) - matrix).norm() / matrix.norm() < 1e-5
+    assert inverse(operator, strength).rank == operator.rank
+    for other in (apply(edited, operator, -strength), apply(edited, inverse(operator, strength / 2))):
+        assert (other - matrix).norm() / (edited - matrix).norm() > 0.05, "the control: nothing else does"
+
+
+def test_what_an_edit_took_away_cannot_be_brought_back() -> None:
+    """c = (1, 0) is sent to nothing: I + D is singular."""
+    operator = Operator(torch.tensor([[-1.0], [0.0]]), torch.tensor([[1.0, 0.0]]), 1.0)
+    assert apply(torch.eye(2), inverse(operator, 0.5))[0, 0] == pytest.approx(2.0), "the control"
+    with pytest.raises(ValueError, match="cannot be taken back"):
+        inverse(operator)

@@ -90,6 +90,27 @@ def solve(blocks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> 
     return Operator(left, right, (1 + s.max().item() ** 2) / (1 + floor**2))
 
 
+def inverse(operator: Operator, strength: float = 1.0) -> Operator:
+    """The operator that takes an edit back: (I + s D)(I + D⁻) = I.
+
+    With D = L R it is D⁻ = −s L (I + s R L)⁻¹ R (Woodbury), as small as D itself.
+
+    Args:
+        operator: D.
+        strength: s, with which it was applied.
+
+    Raises:
+        ValueError: I + s D is singular, or so nearly that float32 has no digit left: what it took away is gone.
+    """
+    left, right = operator.left.double(), operator.right.double()
+    system = torch.eye(operator.rank, dtype=torch.float64) + strength * (right @ left)
+    if torch.linalg.cond(system) > 1 / torch.finfo(torch.float32).eps:
+        raise ValueError("the edit cannot be taken back")
+    return Operator(
+        (-strength * torch.linalg.solve(system, left, left=False)).float(), operator.right, operator.condition
+    )
+
+
 def factored(matrix: torch.Tensor) -> Operator:
     """The operator D = `matrix`, `[d, d]`; the condition is that of no system and is 1."""
     left, right = _factors(matrix.double(), torch.eye(len(matrix), dtype=torch.float64))
