@@ -210,8 +210,8 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta]) -> list[Delta]:
     if not last or any(not _made_by(entry, delta) for entry, delta in zip(last, deltas, strict=True)):
         names, found = (", ".join(map(repr, some)) for some in ([d.origin.name for d in deltas], _names(carried)))
         raise DeltaError(
-            f"{checkpoint.path} carries {found or 'no timecli edit'}, and {names} is not what was done to it last; give "
-            "the deltas of its last edits, the last one last."
+            f"{checkpoint.path} carries {found or 'no timecli edit'}, and {names} is not what was done to it last; "
+            "give the deltas of its last edits, the last one last."
         )
     result = []
     for entry, delta in reversed(list(zip(last, deltas, strict=True))):

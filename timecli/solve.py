@@ -104,7 +104,7 @@ def inverse(operator: Operator, strength: float = 1.0) -> Operator:
     """
     left, right = operator.left.double(), operator.right.double()
     system = torch.eye(operator.rank, dtype=torch.float64) + strength * (right @ left)
-    if torch.linalg.cond(system) > 1 / torch.finfo(torch.float32).eps:
+    if not torch.linalg.cond(system) < 1 / torch.finfo(torch.float32).eps:  # NaN where it is singular
         raise ValueError("the edit cannot be taken back")
     return Operator(
         (-strength * torch.linalg.solve(system, left, left=False)).float(), operator.right, operator.condition
