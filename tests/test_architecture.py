@@ -10,7 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "timecli"
 ORDER = [
     "errors",
+    "shown",
+    "foreign",
     "kinds",
+    "records",
     "manifest",
     "timed",
     "align",
@@ -19,6 +22,8 @@ ORDER = [
     "safefile",
     "outfile",
     "writing",
+    "tokenizers",
+    "sizes",
     "encode",
     "solve",
     "checkpoint",
@@ -47,7 +52,7 @@ ORDER += [
 ORDER += ["terminal", "options", "commands", "cli", "__main__"]
 HOMES = {
     "tomli": {"manifest"},
-    "transformers": {"encode", "judge"},
+    "transformers": {"encode", "judge", "sizes", "tokenizers"},
     "diffusers": {"render"},
     "safetensors": {"safefile", "writing", "judge"},
     "tomlkit": {"tune"},

@@ -149,7 +149,7 @@ def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference |
     write_bytes(output / "table.md", page.encode())
     write_bytes(output / "filtered.txt", names.encode())
     written = [results, output / "table.md", output / "filtered.txt", *plots.save(output, found, answers)]
-    terminal.say(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
+    terminal.say_lines(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
     terminal.print_written([str(path) for path in written])
 
 
