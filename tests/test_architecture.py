@@ -25,6 +25,7 @@ ORDER = [
     "tokenizers",
     "sizes",
     "encode",
+    "uisyntax",
     "solve",
     "checkpoint",
     "delta",

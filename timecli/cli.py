@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe cannot take every letter otherwise
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
+    if not sys.warnoptions:  # what libraries have to tell each other
+        warnings.simplefilter("ignore")
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -92,9 +92,13 @@ class TextEncoder:
             raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
         return ids
 
+    def knows(self, word: str) -> bool:
+        """Whether a word is one token."""
+        return len(self.tokenizer(word).input_ids) == 3
+
     def words(self, prompt: str) -> list[str]:
         """The tokens as text, for people."""
-        return [tokenizers.readable(str(token)) for token in self.tokenizer.convert_ids_to_tokens(self.tokens(prompt))]
+        return tokenizers.words(list(map(str, self.tokenizer.convert_ids_to_tokens(self.tokens(prompt)))))
 
     def alignment(self, source: str, destination: str) -> list[int]:
         """`align` on the tokens of two prompts. "an" counts as "a": the article follows the next word."""

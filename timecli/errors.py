@@ -65,15 +65,15 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def explained(sentence: str) -> Iterator[None]:
+def explained(sentence: str, kind: type[TimecliError] = CheckpointError) -> Iterator[None]:
     """Inside, whatever a library raises over a user's file becomes `sentence`, and behind it what the library says.
 
     Raises:
-        CheckpointError: in place of any error but ours and a lack of memory.
+        TimecliError: of that kind, in place of any error but ours and a lack of memory.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, TimecliError) or out_of_memory(error):
             raise
-        raise CheckpointError(f"{sentence}: {one_line(error)}") from error
+        raise kind(f"{sentence}: {one_line(error)}") from error

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from timecli.errors import CheckpointError, one_line, out_of_memory
-from timecli.foreign import START, identified, is_safetensors, read_json, require_file
+from timecli.foreign import ARCHIVE, START, identified, is_safetensors, read_json, require_file
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -92,7 +92,8 @@ def _length(start: bytes) -> int:
 def _refuse_pickle(path: Path, start: bytes) -> None:
     # A header length may begin like a pickle does; only safetensors goes on with "{".
     zipped = start.startswith(b"PK") and (b"data.pkl" in start or not start.startswith(b"PK\x03\x04"))
-    if path.suffix in PICKLES or ((zipped or start.startswith(b"\x80")) and start[8:9] != b"{"):
+    named = path.suffix in PICKLES and bool(start) and identified(start) in (None, ARCHIVE)
+    if named or ((zipped or start.startswith(b"\x80")) and start[8:9] != b"{"):
         raise CheckpointError(
             f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it where "
             "you trust it: torch.load with weights_only=True, then safetensors.torch.save_file."
@@ -120,7 +121,8 @@ def _instead(path: Path, start: bytes, size: int, reason: str) -> str:
         return f"not a complete safetensors file ({lacks or reason}); download or copy it again"
     if path.suffix == ".toml":
         return "a manifest, not a model; give MANIFEST first, then MODEL"
-    return f"text, not a complete safetensors file, and begins with {text[:60]!r}; give the model's own file, or download it again"
+    begins = f"text, not a complete safetensors file, and begins with {text[:60]!r}"
+    return f"{begins}; give the model's own file, or download it again"
 
 
 def _lacks(path: Path, data: int, size: int) -> str | None:

@@ -1,8 +1,11 @@
-"""How large a text encoder is, from its weights, and what no weight tells, from its config."""
+"""How large networks are: a text encoder from its weights, and what no weight tells from its config.
+
+Libraries believe a config before they look at the weights, and build what it says; so configs are checked first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,11 @@ from transformers import CLIPTextConfig
 
 from timecli import foreign, layouts
 from timecli.errors import CheckpointError, one_line
+from timecli.safefile import SafeFile
 from timecli.shown import brief
+
+LARGEST, LONGEST_LIST = 4096, 64
+"""What numbers in a config may be where no weight tells: the side of a picture, the steps of a schedule; entries."""
 
 
 def measured(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
@@ -48,12 +55,7 @@ def guessed(sizes: Mapping[str, int], tower: layouts.Tower, name: str) -> dict[s
 
 def stated(config: Path, sizes: Mapping[str, int], name: str) -> dict[str, Any]:
     """What no shape tells, from a `config.json`, whose sizes must be those of the weights."""
-    try:
-        table = foreign.read_json(foreign.read(config, CheckpointError))
-    except ValueError as error:
-        raise CheckpointError(f"{config} is not valid JSON ({one_line(error)}); copy it again.") from error
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{config} is {brief(table)}, not the config of a text encoder; copy it again.")
+    table = read_config(config)
     found = {**CLIPTextConfig().to_dict(), **table}
     for key, size in sizes.items():
         if found[key] != size:
@@ -66,3 +68,51 @@ def stated(config: Path, sizes: Mapping[str, int], name: str) -> dict[str, Any]:
             f"{config}: num_attention_heads is {brief(heads)}, which does not divide {width}; use its own config."
         )
     return {"num_attention_heads": heads, **{key: found[key] for key in ("hidden_act", "layer_norm_eps")}}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config file, which holds a JSON object.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        table = foreign.read_json(foreign.read(path, CheckpointError))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({one_line(error)}); copy it again.") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path} is {brief(table)}, not a config; copy it again.")
+    return table
+
+
+def require_plausible(config: Path, files: Iterable[SafeFile] = ()) -> None:
+    """Refuse a config that describes a network larger than its weights, or anything that no machine can hold.
+
+    Args:
+        config: a JSON file; one that is missing is left to whoever needs it.
+        files: where the weights are. Layers are counted by the numbers in their names.
+    """
+    if not config.exists():
+        return
+    entries = {name: entry for file in files for name, entry in file.entries.items()}
+    side = max((size for entry in entries.values() for size in entry["shape"]), default=0)
+    depth = 1 + max((int(part) for name in entries for part in name.split(".") if part.isdecimal()), default=0)
+    for key, number in _numbers("", read_config(config)):
+        most = LONGEST_LIST if key.endswith("[]") else depth if "layers" in key else max(side, LARGEST)
+        if number > most:
+            raise CheckpointError(
+                f"{config}: {key} is {brief(number)}, more than the {most} that it can be; copy it again."
+            )
+
+
+def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every number in JSON with the key that it stands under, and the length of every list as that of `key[]`."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(name, part)
+    elif isinstance(value, list):
+        yield f"{key}[]", len(value)
+        for part in value:
+            yield from _numbers(key, part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield key, value

@@ -71,6 +71,12 @@ def warn(sentence: str) -> None:
     complain(f"warning: {sentence}")
 
 
+def warn_all(sentences: Iterable[str]) -> None:
+    """Several warnings."""
+    for sentence in sentences:
+        warn(sentence)
+
+
 def trace(error: BaseException) -> None:
     """The traceback of an error, on stderr."""
     text = "".join(traceback.format_exception(error))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -44,12 +45,27 @@ def _bytes_of_letters() -> dict[str, int]:
     return dict(zip(_byte_letters(), [*printable, *others], strict=True))
 
 
-def readable(token: str) -> str:
-    r"""A token of the vocabulary as text; where a letter is cut into several tokens, its bytes: `\xe6\x97`."""
-    letters, known = token.removesuffix("</w>"), _bytes_of_letters()
-    if not all(letter in known for letter in letters):
-        return token
-    return bytes(known[letter] for letter in letters).decode("utf-8", "backslashreplace")
+def words(tokens: Sequence[str]) -> list[str]:
+    """Tokens of the vocabulary as text; a letter that is cut into several of them says which bytes each has."""
+    known = _bytes_of_letters()
+    pieces = [bytes(known[letter] for letter in token.removesuffix("</w>") if letter in known) for token in tokens]
+    try:
+        text = b"".join(pieces).decode()
+    except UnicodeDecodeError:  # no text of UTF-8 was cut, so there is nothing to put together
+        return [piece.decode("utf-8", "backslashreplace") for piece in pieces]
+    rest = iter([(letter, i + 1, count) for letter in text for count in [len(letter.encode())] for i in range(count)])
+    return [_shown(piece, list(islice(rest, len(piece)))) for piece in pieces]
+
+
+def _shown(piece: bytes, parts: Sequence[tuple[str, int, int]]) -> str:
+    """A token's bytes as text; `parts` has for each the letter that it is of, its number, and of how many."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        letters = "".join(dict.fromkeys(letter for letter, _, _ in parts))
+        (_, first, count), (_, last, _) = parts[0], parts[-1]
+        which = f"{first}" if first == last else f"{first}-{last}"
+        return f"{letters} (byte {which} of {count})" if len(letters) == 1 else f"{letters} (in part)"
 
 
 def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -> CLIPTokenizer:
