@@ -177,7 +177,7 @@ def test_sdxl_renders(run: Run, sdxl: tuple[StableDiffusionXLPipeline, Path], tm
 
 @pytest.fixture(scope="module")
 def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeline, Path]:
-    """A small SD 2: the text encoder without its last block, padding id 0."""
+    """A small SD 2: a text encoder with the 23 blocks that SD 2 reads, padding id 0."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=(16, 16, 16, 16), norm_num_groups=8, cross_attention_dim=64,
@@ -185,7 +185,7 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeli
     )  # fmt: skip
     pipeline = StableDiffusionPipeline(
         vae=small_vae(),
-        text_encoder=sized(CLIPTextModel(text_config(2, 64, "gelu"))),
+        text_encoder=sized(CLIPTextModel(text_config(23, 64, "gelu"))),
         tokenizer=clip_tokenizer(0),
         unet=unet,
         scheduler=EulerDiscreteScheduler(steps_offset=1),
@@ -198,10 +198,15 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeli
     return pipeline, folder
 
 
+@pytest.mark.parametrize("surplus", [True, False], ids=["24 blocks", "23 blocks"])
 @pytest.mark.parametrize("prefix", layouts.SD2.towers[0].prefixes)
-def test_sd2_text_is_diffusers_own(prefix: str, sd2: tuple[StableDiffusionPipeline, Path], tmp_path: Path) -> None:
+def test_sd2_text_is_diffusers_own(
+    prefix: str, surplus: bool, sd2: tuple[StableDiffusionPipeline, Path], tmp_path: Path
+) -> None:
+    """OpenCLIP's file has a 24th block that SD 2 does not read; one that was converted back from diffusers has not."""
     pipeline, folder = sd2
-    texts = prefixed(prefix, to_openclip(plain(pipeline.text_encoder), True))
+    texts = prefixed(prefix, to_openclip(plain(pipeline.text_encoder), surplus))
+    assert (f"{prefix}transformer.resblocks.23.ln_1.weight" in texts) == surplus
     save_file(single_file(pipeline.unet, layouts.SD2, texts), tmp_path / "sd2.safetensors")
     with torch.no_grad():
         expected = pipeline.encode_prompt(PROMPTS, CPU, 1, False)[0].double()
@@ -219,7 +224,30 @@ def test_openclip_names_become_what_diffusers_makes_of_them() -> None:
     theirs = convert_open_clip_checkpoint(
         model, prefixed("cond_stage_model.model.", weights), prefix="cond_stage_model.model."
     )
-    ours = openclip.to_transformers(weights, drop_last=False)
+    ours = openclip.to_transformers(weights, None)
     for name, tensor in ours.items():
         found = theirs.get(f"text_model.{name}", theirs.get(name))
         assert found is not None and torch.equal(found, tensor), name
+
+
+@pytest.mark.parametrize("form", ["lora", "peft"])
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_diffusers_fuses_an_exported_adapter_to_the_edited_weights(
+    family: str, form: str, run: Run, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    _, folder = request.getfixturevalue(family)
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    assert run("edit", tmp_path / "m.toml", folder, "-o", tmp_path / "out", "--delta", tmp_path / "d").code == 0
+    done = run("export", tmp_path / "d", folder, "--format", form, "-o", tmp_path / "lora.safetensors")
+    assert done.code == 0, done.err
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    pipeline = kind.from_pretrained(folder, local_files_only=True)
+    pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    before = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    after = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
+    matrices = (layouts.SDXL if family == "sdxl" else layouts.SD2).matrices
+    for name in (matrix.names[layouts.DIFFUSERS] for matrix in matrices):
+        found = pipeline.unet.get_parameter(name)
+        assert (found - after[name]).norm() < 1e-4 * (after[name] - before[name]).norm(), name

@@ -7,6 +7,7 @@ ComfyUI is no package: beside a checkout, with its requirements installed, run
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,30 +18,46 @@ from safetensors.torch import load_file, save_file
 from timecli import export, layouts
 from timecli.checkpoint import Checkpoint, open_checkpoint
 from timecli.delta import Delta, Origin
-from timecli.solve import apply, factored
+from timecli.solve import Operator, apply
 from timecli.writing import write_tensors
 
 from .conftest import ldm
 
-ROWS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320)
+FAMILIES = {
+    # family, sd-mecha's name for kohya's LoRAs of it, text width
+    "sd1": (layouts.SD1, "sd1-kohya", 768),
+    "sd2": (layouts.SD2, None, 1024),
+    "sdxl": (layouts.SDXL, "sdxl-kohya", 2048),
+}
+SD1_ROWS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320)
 """How many rows the matrices of each of SD 1's cross-attention layers have."""
-WIDTH = 768
+SDXL_ROWS = {0: 640, 4: 1280, 33: 1280, 69: 640}
+"""The same for one SDXL layer of the first and the last blocks, and two of the deep ones."""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """The 32 matrices of an SD 1 file, in their real sizes."""
-    path, random = tmp_path_factory.mktemp("sd1") / "sd1.safetensors", torch.Generator().manual_seed(0)
-    save_file({ldm(m): torch.randn(ROWS[m.layer], WIDTH, generator=random) for m in layouts.SD1.matrices}, path)
-    return open_checkpoint(path, needs_text=False)
+def model(name: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The matrices of a family's single file: SD 1's in their real sizes, of SDXL some, the others with few rows."""
+    family, _, width = FAMILIES[name]
+    path, random = tmp_path_factory.mktemp(name) / "model.safetensors", torch.Generator().manual_seed(0)
+    rows = dict(enumerate(SD1_ROWS)) if name == "sd1" else SDXL_ROWS if name == "sdxl" else {}
+    save_file({ldm(m): torch.randn(rows.get(m.layer, 8), width, generator=random) for m in family.matrices}, path)
+    checkpoint = open_checkpoint(path, needs_text=False)
+    assert checkpoint.family is family
+    return checkpoint
 
 
 @pytest.fixture(scope="module")
-def delta() -> Delta:
-    random = torch.Generator().manual_seed(1)
-    left, right = torch.randn(WIDTH, 5, generator=random), torch.randn(5, WIDTH, generator=random)
+def delta(model: Checkpoint) -> Delta:
+    random, width = torch.Generator().manual_seed(1), model.width
+    left, right = torch.randn(width, 5, generator=random), torch.randn(5, width, generator=random)
     origin = Origin("x", "", "0", "", (0.1,), ("k", "v"), None, ())
-    return Delta(factored(0.01 * left @ right), origin)
+    return Delta(Operator(0.01 * left, right, 1.0), origin)
 
 
 @pytest.fixture(scope="module")
@@ -58,33 +75,83 @@ def changes(model: Checkpoint, delta: Delta) -> dict[layouts.Matrix, tuple[torch
     }
 
 
-def test_sd_mecha_finds_the_same_change(model: Checkpoint, delta: Delta, lora: Path) -> None:
+def kohyas_modules(name: str) -> set[str]:
+    """The cross-attention modules that kohya's trainer would train in a model: every `to_k` and `to_v` of an `attn2`.
+
+    kohya-ss/sd-scripts, networks/lora.py: a module's name in the UNet that it builds, dots as underscores, behind
+    `lora_unet_`. Its UNet is diffusers' for SD 1 and SD 2 (library/original_unet.py) and the original code's for SDXL
+    (library/sdxl_original_unet.py: input_blocks, middle_block, output_blocks).
+    """
+    if name != "sdxl":
+        places = [f"down_blocks_{i}_attentions_{j}" for i in range(3) for j in range(2)]
+        places += ["mid_block_attentions_0", *(f"up_blocks_{i}_attentions_{j}" for i in (1, 2, 3) for j in range(3))]
+        layers = [(place, 0) for place in places]
+    else:
+        depths = {
+            "input_blocks_4": 2,
+            "input_blocks_5": 2,
+            "input_blocks_7": 10,
+            "input_blocks_8": 10,
+            "middle_block": 10,
+        }
+        depths |= {f"output_blocks_{i}": 10 if i < 3 else 2 for i in range(6)}
+        layers = [(f"{block}_1", i) for block, depth in depths.items() for i in range(depth)]
+    return {f"lora_unet_{p}_transformer_blocks_{i}_attn2_to_{kind}" for p, i in layers for kind in "kv"}
+
+
+def test_the_names_are_kohyas(name: str, model: Checkpoint, delta: Delta, lora: Path) -> None:
+    modules = {key.split(".")[0] for key in load_file(lora)}
+    assert modules == kohyas_modules(name) and len(modules) == len(model.family.matrices)
+    dense = export.adapter(model, delta, "diff", torch.float32, delta.operator).tensors
+    assert {key.split(".")[0] for key in dense} == modules
+    peft = export.adapter(model, delta, "peft", torch.float32, delta.operator).tensors
+    assert {key.rsplit(".", 2)[0] for key in peft} == {
+        f"unet.{m.names[layouts.DIFFUSERS].removesuffix('.weight')}" for m in model.family.matrices
+    }
+
+
+def test_sd_mecha_finds_the_same_change(name: str, model: Checkpoint, delta: Delta, tmp_path: Path) -> None:
+    if FAMILIES[name][1] is None:
+        pytest.skip("sd-mecha has no SD 2")
     sd_mecha = pytest.importorskip("sd_mecha")
     found: dict[str, torch.Tensor] = {}
-    recipe = sd_mecha.convert(sd_mecha.model(lora), "sd1-kohya")
+    some = tuple(SDXL_ROWS) if name == "sdxl" else None
+    part = replace(delta, origin=replace(delta.origin, layers=some))
+    made = export.adapter(model, part, "lora", torch.float32, delta.operator)
+    write_tensors(tmp_path / "x.safetensors", made.tensors, {})
+    recipe = sd_mecha.convert(sd_mecha.model(tmp_path / "x.safetensors"), FAMILIES[name][1])
     options = {"output_dtype": torch.float32, "merge_dtype": torch.float32, "strict_mandatory_keys": False}
     sd_mecha.merge(recipe, output=found, strict_merge_space="delta", **options)
     found.pop("__metadata__", None)
-    assert len(found) == 32, "it has read every matrix and nothing else"
-    for matrix, (_, wanted) in changes(model, delta).items():
-        change = found[f"unet.{matrix.names[layouts.DIFFUSERS]}"].double()
+    wanted_by = {m: pair for m, pair in changes(model, delta).items() if some is None or m.layer in some}
+    assert len(found) == len(wanted_by), "it has read every matrix and nothing else"
+    for matrix, (_, wanted) in wanted_by.items():
+        change = found[f"unet.{matrix.names[model.family.kohya]}"].double()
         assert (change - wanted).norm() / wanted.norm() < 1e-5, matrix
 
 
 def test_comfyui_patches_the_weights_to_ours(
-    model: Checkpoint, delta: Delta, lora: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, model: Checkpoint, delta: Delta, lora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["comfy", "--cpu"])
     pytest.importorskip("comfy.options").enable_args_parsing()
     comfy_lora, convert = pytest.importorskip("comfy.lora"), pytest.importorskip("comfy.lora_convert")
-    unet = {
+    sd: dict[str, object] = {
         "num_res_blocks": [2, 2, 2, 2],
         "channel_mult": [1, 2, 4, 4],
         "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
         "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
         "transformer_depth_middle": 1,
     }
-    names = {f"diffusion_model.{m.names[layouts.LDM]}": m for m in layouts.SD1.matrices}
+    sdxl: dict[str, object] = {
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4],
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "transformer_depth_middle": 10,
+    }
+    unet = sdxl if name == "sdxl" else sd
+    names = {f"diffusion_model.{m.names[layouts.LDM]}": m for m in model.family.matrices}
     asked = SimpleNamespace(state_dict=lambda: names, model_config=SimpleNamespace(unet_config=unet))
     keys = comfy_lora.model_lora_keys_unet(asked, {})
     patches = comfy_lora.load_lora(convert.convert_lora(load_file(lora)), keys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,17 +16,17 @@ from typing import Any
 
 import torch
 
-from timecli import layouts, openclip, records
+from timecli import layouts, records, towers, unets
 from timecli.errors import CheckpointError, ManifestError
-from timecli.safefile import SafeFile, open_file, require_finite
+from timecli.safefile import SafeFile, require_finite, require_floats
+from timecli.towers import TextWeights
+from timecli.variants import Group
 
 EDITS = "timecli.edits"
 """Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
 
 CONV_IN = ("input_blocks.0.0.weight", "conv_in.weight")
 """How the name of a UNet's first convolution ends, in a single file and in a folder."""
-PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
-"""What a text encoder's states need of transformers' CLIP."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Place:
     """Where a cross-attention matrix is: a tensor of a file.
 
     A `twin` is another copy of the same matrix, edited from its own weights: a moving average (EMA) in a single file,
-    or a variant of the UNet in a folder.
+    or another copy of the UNet in a folder.
     """
 
     matrix: layouts.Matrix
@@ -49,32 +49,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class TextWeights:
-    """Where a text encoder is: the tensors of some files whose names begin with a prefix."""
-
-    tower: layouts.Tower
-    files: tuple[SafeFile, ...]
-    prefix: str
-    openclip: bool
-
-    def read(self) -> dict[str, torch.Tensor]:
-        """Its tensors, by transformers' names below `text_model.`.
-
-        Raises:
-            CheckpointError: a weight is NaN or infinite.
-        """
-        weights: dict[str, torch.Tensor] = {}
-        for file in self.files:
-            names = [name for name in file.entries if name.startswith(self.prefix)]
-            for name, tensor in zip(names, file.read(names), strict=True):
-                require_finite(tensor, f"{file.path}: {name}")
-                weights[name.removeprefix(self.prefix)] = tensor
-        if self.openclip:
-            return openclip.to_transformers(weights, not self.tower.penultimate)
-        return {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A model on disk.
 
@@ -85,6 +59,9 @@ class Checkpoint:
         texts: the text encoders, in the order in which their states stand side by side.
         config: a diffusers folder with configs and tokenizers, or None.
         channels: how many the UNet takes: 4, with an image to fill in 9, with one to follow 8.
+        copies: the copies of the UNet that are edited; the first is the one that diffusers loads.
+        left_out: files of a folder that hold the UNet and are not edited; a copy of the folder goes without them.
+        cautions: sentences that a user should see.
     """
 
     path: Path
@@ -93,6 +70,9 @@ class Checkpoint:
     texts: tuple[TextWeights, ...]
     config: Path | None
     channels: int
+    copies: tuple[Group, ...]
+    left_out: tuple[Path, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
@@ -107,8 +87,20 @@ class Checkpoint:
 
     @property
     def edits(self) -> list[dict[str, Any]]:
-        """Records of the timecli edits that the model carries."""
-        return edits(self.places[0].file)
+        """Records of the timecli edits that the model carries.
+
+        Raises:
+            CheckpointError: its files carry different ones, so that what is edited depends on the loader.
+        """
+        files = list({place.file.path: place.file for place in self.places}.values())
+        records = edits(files[0])
+        for file in files[1:]:
+            if edits(file) != records:
+                raise CheckpointError(
+                    f"{files[0].path} and {file.path} carry different timecli edits, so what a tool draws depends on "
+                    "the file that it takes; start from the original."
+                )
+        return records
 
     def text_encoders(self) -> list[dict[str, torch.Tensor]]:
         """The tensors of each text encoder."""
@@ -138,17 +130,17 @@ def edits(file: SafeFile) -> list[dict[str, Any]]:
 def open_checkpoint(
     path: Path,
     config: Path | None = None,
-    text_encoder: Path | None = None,
+    text_encoder: Sequence[Path] = (),
     ema: bool = True,
     needs_text: bool = True,
 ) -> Checkpoint:
     """Find out what a model is.
 
     Args:
-        path: a single file or a diffusers folder.
+        path: a single file, a diffusers folder, or the folder of a UNet.
         config: a diffusers folder for tokenizers and configs; by default the folder itself, or one named `config`
-            beside a single file.
-        text_encoder: another model, or a text encoder, for a file that has none.
+            beside a single file; else the same of the text encoder.
+        text_encoder: other models, or text encoders, for a model that has none; one for each that is missing.
         ema: whether moving averages are edited too.
         needs_text: whether a model without a text encoder is refused.
 
@@ -156,78 +148,50 @@ def open_checkpoint(
         CheckpointError: it is not a model of a known family in safetensors form.
     """
     if config is None:
-        nearby = [path, path.parent / "config", *([text_encoder] if text_encoder else [])]
+        nearby = [path, path.parent / "config"]
+        nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]
         config = next((folder for folder in nearby if (folder / "model_index.json").exists()), None)
     elif not (config / "model_index.json").exists():
         raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")
-    variants = _variants(path / "unet") if path.is_dir() else [(open_file(path),)]
-    found = [_places(files, str(path)) for files in variants]
-    family, places = found[0]
-    copies = [Place(place.matrix, place.file, place.name, True) for _, other in found[1:] for place in other]
-    if not path.is_dir() and ema:
-        copies += _averages(places)
-    source, whole = text_encoder or path, not path.is_dir() and text_encoder is None
-    texts = tuple(
-        _text(tower, source, variants[0] if whole else _text_files(tower, source))
-        for tower in (family.towers if needs_text else ())
+    found = unets.find(path, ema)
+    first = found.copies[0]
+    family, places = _places(first, str(path), False)
+    places += _averages(places) if ema and not path.is_dir() else []
+    for copy in found.copies[1:]:
+        places += _places(copy, str(copy.files[0].path), True)[1]
+    for place in places:
+        require_floats(place.file, [place.name])
+    width = first.shapes[places[0].name][-1]
+    texts = towers.find(family, path, first.files, text_encoder, width) if needs_text else ()
+    cautions = [*found.cautions, *(sentence for text in texts if (sentence := text.caution()))]
+    channels = _channels(first.shapes)
+    return Checkpoint(
+        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, tuple(cautions)
     )
-    return Checkpoint(path, family, (*places, *copies), texts, config, _channels(variants[0]))
 
 
-def _channels(files: tuple[SafeFile, ...]) -> int:
-    entries = {name: entry for file in files for name, entry in file.entries.items()}
-    name = next((name for end in CONV_IN for name in entries if name.endswith(end)), None)
-    return int(entries[name]["shape"][1]) if name else 4
+def _channels(shapes: layouts.Shapes) -> int:
+    name = next((name for end in CONV_IN for name in shapes if name.endswith(end)), None)
+    return shapes[name][1] if name and len(shapes[name]) > 1 else 4
 
 
-def _variants(folder: Path) -> list[tuple[SafeFile, ...]]:
-    """A component's weights: each variant's files (several where it is in shards), the plain variant first."""
-    groups: dict[str, list[SafeFile]] = {}
-    files = sorted(folder.glob("*.safetensors"), key=lambda file: (file.stem.count("."), file.name))
-    for file in files:
-        groups.setdefault(file.stem.split("-0")[0], []).append(open_file(file))
-    if not groups:
-        for pickle in sorted(folder.glob("*.bin")):
-            open_file(pickle)  # refuses it, with the way out
-        raise CheckpointError(f"{folder} holds no .safetensors file; use a complete model.")
-    return [tuple(group) for group in groups.values()]
-
-
-def _places(files: tuple[SafeFile, ...], where: str) -> tuple[layouts.Family, list[Place]]:
-    home = {name: file for file in files for name in file.entries}
-    shapes = {name: tuple(file.entries[name]["shape"]) for name, file in home.items()}
+def _places(group: Group, where: str, twin: bool) -> tuple[layouts.Family, list[Place]]:
+    shapes = group.shapes
     if shapes.keys() == {"left", "right"}:
         raise CheckpointError(f"{where} is a delta, not a model; give the model that it is for.")
     family, prefix, spelling = layouts.find(shapes, where)
-    names = [(matrix, prefix + matrix.names[spelling]) for matrix in family.matrices]
-    return family, [Place(matrix, home[name], name, False) for matrix, name in names]
+    names = {prefix + matrix.names[spelling]: matrix for matrix in family.matrices}
+    home = {name: file for name, (file, _) in group.entries.items() if name in names}
+    return family, [Place(matrix, home[name], name, twin) for name, matrix in names.items()]
 
 
-def _averages(places: list[Place]) -> list[Place]:
+def _averages(places: Iterable[Place]) -> list[Place]:
     return [
         Place(place.matrix, place.file, name, True)
         for place in places
         for name in layouts.twins(place.matrix)
         if name in place.file.entries
     ]
-
-
-def _text_files(tower: layouts.Tower, path: Path) -> tuple[SafeFile, ...]:
-    """A text encoder's files in a diffusers folder, in a folder of its own, or the one file that it is in."""
-    if not path.is_dir():
-        return (open_file(path),)
-    return _variants(path / tower.folder if (path / tower.folder).is_dir() else path)[0]
-
-
-def _text(tower: layouts.Tower, path: Path, files: tuple[SafeFile, ...]) -> TextWeights:
-    """Find a text encoder in `files`, which are those of `path`, under transformers' names or a whole model's."""
-    names = {name for file in files for name in file.entries}
-    own = next((prefix for prefix in ("text_model.", "") if prefix + layouts.HF_MARK in names), None)
-    if own is not None:
-        return TextWeights(tower, files, own, False)
-    if path.is_dir():
-        raise CheckpointError(f"{path} has no text encoder ({layouts.HF_MARK} is missing); use a complete model.")
-    return TextWeights(tower, files, layouts.tower_prefix(names, tower, str(path)), tower.openclip)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -245,5 +209,6 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "cross_attention_matrices": len(edited),
         "cross_attention_parameters": sum(map(math.prod, edited)),
         "twins": len(checkpoint.places) - len(edited),
+        "copies": [copy.describe() for copy in checkpoint.copies],
         "edits": checkpoint.edits,
     }

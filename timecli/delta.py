@@ -41,6 +41,8 @@ class Origin:
     """None for all."""
     tokens: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     """Token ids of each pair, source and destination: what the text encoder read."""
+    clip_skip: int = 1
+    """Which layer of the text encoder was read, counted from the last."""
 
 
 @dataclass(frozen=True)

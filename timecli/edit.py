@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from timecli import __version__, encode
+from timecli import __version__, encode, sizes
 from timecli.checkpoint import Checkpoint
 from timecli.delta import Delta, Origin
 from timecli.encode import TextEncoder
 from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.layouts import Matrix
 from timecli.manifest import Manifest
-from timecli.safefile import SAFETENSORS_NAMES, convert, raw
+from timecli.safefile import convert, plain, raw
 from timecli.solve import Operator, apply, solve
 
 
@@ -37,24 +37,48 @@ class Change:
 
 @dataclass(frozen=True)
 class Edited:
-    """The edited matrices, what changed, and the `base_hash` of the model before."""
+    """The edited matrices.
+
+    Attributes:
+        tensors: by file and name.
+        changes: what changed, in the order of the matrices.
+        base: the `base_hash` of the model before.
+        rounding: the share of the edit that the dtype's rounding lost, ‖W' − W (I + D)‖ / ‖W D‖ over all matrices.
+    """
 
     tensors: dict[tuple[Path, str], torch.Tensor]
     changes: tuple[Change, ...]
     base: str
+    rounding: float
 
 
-def read_text_encoder(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device) -> TextEncoder:
-    """The checkpoint's own text encoders; the tokenizers from `tokenizer`, the config folder, or CLIP's."""
+def read_text_encoder(
+    checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int = 1
+) -> TextEncoder:
+    """The checkpoint's own text encoders; the tokenizers from `tokenizer`, the config folder, or CLIP's.
+
+    Args:
+        checkpoint: the model.
+        tokenizer: a tokenizer folder.
+        device: where to encode.
+        clip_skip: which layer's states the UNet is given, counted from the last, as A1111 counts: 1 is the last. It is
+            diffusers' `clip_skip` plus one.
+    """
     if tokenizer is not None and len(checkpoint.texts) > 1:
         raise CheckpointError(f"{checkpoint.path} has two tokenizers; give a folder with both as --config.")
+    if clip_skip > 1 and any(text.tower.penultimate for text in checkpoint.texts):
+        raise CheckpointError(
+            f"{checkpoint.path} is {checkpoint.family.name}, which is given the states before the last layer as it is; "
+            "leave clip_skip at 1."
+        )
     towers, weights = [], checkpoint.text_encoders()
     for text, tensors in zip(checkpoint.texts, weights, strict=True):
         folder = text.tower.folder
         own = _existing(checkpoint.config, folder.replace("text_encoder", "tokenizer"))
         sizes = _existing(checkpoint.config, f"{folder}/config.json")
-        towers.append(encode.load(tensors, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
-    return TextEncoder(tuple(towers), encode.fingerprint(weights))
+        shorter = sizes.without_last_layers(tensors, clip_skip - 1, str(checkpoint.path))
+        towers.append(encode.load(shorter, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
+    return TextEncoder(tuple(towers), encode.fingerprint(weights), clip_skip)
 
 
 def _existing(folder: Path | None, name: str) -> Path | None:
@@ -101,8 +125,13 @@ def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device)
 
     Raises:
         PromptError: a prompt is too long, or a pair has nothing in common.
-        CheckpointError: the text encoder gives NaN or infinity.
+        CheckpointError: the text encoder gives NaN or infinity, or reads another layer than the manifest asks for.
     """
+    if encoder.clip_skip != manifest.solve.clip_skip:
+        raise CheckpointError(
+            f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and the text encoder was read with "
+            f"{encoder.clip_skip}; read it with the manifest's."
+        )
     operator = solve(_finite(block, device) for block in encode.columns(manifest, encoder))
     if not operator.rank:
         raise PromptError(
@@ -123,6 +152,7 @@ def origin(manifest: Manifest, encoder: TextEncoder) -> Origin:
         manifest.solve.matrices,
         manifest.solve.layers,
         tuple((tuple(encoder.tokens(edit.source)), tuple(encoder.tokens(edit.destination))) for edit in manifest.edits),
+        encoder.clip_skip,
     )
 
 
@@ -200,16 +230,20 @@ def edit_matrices(
     """
     for delta in deltas:
         require_layers(checkpoint, delta.origin.layers)
-    tensors, changes, digest = {}, [], hashlib.sha256()
+    _ = checkpoint.edits  # refuses files that carry different ones
+    tensors, changes, digest, lost, whole = {}, [], hashlib.sha256(), 0.0, 0.0
     for place, before in checkpoint.projections():
         if not place.twin:
             digest.update(raw(before))
         operators = [delta.operator for delta in deltas if covers(delta.origin, place.matrix)]
         if operators:
             where = f"{place.file.path}: {place.name}"
-            after = tensors[place.key] = edit_matrix(before, where, operators, device, strength, dtype)
+            exact = _exact(before, where, operators, device, strength)
+            after = tensors[place.key] = _rounded(exact, dtype or before.dtype, where)
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
-    return Edited(tensors, tuple(changes), digest.hexdigest())
+            lost += float((after.double() - exact.double()).square().sum())
+            whole += float((exact.double() - before.double()).square().sum())
+    return Edited(tensors, tuple(changes), digest.hexdigest(), (lost / whole) ** 0.5 if whole else 0.0)
 
 
 def require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
@@ -235,9 +269,14 @@ def edit_matrix(
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
     """One matrix `[out, d]` after some operators, in `dtype` or its own; `where` is how errors call it."""
+    return _rounded(_exact(before, where, operators, device, strength), dtype or before.dtype, where)
+
+
+def _exact(
+    before: torch.Tensor, where: str, operators: Sequence[Operator], device: torch.device, strength: float
+) -> torch.Tensor:
+    """A matrix after some operators, before it is rounded, on the CPU."""
     width = operators[0].width
-    if before.dtype not in SAFETENSORS_NAMES:
-        raise CheckpointError(f"{where} is {before.dtype}; use a copy of the model in fp16, bf16 or fp32.")
     if before.ndim != 2 or before.shape[1] != width:
         raise CheckpointError(
             f"{where} is {list(before.shape)} and the text encoder's width is {width}; "
@@ -246,8 +285,13 @@ def edit_matrix(
     exact = before.to(device)
     for operator in operators:
         exact = apply(exact, operator, strength)
-    after = convert(exact.cpu(), dtype or before.dtype, f"{where}, edited,")
-    if not torch.isfinite(after).all():
+    return exact.cpu()
+
+
+def _rounded(exact: torch.Tensor, dtype: torch.dtype, where: str) -> torch.Tensor:
+    """The matrix in the dtype in which it is written."""
+    after = convert(exact, dtype, f"{where}, edited,")
+    if not torch.isfinite(plain(after)).all():
         raise CheckpointError(f"{where} becomes infinite; use a larger lambda or a smaller strength.")
     return after
 

@@ -61,10 +61,17 @@ class Tower:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL."""
+    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL.
+
+    Attributes:
+        towers: without the layers that `clip_skip` skips.
+        fingerprint: of the whole text encoder.
+        clip_skip: which layer's states come out, counted from the last; 1 is the last.
+    """
 
     towers: tuple[Tower, ...]
     fingerprint: str
+    clip_skip: int = 1
 
     @property
     def tokenizer(self) -> CLIPTokenizer:

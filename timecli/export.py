@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from timecli import layouts
-from timecli.checkpoint import EDITS, Checkpoint, Place, edits
+from timecli.checkpoint import EDITS, Checkpoint, edits
 from timecli.delta import Delta
 from timecli.edit import covers
 from timecli.errors import DeltaError
@@ -93,7 +93,7 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
             found = up.double() @ down.double()
             if form == "diff":
                 found = convert(found, dtype, place.name)
-            tensors |= _named(form, place, up, down, found)
+            tensors |= _named(form, checkpoint.family, place.matrix, up, down, found)
             rest += float((found.double() - change).square().sum())
             whole += float(change.square().sum())
     if not tensors:
@@ -101,12 +101,24 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
     return Adapter(tensors, digest.hexdigest(), (rest / whole) ** 0.5)
 
 
-def _named(form: str, place: Place, up: torch.Tensor, down: torch.Tensor, change: torch.Tensor) -> Tensors:
-    module = place.matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
-    kohya = f"lora_unet_{module.replace('.', '_')}"
+def _named(
+    form: str,
+    family: layouts.Family,
+    matrix: layouts.Matrix,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    change: torch.Tensor,
+) -> Tensors:
+    """The tensors for one matrix, under the names that the loaders of a form know.
+
+    kohya's trainer has diffusers' block names for SD 1 and SD 2 and those of the original code for SDXL; A1111, Forge,
+    ComfyUI and diffusers read each family's as kohya writes them.
+    """
+    kohya = f"lora_unet_{matrix.names[family.kohya].removesuffix('.weight').replace('.', '_')}"
     if form == "diff":
         return {f"{kohya}.diff": change}
     if form == "peft":
+        module = matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
         return {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
     alpha = torch.tensor(float(len(down)), dtype=up.dtype)
     return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}

@@ -72,27 +72,42 @@ class Tower:
 
     Attributes:
         folder: its name in a diffusers folder.
+        name: how people call it.
+        width: the d of its states in the released models.
         prefixes: what stands before its tensors' names in a single file, the usual prefix first.
         openclip: whether a single file has OpenCLIP's names, not transformers'.
         penultimate: whether the UNet sees the states before the last layer, without the final norm.
         padding: token id of the padding; None for the end token.
+        blocks: how many of OpenCLIP's blocks a single file's text goes through; None for all that it has.
     """
 
     folder: str
+    name: str
+    width: int
     prefixes: tuple[str, ...]
     openclip: bool = False
     penultimate: bool = False
     padding: int | None = None
+    blocks: int | None = None
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of model. `short` is how metadata calls it (Stability AI's ModelSpec)."""
+    """A kind of model.
+
+    Attributes:
+        name: how people call it.
+        short: how metadata calls it (Stability AI's ModelSpec).
+        matrices: the cross-attention projections, from the input to the output.
+        towers: the text encoders, in the order in which their states stand side by side.
+        kohya: the spelling of the block names in kohya's LoRAs.
+    """
 
     name: str
     short: str
     matrices: tuple[Matrix, ...]
     towers: tuple[Tower, ...]
+    kohya: int = DIFFUSERS
 
 
 def _matrices(blocks: tuple[tuple[str, str, int], ...]) -> tuple[Matrix, ...]:
@@ -113,22 +128,50 @@ SD1 = Family(
     "stable-diffusion-v1",
     _matrices(SD_BLOCKS),
     # Files made by some tools lack `text_model.`.
-    (Tower("text_encoder", ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.")),),
+    (
+        Tower(
+            "text_encoder",
+            "CLIP ViT-L",
+            768,
+            ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
+        ),
+    ),
 )
 SD2 = Family(
     "Stable Diffusion 2.x",
     "stable-diffusion-v2",
     SD1.matrices,
-    (Tower("text_encoder", ("cond_stage_model.model.", "conditioner.embedders.0.model."), openclip=True, padding=0),),
+    (
+        Tower(
+            "text_encoder",
+            "OpenCLIP ViT-H",
+            1024,
+            ("cond_stage_model.model.", "conditioner.embedders.0.model."),
+            openclip=True,
+            padding=0,
+            blocks=23,  # of 24; a file that was converted back from diffusers has no more than these
+        ),
+    ),
 )
 SDXL = Family(
     "Stable Diffusion XL",
     "stable-diffusion-xl-v1-base",
     _matrices(SDXL_BLOCKS),
     (
-        Tower("text_encoder", ("conditioner.embedders.0.transformer.text_model.",), penultimate=True),
-        Tower("text_encoder_2", ("conditioner.embedders.1.model.",), openclip=True, penultimate=True, padding=0),
+        Tower(
+            "text_encoder", "CLIP ViT-L", 768, ("conditioner.embedders.0.transformer.text_model.",), penultimate=True
+        ),
+        Tower(
+            "text_encoder_2",
+            "OpenCLIP ViT-bigG",
+            1280,
+            ("conditioner.embedders.1.model.",),
+            openclip=True,
+            penultimate=True,
+            padding=0,
+        ),
     ),
+    kohya=LDM,
 )
 SD2_WIDTH = 1024
 """Text width of SD 2, whose UNet has the names of SD 1."""
@@ -188,16 +231,7 @@ def twins(matrix: Matrix) -> tuple[str, ...]:
     return tuple(prefix + matrix.names[LDM].replace(".", "") for prefix in EMA_PREFIXES)
 
 
-def tower_prefix(names: Collection[str], tower: Tower, where: str) -> str:
-    """What stands before a text encoder's tensor names in a single file.
-
-    Raises:
-        CheckpointError: there is no such text encoder.
-    """
+def tower_prefix(names: Collection[str], tower: Tower) -> str | None:
+    """What stands before a text encoder's tensor names in a single file; None where it has no such text encoder."""
     mark = OPENCLIP_MARK if tower.openclip else HF_MARK
-    for prefix in tower.prefixes:
-        if prefix + mark in names:
-            return prefix
-    raise CheckpointError(
-        f"{where} has no text encoder ({tower.prefixes[0]}{mark} is missing); give it with --text-encoder."
-    )
+    return next((prefix for prefix in tower.prefixes if prefix + mark in names), None)

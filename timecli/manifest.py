@@ -64,6 +64,8 @@ class Solve:
     """Cross-attention layers counted from the input; None for all."""
     tokens: str = _key(kinds.TOKENS, "all")
     """"all": every position of the encoder's output, padding too; "prompt": up to the end token."""
+    clip_skip: int = _key(kinds.COUNT, 1)
+    """Which layer of the text encoder the model is drawn with, counted from the last as A1111 counts; 1 is the last."""
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,25 @@ INSIDE = {
     "mlp.c_proj": "mlp.fc2",
 }
 FUSED = "attn.in_proj_"
+SURPLUS = 100
+"""More blocks than any tower has."""
 
 
-def to_transformers(weights: Mapping[str, torch.Tensor], drop_last: bool) -> dict[str, torch.Tensor]:
+def to_transformers(weights: Mapping[str, torch.Tensor], blocks: int | None) -> dict[str, torch.Tensor]:
     """The tower's tensors by the names of transformers' `CLIPTextModel`.
 
     Args:
         weights: tensors by OpenCLIP's names. Queries, keys and values of a block are one tensor, stacked in this order.
-        drop_last: leave the last block out, as SD 2 does: it reads the states before that block.
+        blocks: how many to take, from the first; None for all.
 
     Tensors that are no part of the tower's states (`text_projection`, `logit_scale`) are left out.
     """
-    blocks = [int(name.split(".")[2]) for name in weights if name.startswith(BLOCK)]
-    last = max(blocks, default=-1)
+    behind = () if blocks is None else tuple(f"{BLOCK}{number}." for number in range(blocks, SURPLUS))
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         if name in OUTSIDE:
             renamed[OUTSIDE[name]] = tensor
-        elif name.startswith(BLOCK) and not (drop_last and int(name.split(".")[2]) == last):
+        elif name.startswith(BLOCK) and not name.startswith(behind):
             number, part = name.removeprefix(BLOCK).split(".", 1)
             renamed |= _inside(f"encoder.layers.{number}.", part, tensor)
     return renamed

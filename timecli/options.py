@@ -66,9 +66,20 @@ Config = Annotated[
 Tokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
 ]
-TextEncoder = Annotated[
-    Path | None,
-    typer.Option("--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none."),
+TextEncoders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none; once for each of two."
+    ),
+]
+ClipSkip = Annotated[
+    int | None,
+    typer.Option(
+        "--clip-skip",
+        min=1,
+        max=999,
+        help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
+    ),
 ]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
 LeaveEma = Annotated[bool, typer.Option("--leave-ema", help="Leave moving averages (model_ema.*) as they are.")]

@@ -216,6 +216,16 @@ def texts(work: Sequence[Batch]) -> Iterator[str]:
             yield from pair
 
 
+def require_one_clip_skip(manifests: Sequence[Manifest]) -> None:
+    """Refuse manifests that read different layers of the text encoder: the unedited model is drawn once."""
+    for manifest in manifests:
+        if manifest.solve.clip_skip != manifests[0].solve.clip_skip:
+            raise ManifestError(
+                f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and {manifests[0].name} "
+                f"{manifests[0].solve.clip_skip}; bench them apart."
+            )
+
+
 def require_names(manifests: Sequence[Manifest]) -> None:
     """Refuse manifests of one name: results go by it."""
     seen: set[str] = set()

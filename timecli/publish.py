@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from timecli.checkpoint import Checkpoint
 from timecli.errors import CheckpointError
 from timecli.provenance import metadata
-from timecli.safefile import PICKLES, open_file
+from timecli.safefile import open_file
 from timecli.writing import DATA_HASH, copy_file, rewrite, sha256, staged
 
 Tensors = Mapping[tuple[Path, str], torch.Tensor]
@@ -21,19 +21,19 @@ STALE = (DATA_HASH, "sshs_model_hash", "sshs_legacy_hash")
 """Metadata that is not true of an edited copy."""
 
 
-def _files(folder: Path) -> list[Path]:
-    """Everything in a model folder, links followed, without hidden files and pickled copies of the weights."""
+def _files(folder: Path, left_out: Collection[Path]) -> list[Path]:
+    """Everything in a model folder, links followed, without hidden files and what is left out."""
     found = [Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names]
     return sorted(
         file
         for file in found
-        if file.suffix not in PICKLES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file not in left_out and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
 
 
 def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
     """An upper bound, in bytes, of what writing the model takes."""
-    files = _files(checkpoint.path) if checkpoint.is_folder else [checkpoint.path]
+    files = _files(checkpoint.path, checkpoint.left_out) if checkpoint.is_folder else [checkpoint.path]
     return sum(file.stat().st_size for file in files) * (2 if dtype == torch.float32 else 1)
 
 
@@ -67,7 +67,8 @@ def write_checkpoint(
             return write(checkpoint.path, part)
         index = checkpoint.path / "model_index.json"
         # The index comes last: a folder without it is not a model.
-        for file in [*(file for file in _files(checkpoint.path) if file != index), index]:
+        files = _files(checkpoint.path, checkpoint.left_out)
+        for file in sorted(files, key=lambda file: file == index):
             copy = part / file.relative_to(checkpoint.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             write(file, copy)

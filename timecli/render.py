@@ -88,9 +88,8 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
 
 
 def _variant(checkpoint: Checkpoint) -> str | None:
-    """The name between the dots of the UNet's file: `fp16`, or None for the plain one."""
-    _, _, variant = checkpoint.places[0].file.path.stem.split("-0")[0].partition(".")
-    return variant or None
+    """The variant of the UNet that is edited first, as diffusers calls it; None for the plain one."""
+    return checkpoint.copies[0].variant or None
 
 
 def _config(checkpoint: Checkpoint) -> Path:

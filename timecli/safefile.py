@@ -14,11 +14,20 @@ from safetensors import SafetensorError, safe_open
 from timecli.errors import CheckpointError, one_line, out_of_memory
 from timecli.foreign import ARCHIVE, START, identified, is_safetensors, read_json, require_file
 
+SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
+"""How the factor beside a quantised weight ends, in place of `weight`."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-SAFETENSORS_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
 HEADER_LIMIT = 100_000_000
 """Bytes of a header that the safetensors library reads."""
+FP8 = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
+SAFETENSORS_NAMES = {
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    **FP8,
+}
 ITEMSIZES = {name: dtype.itemsize for dtype, name in SAFETENSORS_NAMES.items()}
 
 
@@ -155,16 +164,42 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def require_floats(file: SafeFile, names: Iterable[str]) -> None:
+    """Refuse tensors whose numbers are not all that they say: integers, and quantised weights with a factor beside.
+
+    Raises:
+        CheckpointError: with the tensor's name.
+    """
+    for name in names:
+        if (kind := file.entries[name]["dtype"]) not in ITEMSIZES:
+            raise CheckpointError(f"{file.path}: {name} is {kind}; use a copy of the model in fp16, bf16 or fp32.")
+        if name.endswith("weight"):
+            for end in SCALES:
+                if (scale := name.removesuffix("weight") + end) in file.entries:
+                    raise CheckpointError(
+                        f"{file.path}: {name} is quantised, with its factor in {scale}; use a copy of the model in "
+                        "fp16, bf16 or plain fp8."
+                    )
+
+
 def require_finite(tensor: torch.Tensor, where: str) -> None:
     """Refuse NaN and infinity with the tensor's name."""
-    if not torch.isfinite(tensor).all():
+    if not torch.isfinite(plain(tensor)).all():
         raise CheckpointError(f"{where} holds NaN or infinite values; the model is damaged, use another copy.")
 
 
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with which torch calculates: float32 in place of fp8, whose every value it holds."""
+    return tensor.float() if tensor.dtype in FP8 else tensor
+
+
 def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torch.Tensor:
-    """`tensor` in `dtype`. Raises CheckpointError when a finite value does not fit."""
+    """`tensor` in `dtype`, rounded to nearest. Raises CheckpointError when a finite value does not fit."""
     result = tensor.to(dtype or tensor.dtype)
-    if not torch.isfinite(result).all() and (torch.isfinite(tensor) & ~torch.isfinite(result)).any():
+    finite = torch.isfinite(plain(tensor))
+    # torch cuts what is too large for fp8 off at its largest number.
+    large = plain(tensor).abs() > torch.finfo(result.dtype).max if result.dtype in FP8 else ~torch.isfinite(result)
+    if (finite & large).any():
         raise CheckpointError(
             f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16."
         )

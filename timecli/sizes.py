@@ -17,8 +17,28 @@ from timecli.errors import CheckpointError, one_line
 from timecli.safefile import SafeFile
 from timecli.shown import brief
 
+LAYER = "encoder.layers."
 LARGEST, LONGEST_LIST = 4096, 64
 """What numbers in a config may be where no weight tells: the side of a picture, the steps of a schedule; entries."""
+
+
+def without_last_layers(weights: Mapping[str, torch.Tensor], count: int, name: str) -> dict[str, torch.Tensor]:
+    """A text tower's tensors without its last layers: the final norm then sees the states before them.
+
+    That is what A1111's "clip skip" and diffusers' `clip_skip` do.
+
+    Raises:
+        CheckpointError: no layer would be left.
+    """
+    layers = _layers(weights)
+    if count and count >= layers:
+        raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
+    skipped = tuple(f"{LAYER}{number}." for number in range(layers - count, layers))
+    return {key: tensor for key, tensor in weights.items() if not key.startswith(skipped)}
+
+
+def _layers(weights: Mapping[str, torch.Tensor]) -> int:
+    return len({key.split(".")[2] for key in weights if key.startswith(LAYER)})
 
 
 def measured(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
@@ -41,7 +61,7 @@ def measured(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
         "vocab_size": vocabulary,
         "max_position_embeddings": length,
         "intermediate_size": inner,
-        "num_hidden_layers": len({key.split(".")[2] for key in weights if key.startswith("encoder.layers.")}),
+        "num_hidden_layers": _layers(weights),
     }
 
 
@@ -58,7 +78,10 @@ def stated(config: Path, sizes: Mapping[str, int], name: str) -> dict[str, Any]:
     table = read_config(config)
     found = {**CLIPTextConfig().to_dict(), **table}
     for key, size in sizes.items():
-        if found[key] != size:
+        fits = found[key] == size
+        if key == "num_hidden_layers" and isinstance(found[key], int):  # clip skip takes some away
+            fits = size <= found[key] <= LARGEST
+        if not fits:
             raise CheckpointError(
                 f"{config}: {key} is {brief(found[key])} and the text encoder of {name} has {size}; use its own config."
             )

@@ -120,6 +120,8 @@ def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
     lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(summary["lambdas"]))
     rank, condition = f"rank {summary['rank']} of {summary['width']}", f"condition {summary['condition']:.1e}"
     say(f"operator: {rank}, {condition}, lambda {lambdas}")
+    if summary.get("rounding"):
+        say(f"rounding to the output's dtype: {summary['rounding']:.2%} of the edit lost")
     for pair, share in zip(pairs, summary["moved"], strict=True):
         say(f"{pair.source!r} moved {share:.1%} of the way to {pair.destination!r} in text space")
     if "sha256" in summary:

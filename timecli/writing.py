@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from timecli.errors import OutputError
 from timecli.outfile import BLOCK, PAGE, OutFile
-from timecli.safefile import ITEMSIZES, PICKLES, SAFETENSORS_NAMES, SafeFile, convert, raw
+from timecli.safefile import FP8, ITEMSIZES, PICKLES, SAFETENSORS_NAMES, SafeFile, convert, raw, require_floats
 
 DATA_HASH = "modelspec.hash_sha256"
 """Metadata key (ModelSpec): 0x and the SHA-256 of the data section."""
@@ -116,6 +116,8 @@ def rewrite(
     between files may do so.
     """
     source.require_unchanged()
+    if dtype is not None:
+        require_floats(source, (name for name, entry in source.entries.items() if entry["dtype"] in FP8.values()))
     entries, position = {}, 0
     for name, entry in source.entries.items():
         kind = entry["dtype"]

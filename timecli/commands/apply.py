@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from timecli import options, terminal
-from timecli.commands.shared import check_output, choose_output, model_last
+from timecli.commands.shared import check_output, choose_output, model_last, open_model, warn_of_rounding
 from timecli.errors import OutputError
 
 
@@ -12,7 +12,7 @@ def apply(
     output: options.ApplyOutput = None,
     in_place: options.InPlace = False,
     strength: options.Strength = 1.0,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "keep",
     force: options.Force = False,
@@ -26,14 +26,13 @@ def apply(
     from timecli import delta as deltas
     from timecli import edit as editing
     from timecli import provenance
-    from timecli.checkpoint import open_checkpoint
     from timecli.encode import fingerprint
     from timecli.publish import publish
 
     recipes, model = model_last(paths, "delta")
     target_dtype, exact = options.pick_dtype(dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]
-    checkpoint = open_checkpoint(model, text_encoder=text_encoder, ema=not leave_ema)
+    checkpoint = open_model(model, text_encoder=text_encoder, ema=not leave_ema)
     output = choose_output(model, output, in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
@@ -48,5 +47,7 @@ def apply(
     records = [provenance.record(delta, edited.base, strength, not no_recipe) for delta in edits]
     digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
     summary = {**editing.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
+    summary["rounding"] = edited.rounding
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output)]}
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
+    warn_of_rounding(edited.rounding)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import judge_folder, model_last, refuse, require_extra
+from timecli.commands.shared import judge_folder, model_last, open_model, refuse, require_extra
 from timecli.errors import TimecliError
 from timecli.kinds import MOST_SEEDS
 
@@ -61,7 +61,7 @@ def bench(
     judge_path: options.JudgePath = None,
     config: options.Config = None,
     tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
     device: options.Device = "auto",
     reference: ReferenceFolder = None,
     ray: Ray = None,
@@ -78,14 +78,14 @@ def bench(
     from timecli import edit as editing
     from timecli import manifest as manifests
     from timecli import plan, quality, render, studio
-    from timecli.checkpoint import open_checkpoint
 
     where = options.pick_device("cpu" if ray else device)  # what travels is put on a device where it arrives
     tasks = [manifests.load(path) for path in manifest_paths]
     plan.require_names(tasks)
-    checkpoint = open_checkpoint(model, config, text_encoder)
+    plan.require_one_clip_skip(tasks)
+    checkpoint = open_model(model, config, text_encoder)
     _check(checkpoint, tasks, wanted)
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in editing.problems(task, encoder)])
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
     made = studio.open_studio(checkpoint, encoder, judge_folder(judge_path, model), settings, where)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli import options, terminal
-from timecli.commands.shared import refuse
+from timecli.commands.shared import open_model, refuse, with_clip_skip
 from timecli.errors import TimecliError
 
 if TYPE_CHECKING:
@@ -18,13 +18,14 @@ def check(
     model: options.OptionalModel = None,
     config: options.Config = None,
     tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
+    clip_skip: options.ClipSkip = None,
 ) -> None:
     """Validate MANIFEST; with MODEL, show how tokens are paired and everything that would be refused."""
     from timecli import manifest as manifests
     from timecli.uisyntax import cautions
 
-    manifest = manifests.load(manifest_path)
+    manifest = with_clip_skip(manifests.load(manifest_path), clip_skip)
     if model is None:
         terminal.warn_all(cautions(manifest))
     else:
@@ -36,15 +37,14 @@ def check(
 
 
 def _check_model(
-    manifest: Manifest, model: Path, config: Path | None, tokenizer: Path | None, text_encoder: Path | None
+    manifest: Manifest, model: Path, config: Path | None, tokenizer: Path | None, text_encoder: list[Path] | None
 ) -> list[str]:
     """Print the token pairing and make the edit in memory; sentences for everything that would be refused."""
     from timecli import edit as editing
-    from timecli.checkpoint import open_checkpoint
     from timecli.uisyntax import cautions
 
-    checkpoint, cpu = open_checkpoint(model, config, text_encoder), options.pick_device("cpu")
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu)
+    checkpoint, cpu = open_model(model, config, text_encoder), options.pick_device("cpu")
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu, manifest.solve.clip_skip)
     sentences = editing.problems(manifest, encoder)
     terminal.warn_all(cautions(manifest, encoder))
     terminal.print_pairs(manifest, encoder)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from timecli import options, terminal
+from timecli.commands.shared import open_model
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
@@ -19,20 +20,19 @@ def diff(
     one: First,
     other: Second,
     delta_path: Recovered = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
     from timecli import compare
     from timecli import delta as deltas
-    from timecli.checkpoint import open_checkpoint
     from timecli.errors import DeltaError
     from timecli.writing import check_target
 
     if delta_path is not None:
         check_target(delta_path, [one, other], force, 0)
-    before, after = (open_checkpoint(path, text_encoder=text_encoder) for path in (one, other))
+    before, after = (open_model(path, text_encoder=text_encoder) for path in (one, other))
     found = compare.differences(one, other)
     recovered = compare.recover(before, after, f"{one.stem}-to-{other.stem}")
     summary: dict[str, object] = {"differences": [asdict(difference) for difference in found], "edit": None}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli import options, terminal
-from timecli.commands.shared import check_output, choose_output
+from timecli.commands.shared import check_output, choose_output, open_model, warn_of_rounding, with_clip_skip
 from timecli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def edit(
     in_place: options.InPlace = False,
     config: options.Config = None,
     tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
+    clip_skip: options.ClipSkip = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "keep",
     force: options.Force = False,
@@ -37,7 +38,6 @@ def edit(
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
     with terminal.stage(seconds, "start"):
-        from timecli import checkpoint as files
         from timecli import delta as deltas
         from timecli import edit as editing
         from timecli import manifest as manifests
@@ -48,8 +48,8 @@ def edit(
         target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
         exact = options.exact_device(where)
     with terminal.stage(seconds, "open"):
-        manifest = manifests.load(manifest_path)
-        checkpoint = files.open_checkpoint(model, config, text_encoder, not leave_ema)
+        manifest = with_clip_skip(manifests.load(manifest_path), clip_skip)
+        checkpoint = open_model(model, config, text_encoder, not leave_ema)
         editing.require_layers(checkpoint, manifest.solve.layers)
         if not stack:
             editing.require_unedited(checkpoint)
@@ -59,7 +59,7 @@ def edit(
         if not dry_run:
             _check(checkpoint, manifest_path, output, delta_path, force, in_place, target_dtype)
     with terminal.stage(seconds, "text encoder"):
-        encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+        encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
     with terminal.stage(seconds, "compile"):
         delta = editing.compile_edit(manifest, encoder, exact)
@@ -75,9 +75,11 @@ def edit(
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path)
     summary = {**editing.summary(delta, edited.changes if edited else (), moved), **digest}
+    summary["rounding"] = edited.rounding if edited else None
     summary["written"] = [] if dry_run else [str(path) for path in (output, delta_path) if path is not None]
     summary["seconds"] = seconds
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
+    warn_of_rounding(summary["rounding"])
 
 
 def _default_output(model: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from timecli import options, terminal
+from timecli.commands.shared import open_model
 from timecli.errors import OutputError
 
 
@@ -13,7 +14,7 @@ def export(
     form: options.AdapterFormat = "lora",
     rank: options.Rank = None,
     tolerance: options.Tolerance = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
     dtype: options.AdapterDtype = "fp32",
     force: options.Force = False,
     no_recipe: options.NoRecipe = False,
@@ -24,7 +25,6 @@ def export(
     from timecli import edit as editing
     from timecli import export as exporting
     from timecli import provenance
-    from timecli.checkpoint import open_checkpoint
     from timecli.encode import fingerprint
     from timecli.safefile import DTYPES
     from timecli.writing import check_target, write_tensors
@@ -33,7 +33,7 @@ def export(
     if rank is not None and tolerance is not None:
         raise OutputError("--rank and --tolerance both limit the rank; choose one.")
     target_dtype = DTYPES[options.choice(dtype, "--dtype", DTYPES)]
-    delta, checkpoint = deltas.load_delta(delta_path), open_checkpoint(model, text_encoder=text_encoder)
+    delta, checkpoint = deltas.load_delta(delta_path), open_model(model, text_encoder=text_encoder)
     check_target(output, [delta_path, model], force, 0)
     editing.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
     operator, lost = exporting.truncated(delta.operator, rank, tolerance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from timecli import options, terminal
+from timecli.commands.shared import open_model
 from timecli.errors import OutputError
 
 
@@ -23,7 +24,7 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: 
         about = exporting.describe(header)
         edits = about["edits"]
     else:
-        about = files.describe(files.open_checkpoint(file, needs_text=False))
+        about = files.describe(open_model(file, needs_text=False))
         edits = about["edits"]
     if textconv:
         terminal.print_manifests(edits)

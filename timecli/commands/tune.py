@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import choose_output, judge_folder, refuse
+from timecli.commands.shared import choose_output, judge_folder, open_model, refuse, with_clip_skip
 from timecli.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def tune(
     judge_path: options.JudgePath = None,
     config: options.Config = None,
     tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
+    clip_skip: options.ClipSkip = None,
     device: options.Device = "auto",
     force: options.Force = False,
     as_json: options.AsJson = False,
@@ -43,11 +44,10 @@ def tune(
     from timecli import edit as editing
     from timecli import manifest as manifests
     from timecli import render, studio, tables, tune
-    from timecli.checkpoint import open_checkpoint
     from timecli.writing import check_target, write_bytes
 
     options.choice(objective, "--objective", tune.OBJECTIVES)
-    manifest, where = manifests.load(manifest_path), options.pick_device(device)
+    manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
     rises = tune.rises(manifest) if objective == "balance" else False
     if objective == "harmonic":
         tune.require_tests(manifest)
@@ -55,10 +55,10 @@ def tune(
     if target is not None:
         check_target(target, [model, *([] if in_place else [manifest_path])], force or in_place, 0)
         tune.written(manifest, manifest.solve.lam)  # refused before anything is drawn
-    checkpoint = open_checkpoint(model, config, text_encoder)
+    checkpoint = open_model(model, config, text_encoder)
     editing.require_unedited(checkpoint, "give the original")
     editing.require_layers(checkpoint, manifest.solve.layers)
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
     refuse(editing.problems(manifest, encoder))
     exact = options.exact_device(where)
     settings = render.Settings(tuple(range(seeds)), steps, guidance)

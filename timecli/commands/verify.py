@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import judge_folder, refuse
+from timecli.commands.shared import judge_folder, open_model, refuse, with_clip_skip
 from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def verify(
     judge_path: options.JudgePath = None,
     config: options.Config = None,
     tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoder = None,
+    text_encoder: options.TextEncoders = None,
+    clip_skip: options.ClipSkip = None,
     device: options.Device = "auto",
     force: options.Force = False,
     as_json: options.AsJson = False,
@@ -39,15 +40,14 @@ def verify(
     from timecli import manifest as manifests
     from timecli import render, report
     from timecli import verify as verifying
-    from timecli.checkpoint import open_checkpoint
     from timecli.uisyntax import cautions
 
-    manifest, where = manifests.load(manifest_path), options.pick_device(device)
+    manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
     folder = output or Path(f"{manifest.name}-verify")
     _check_report(folder, report.FILES, force)
-    checkpoint = open_checkpoint(model, config, text_encoder)
+    checkpoint = open_model(model, config, text_encoder)
     editing.require_unedited(checkpoint, "give the original")
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, where)
+    encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
     refuse(editing.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(judge_path, model, manifest, where)

@@ -1,0 +1,167 @@
+"""fp8: read exactly, edited in float32, written rounded to nearest, converted on request, and never mistaken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from timecli import layouts
+from timecli.delta import load_delta
+from timecli.safefile import convert
+from timecli.solve import apply
+
+from .conftest import PICTUREBOOK, ROSES, Run, ldm
+
+E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
+UNET, TEXT = "model.diffusion_model.", "cond_stage_model."
+MATRICES = [ldm(matrix) for matrix in layouts.SD1.matrices]
+
+
+def quantised(path: Path, target: Path, prefixes: tuple[str, ...], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """A copy of a single file with the weights below some prefixes in fp8, and picturebook's config beside it."""
+    tensors = {
+        name: tensor.to(dtype) if name.startswith(prefixes) and tensor.is_floating_point() else tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, target, {"format": "pt"})
+    if not (target.parent / "config").exists():
+        (target.parent / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    return tensors
+
+
+def nearest(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """By looking through all 256 numbers that fp8 has; float64."""
+    numbers = torch.arange(256, dtype=torch.uint8).view(dtype).double()
+    numbers = numbers[numbers.isfinite()]
+    flat = exact.double().flatten()
+    return numbers[(flat[:, None] - numbers).abs().argmin(1)].reshape(exact.shape)
+
+
+@pytest.mark.parametrize("dtype", [E4M3, E5M2], ids=["e4m3", "e5m2"])
+@pytest.mark.parametrize("prefixes", [(UNET,), (TEXT,), (UNET, TEXT)], ids=["unet", "text", "both"])
+def test_fp8_is_edited_from_its_own_numbers_and_stays_fp8(
+    prefixes: tuple[str, ...], dtype: torch.dtype, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    before = quantised(picturebook, tmp_path / "m.safetensors", prefixes, dtype)
+    done = run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "out", "--delta", tmp_path / "d", "--json")
+    assert done.code == 0, done.err
+    after, operator = load_file(tmp_path / "out"), load_delta(tmp_path / "d").operator
+    assert {n: t.dtype for n, t in after.items()} == {n: t.dtype for n, t in before.items()}
+    lost = whole = 0.0
+    for name in MATRICES[::7]:
+        exact = apply(before[name].float(), operator)
+        if UNET in prefixes:
+            error = (after[name].double() - exact.double()).abs()
+            assert torch.allclose(error, (nearest(exact, dtype) - exact.double()).abs(), atol=1e-9)
+    for name in MATRICES:
+        exact = apply(before[name].float(), operator).double()
+        lost += float((after[name].double() - exact).square().sum())
+        whole += float((exact - before[name].double()).square().sum())
+    rounding = json.loads(done.out)["rounding"]
+    assert rounding == pytest.approx((lost / whole) ** 0.5, rel=1e-4)
+    assert ("--dtype" in done.err and "export" in done.err) == (rounding > 0.05) == (UNET in prefixes)
+    assert all(
+        torch.equal(before[n].view(torch.uint8), after[n].view(torch.uint8))
+        for n in before
+        if n not in MATRICES and before[n].ndim and before[n].numel()
+    )
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "fp32"])
+def test_dtype_converts_every_fp8_tensor_and_keeps_the_edit(
+    name: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    before = quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
+    options = ("-o", tmp_path / "out.safetensors", "--delta", tmp_path / "d", "--dtype", name, "--json")
+    done = run("edit", ROSES, tmp_path / "m.safetensors", *options)
+    assert done.code == 0 and json.loads(done.out)["rounding"] < 0.05 and done.err == ""
+    after, operator = load_file(tmp_path / "out.safetensors"), load_delta(tmp_path / "d").operator
+    wanted = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[name]
+    assert {t.dtype for t in after.values() if t.is_floating_point()} == {wanted}
+    for key, tensor in before.items():
+        if key in MATRICES:
+            exact = apply(tensor.float(), operator)
+            assert (after[key].float() - exact).norm() / exact.norm() < 5e-3
+        elif tensor.is_floating_point():
+            assert torch.equal(after[key], tensor.to(wanted)), key
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(tmp_path / "out.safetensors"), config=str(PICTUREBOOK / "config"), local_files_only=True,
+        safety_checker=None, torch_dtype=torch.float32,
+    )  # fmt: skip
+    state = pipeline.unet.state_dict()
+    for matrix in layouts.SD1.matrices:
+        assert torch.equal(state[matrix.names[layouts.DIFFUSERS]], after[ldm(matrix)].float())
+
+
+def test_every_command_reads_fp8(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
+    model, delta, out = tmp_path / "m.safetensors", tmp_path / "d", tmp_path / "out.safetensors"
+    assert run("edit", ROSES, model, "-o", out, "--delta", delta).code == 0
+    assert run("apply", delta, model, "-o", tmp_path / "again.safetensors").code == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
+    assert run("check", ROSES, model).code == 0
+    assert run("inspect", model).code == 0
+    assert run("export", delta, model, "-o", tmp_path / "lora.safetensors").code == 0
+    assert run("diff", model, out).code == 0
+    drawn = ("--seeds", "1", "--steps", "1")
+    assert run("verify", ROSES, model, "-o", tmp_path / "one", *drawn).code == 0
+    assert run("verify", ROSES, model, out, "-o", tmp_path / "two", *drawn).code == 0
+
+
+@pytest.mark.parametrize("end", ["scale_weight", "weight_scale", "weight_scale_inv"])
+@pytest.mark.parametrize(
+    "where", [MATRICES[3], "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight"]
+)
+def test_scaled_fp8_is_refused_by_name(end: str, where: str, run: Run, picturebook: Path, tmp_path: Path) -> None:
+    tensors = quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
+    scale = where.removesuffix("weight") + end
+    save_file({**tensors, scale: torch.tensor(0.5)}, tmp_path / "m.safetensors")
+    done = run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "out")
+    assert done.code == 2 and where in done.err and scale in done.err and not (tmp_path / "out").exists()
+
+
+def test_scaled_fp8_elsewhere_is_not_converted(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """A factor beside a weight that is no part of the edit does not matter, unless that weight is to be converted."""
+    tensors = quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
+    scale = "model.diffusion_model.time_embed.0.scale_weight"
+    save_file({**tensors, scale: torch.tensor(0.5)}, tmp_path / "m.safetensors")
+    assert run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "out").code == 0
+    done = run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "fp16", "--dtype", "fp16")
+    assert done.code == 2 and scale in done.err and not (tmp_path / "fp16").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8], ids=["int8", "uint8"])
+def test_integers_are_refused_before_any_work(dtype: torch.dtype, run: Run, picturebook: Path, tmp_path: Path) -> None:
+    tensors = load_file(picturebook)
+    save_file({**tensors, MATRICES[0]: tensors[MATRICES[0]].to(dtype)}, tmp_path / "m.safetensors")
+    averages = {layouts.twins(m)[0]: tensors[ldm(m)].clone() for m in layouts.SD1.matrices}
+    twin = layouts.twins(layouts.SD1.matrices[0])[0]
+    save_file({**tensors, **averages, twin: averages[twin].to(dtype)}, tmp_path / "ema.safetensors")
+    for file, name in (("m.safetensors", MATRICES[0]), ("ema.safetensors", twin)):
+        done = run("inspect", tmp_path / file)
+        assert done.code == 2 and name in done.err and "use a copy of the model in fp16" in done.err
+
+
+def test_what_does_not_fit_is_not_cut_off() -> None:
+    """torch turns 1000 into 448 without a word."""
+    assert torch.tensor(1000.0).to(E4M3).float() == 448, "the control"
+    assert convert(torch.tensor([447.0]), E4M3, "x").float() == 448
+    from timecli.errors import CheckpointError
+
+    for dtype, number in ((E4M3, 1000.0), (E5M2, 1e6)):
+        with pytest.raises(CheckpointError, match="x does not fit into float8"):
+            convert(torch.tensor([number]), dtype, "x")
+
+
+def test_nan_in_fp8_is_refused_by_name(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    tensors = quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
+    damaged = tensors[MATRICES[2]].float()
+    damaged[0, 0] = float("nan")
+    save_file({**tensors, MATRICES[2]: damaged.to(E4M3)}, tmp_path / "m.safetensors")
+    done = run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "out")
+    assert done.code == 2 and f"{MATRICES[2]} holds NaN" in done.err
