@@ -10,7 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "timecli"
 ORDER = [
     "errors",
+    "shown",
+    "foreign",
     "kinds",
+    "records",
     "manifest",
     "timed",
     "align",
@@ -22,7 +25,10 @@ ORDER = [
     "unets",
     "outfile",
     "writing",
+    "tokenizers",
+    "sizes",
     "encode",
+    "uisyntax",
     "solve",
     "checkpoint",
     "delta",
@@ -50,7 +56,7 @@ ORDER += [
 ORDER += ["terminal", "options", "commands", "cli", "__main__"]
 HOMES = {
     "tomli": {"manifest"},
-    "transformers": {"encode", "judge"},
+    "transformers": {"encode", "judge", "sizes", "tokenizers"},
     "diffusers": {"render"},
     "safetensors": {"safefile", "writing", "judge"},
     "tomlkit": {"tune"},

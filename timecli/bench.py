@@ -21,6 +21,7 @@ from timecli import edit, encode
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
 from timecli.errors import OutputError
+from timecli.foreign import read_json, require_file
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Batch, Job, Texts
 from timecli.rivals import Change, make
@@ -102,18 +103,21 @@ def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
     Raises:
         OutputError: the file belongs to another bench.
     """
+    if path.exists():
+        require_file(path, OutputError)
     lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1] if path.exists() else []
     if not lines:
         write_bytes(path, f"{head}\n".encode())
         return list(plan)
     if lines[0] != head:
         raise OutputError(f"{path} holds the results of another bench; choose another folder or remove it.")
+    seeds = len(json.loads(head)["seeds"])
     done, position = 0, 1
     for batch in plan:
         if len(lines) - position < len(batch.groups):
             break
         for group, line in zip(batch.groups, lines[position:], strict=False):
-            if not _fits(line, batch.model, group.prompt, group.questions):
+            if not _fits(line, batch.model, group.prompt, group.questions, seeds):
                 raise OutputError(
                     f"{path}, line {position + 1} is not of this bench, whose edits or settings have changed; choose "
                     "another folder or remove it."
@@ -128,12 +132,24 @@ def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
     return list(plan[done:])
 
 
-def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts]) -> bool:
+def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds: int) -> bool:
+    """Whether a line of the file is a whole group of the plan, with its answers or its quality."""
     try:
-        found = json.loads(line)
+        found = read_json(line)
     except ValueError:
         return False
-    return (found["model"], found["prompt"], [tuple(q) for q in found["questions"]]) == (model, prompt, [*questions])
+    wanted: dict[str, Any] = {"model": model, "prompt": prompt, "questions": [list(texts) for texts in questions]}
+    if not isinstance(found, dict) or {key: found.get(key) for key in wanted} != wanted:
+        return False
+    if not questions:
+        return isinstance(found.get("clip_score"), float) and isinstance(found.get("features"), str)
+    answers = found.get("answers")
+    return isinstance(answers, list) and len(answers) == len(questions) and all(_counted(one, seeds) for one in answers)
+
+
+def _counted(answers: Any, seeds: int) -> bool:
+    """Whether these are answers to one question: 0 or 1 for every seed."""
+    return isinstance(answers, list) and len(answers) == seeds and all(answer in (0, 1) for answer in answers)
 
 
 def pictures(work: Sequence[Batch], seeds: int) -> int:

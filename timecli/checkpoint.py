@@ -6,7 +6,6 @@ Either way a `Checkpoint` says where the cross-attention matrices and the text e
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +16,8 @@ from typing import Any
 
 import torch
 
-from timecli import layouts, towers, unets
-from timecli.errors import CheckpointError
+from timecli import layouts, records, towers, unets
+from timecli.errors import CheckpointError, ManifestError
 from timecli.safefile import SafeFile, require_finite, require_floats
 from timecli.towers import TextWeights
 from timecli.variants import Group
@@ -120,11 +119,11 @@ class Checkpoint:
 def edits(file: SafeFile) -> list[dict[str, Any]]:
     """Records of the timecli edits that a file carries."""
     try:
-        records = json.loads(file.metadata.get(EDITS, "[]"))
-        return [{**entry, "name": str(entry["name"])} for entry in records]
-    except (ValueError, TypeError, KeyError) as error:
+        return records.edits(file.metadata.get(EDITS, "[]"))
+    except (ValueError, ManifestError) as error:
+        detail = str(error).rstrip(".")
         raise CheckpointError(
-            f"{file.path} has a damaged record of its edits ({EDITS} in its metadata); use another copy."
+            f"{file.path} has a damaged record of its edits ({EDITS} in its metadata: {detail}); use another copy."
         ) from error
 
 

@@ -6,7 +6,8 @@ import io
 import os
 import signal
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -22,14 +23,13 @@ from timecli.commands.inspect import inspect
 from timecli.commands.schema import schema
 from timecli.commands.tune import tune
 from timecli.commands.verify import verify
-from timecli.errors import Interrupted, TimecliError
+from timecli.errors import Interrupted, TimecliError, one_line, out_of_memory
 
 QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 """Environment for the libraries below: never the network, no chatter. What the user has set stays."""
 
 app = typer.Typer(
     help="Edit what a text-to-image model assumes, as files under version control.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -37,10 +37,15 @@ app = typer.Typer(
 
 _debug = False
 
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
+"""Every mistake in the arguments. typer names only some kinds of it, and brings its own copy of click or not."""
+KNOWN = (TimecliError, OSError, Interrupted, UsageError)
+"""Errors that are no fault of ours."""
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        terminal.say(__version__)
         raise typer.Exit
 
 
@@ -72,18 +77,37 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe cannot take every letter otherwise
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
+    if not sys.warnoptions:  # what libraries have to tell each other
+        warnings.simplefilter("ignore")
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code."""
     try:
-        app(arguments)
-    except Interrupted:
-        terminal.complain("interrupted; nothing is half written.")
-        sys.exit(2)
-    except (TimecliError, OSError) as error:
+        return int(app(arguments or ["--help"], standalone_mode=False) or 0)
+    except SystemExit:  # whoever read the help has gone
+        return 0
+    except BaseException as error:
         if _debug:
-            raise
-        terminal.complain(str(error))
-        sys.exit(2)
-    except Exception as error:
-        if _debug:
-            raise
-        terminal.complain(f"unexpected {type(error).__name__}: {error}; run `timecli --debug …` and report it.")
-        sys.exit(3)
+            terminal.trace(error)
+        else:
+            terminal.complain(_sentence(error))
+        return 2 if isinstance(error, KNOWN) or out_of_memory(error) else 3
+
+
+def _sentence(error: BaseException) -> str:
+    """What the user is told."""
+    if isinstance(error, Interrupted):
+        return "interrupted; nothing is half written."
+    if isinstance(error, UsageError):
+        command = error.ctx.command_path if error.ctx else "timecli"
+        return f"{error.format_message().rstrip('.')}; see `{command} --help`."
+    if out_of_memory(error):
+        return "there is not enough memory for this; close other programs, or on a GPU use --device cpu."
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        return f"{where}{error.strerror or one_line(error)}."
+    if isinstance(error, TimecliError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {one_line(error)}; run `timecli --debug …` and report it."

@@ -7,11 +7,13 @@ The file is a safetensors file with two float32 tensors, `left` [d, r] and `righ
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from timecli.errors import DeltaError
+from timecli import records
+from timecli.errors import DeltaError, ManifestError
+from timecli.foreign import read_json
 from timecli.safefile import SafeFile, open_file, require_finite
 from timecli.solve import Operator
 from timecli.writing import write_tensors
@@ -75,32 +77,38 @@ def load_delta(path: Path) -> Delta:
         raise DeltaError(
             f"{path} is not a delta file (no {KEY!r} in its metadata); make one with `timecli edit --delta`."
         )
-    try:
-        about: dict[str, Any] = json.loads(file.metadata[KEY])
-        if about.pop("format") != FORMAT:
-            raise DeltaError(f"{path} has another delta format than {FORMAT}; update timecli.")
-        condition = float(about.pop("condition"))
-        if not about["matrices"] or not set(about["matrices"]) <= {"k", "v"}:
-            raise ValueError(f"matrices {about['matrices']}")
-        if about["layers"] is not None and not all(isinstance(layer, int) for layer in about["layers"]):
-            raise ValueError(f"layers {about['layers']}")
-        origin = Origin(**{key: _frozen(value) for key, value in about.items()})
-        tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
-        if tensors["left"].shape != tensors["right"].T.shape:
-            raise DeltaError(
-                f"{path}: left {list(tensors['left'].shape)} and right {list(tensors['right'].shape)} do not fit; "
-                "compile the edit again."
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DeltaError(f"{path} is a damaged delta file ({error}); compile the edit again.") from error
+    about = _about(file)
+    _check_factors(file)
+    condition = about.pop("condition")
+    tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
     for name, tensor in tensors.items():
         require_finite(tensor, f"{path}: {name}")
-    return Delta(Operator(tensors["left"], tensors["right"], condition), origin)
+    return Delta(Operator(tensors["left"], tensors["right"], condition), Origin(**about))
 
 
-def _frozen(value: Any) -> Any:
-    """JSON's lists as tuples, at every depth."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _about(file: SafeFile) -> dict[str, Any]:
+    """The values in the metadata, each of its kind, without the number of the format."""
+    try:
+        about = read_json(file.metadata[KEY])
+        if isinstance(about, dict) and about.pop("format", None) != FORMAT:
+            raise DeltaError(f"{file.path} has another delta format than {FORMAT}; update timecli.")
+        needed = [item.name for item in fields(Origin) if item.default is MISSING]
+        known = [item.name for item in fields(Origin)]
+        return records.table(about, ["condition", *needed], ["condition", *known])
+    except (ValueError, ManifestError) as error:
+        detail = str(error).rstrip(".")
+        raise DeltaError(f"{file.path} is a damaged delta file ({detail}); compile the edit again.") from error
+
+
+def _check_factors(file: SafeFile) -> None:
+    """Refuse factors that are not `left` [d, r] and `right` [r, d] in float32, before they are read."""
+    left, right = (file.entries.get(name, {"dtype": "missing", "shape": []}) for name in FACTORS)
+    wide, high = left["shape"], right["shape"]
+    if {left["dtype"], right["dtype"]} != {"F32"} or len(wide) != 2 or 0 in wide or wide[::-1] != high:
+        raise DeltaError(
+            f"{file.path}: left {left['dtype']} {wide} and right {right['dtype']} {high} do not fit, they must be F32 "
+            "[d, r] and [r, d]; compile the edit again."
+        )
 
 
 def describe(delta: Delta) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.layouts import Matrix
 from timecli.manifest import Manifest
 from timecli.safefile import convert, plain, raw
+from timecli.sizes import without_last_layers
 from timecli.solve import Operator, apply, inverse, solve
 
 
@@ -76,7 +77,7 @@ def read_text_encoder(
         folder = text.tower.folder
         own = _existing(checkpoint.config, folder.replace("text_encoder", "tokenizer"))
         sizes = _existing(checkpoint.config, f"{folder}/config.json")
-        shorter = encode.without_last_layers(tensors, clip_skip - 1, str(checkpoint.path))
+        shorter = without_last_layers(tensors, clip_skip - 1, str(checkpoint.path))
         towers.append(encode.load(shorter, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
     return TextEncoder(tuple(towers), encode.fingerprint(weights), clip_skip)
 

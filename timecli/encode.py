@@ -6,25 +6,22 @@ call c_i and c_i*.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from timecli import layouts
+from timecli import layouts, sizes, tokenizers
 from timecli.align import align
-from timecli.errors import CheckpointError, PromptError
+from timecli.errors import CheckpointError, PromptError, explained
 from timecli.manifest import Edit, Manifest
 from timecli.safefile import raw
+from timecli.tokenizers import clip_tokenizer as clip_tokenizer
 
-CLIP_VOCABULARY = 49408
 BATCH = 32
 
 
@@ -40,25 +37,6 @@ class Columns(NamedTuple):
     source: torch.Tensor
     destination: torch.Tensor
     weight: torch.Tensor
-
-
-@cache
-def clip_tokenizer(padding: int | None = None) -> CLIPTokenizer:
-    """OpenAI CLIP's tokenizer, from the merges that ship with this package; it pads with the end token or `padding`."""
-    packed = resources.files("timecli").joinpath("data/clip/merges.txt.gz").read_bytes()
-    merges = [tuple(line.split()) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
-    letters = list(_byte_letters())
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    pad = list(vocab)[padding] if padding is not None else "<|endoftext|>"
-    return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=pad, model_max_length=77)
-
-
-def _byte_letters() -> Iterable[str]:
-    """The printable stand-ins for the 256 bytes, in the order of GPT-2's and CLIP's vocabularies."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    yield from map(chr, printable)
-    yield from (chr(256 + i) for i in range(256 - len(printable)))
 
 
 @dataclass(frozen=True)
@@ -121,9 +99,13 @@ class TextEncoder:
             raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
         return ids
 
+    def knows(self, word: str) -> bool:
+        """Whether a word is one token."""
+        return len(self.tokenizer(word).input_ids) == 3
+
     def words(self, prompt: str) -> list[str]:
         """The tokens as text, for people."""
-        return [str(token).removesuffix("</w>") for token in self.tokenizer.convert_ids_to_tokens(self.tokens(prompt))]
+        return tokenizers.words(list(map(str, self.tokenizer.convert_ids_to_tokens(self.tokens(prompt)))))
 
     def alignment(self, source: str, destination: str) -> list[int]:
         """`align` on the tokens of two prompts. "an" counts as "a": the article follows the next word."""
@@ -151,28 +133,6 @@ class TextEncoder:
         return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
 
 
-LAYER = "encoder.layers."
-
-
-def without_last_layers(weights: Mapping[str, torch.Tensor], count: int, name: str) -> dict[str, torch.Tensor]:
-    """A text tower's tensors without its last layers: the final norm then sees the states before them.
-
-    That is what A1111's "clip skip" and diffusers' `clip_skip` do.
-
-    Raises:
-        CheckpointError: no layer would be left.
-    """
-    layers = _layers(weights)
-    if count and count >= layers:
-        raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
-    skipped = tuple(f"{LAYER}{number}." for number in range(layers - count, layers))
-    return {key: tensor for key, tensor in weights.items() if not key.startswith(skipped)}
-
-
-def _layers(weights: Mapping[str, torch.Tensor]) -> int:
-    return len({key.split(".")[2] for key in weights if key.startswith(LAYER)})
-
-
 def load(
     weights: Mapping[str, torch.Tensor],
     tower: layouts.Tower,
@@ -194,17 +154,16 @@ def load(
     Raises:
         CheckpointError: weights, sizes and vocabulary do not fit each other.
     """
-    if layouts.HF_MARK not in weights:
-        raise CheckpointError(f"{name} has a text encoder without {layouts.HF_MARK}; the file is incomplete.")
-    reader = _tokenizer(tokenizer, tower.padding, len(weights[layouts.HF_MARK]), name)
-    settings = _settings(weights, tower, name) if config is None else CLIPTextConfig.from_pretrained(config).to_dict()
-    settings["num_hidden_layers"] = _layers(weights)  # clip skip takes some away
+    found = sizes.measured(weights, name)
+    reader = tokenizers.load(tokenizer, tower.padding, found["vocab_size"], name)
+    settings = found | (sizes.stated(config, found, name) if config else sizes.guessed(found, tower, name))
     ends = {
         "bos_token_id": reader.bos_token_id,
         "eos_token_id": reader.eos_token_id,
         "pad_token_id": reader.pad_token_id,
     }
-    with torch.device("meta"):  # no time and memory for weights that are replaced at once
+    # On "meta" it takes no time and no memory for weights that are replaced at once.
+    with explained(f"{config or name} describes a text encoder that cannot be built"), torch.device("meta"):
         model = CLIPTextModel(CLIPTextConfig(**{**settings, **ends}))
     # transformers 5 has no `text_model.` level inside CLIPTextModel; earlier releases do.
     inner = getattr(model, "text_model", model)
@@ -218,46 +177,6 @@ def load(
     inner.load_state_dict(own, strict=False, assign=True)
     inner.embeddings.position_ids = torch.arange(len(own["embeddings.position_embedding.weight"]))[None]
     return Tower(reader, model.to(device).eval(), tower.penultimate)
-
-
-def _tokenizer(folder: Path | None, padding: int | None, vocabulary: int, name: str) -> CLIPTokenizer:
-    """The tokenizer of a folder, or CLIP's own; its vocabulary must be the encoder's."""
-    if folder is None and vocabulary != CLIP_VOCABULARY:
-        raise CheckpointError(
-            f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
-            "give its own with --tokenizer or --config, or put its config folder beside the file."
-        )
-    if folder is not None and not (folder / "tokenizer_config.json").exists():
-        raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
-    try:
-        reader = (
-            clip_tokenizer(padding) if folder is None else CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} cannot be read as a tokenizer: {' '.join(str(error).split())}") from error
-    if len(reader) != vocabulary:
-        raise CheckpointError(
-            f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}; they must agree."
-        )
-    return reader
-
-
-def _settings(weights: Mapping[str, torch.Tensor], tower: layouts.Tower, name: str) -> dict[str, Any]:
-    """Sizes from shapes. CLIP's heads are 64 wide in every release; only the activation is no matter of shapes."""
-    try:
-        vocabulary, width = weights["embeddings.token_embedding.weight"].shape
-        if width % 64:
-            raise CheckpointError(f"{name} has a text encoder of width {width}, which CLIP has not; give its --config.")
-        return {
-            "hidden_size": width,
-            "vocab_size": vocabulary,
-            "max_position_embeddings": len(weights["embeddings.position_embedding.weight"]),
-            "intermediate_size": len(weights["encoder.layers.0.mlp.fc1.weight"]),
-            "num_attention_heads": width // 64,
-            "hidden_act": "gelu" if tower.openclip else "quick_gelu",
-        }
-    except KeyError as error:
-        raise CheckpointError(f"{name} has a text encoder without {error}; the file is incomplete.") from error
 
 
 def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MOST = 300
+"""Letters of a library's message that a sentence repeats."""
+NO_MEMORY = (
+    "allocate memory",  # torch on Linux, and the system's own words
+    "not enough memory",  # torch on Windows
+    "out of memory",  # torch on a GPU
+    "unable to mmap",
+    "failed to map segment",  # a shared library that does not fit
+    "can't start new thread",
+)
+"""How libraries say that there is no memory left, whatever they raise."""
+
 
 class TimecliError(Exception):
     """A mistake that the user can mend. The command line prints the sentence and exits with 2."""
@@ -29,3 +45,35 @@ class Interrupted(BaseException):
 
 class OutputError(TimecliError):
     """The result cannot be written where it should go."""
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that there is no memory left."""
+    if error is None:
+        return False
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    library = isinstance(error, RuntimeError | ImportError) or type(error).__name__ == "SafetensorError"
+    said = library and any(mark in str(error).lower() for mark in NO_MEMORY)
+    return said or out_of_memory(error.__cause__)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing, on one line and not too long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MOST else f"{text[:MOST]} ..."
+
+
+@contextmanager
+def explained(sentence: str, kind: type[TimecliError] = CheckpointError) -> Iterator[None]:
+    """Inside, whatever a library raises over a user's file becomes `sentence`, and behind it what the library says.
+
+    Raises:
+        TimecliError: of that kind, in place of any error but ours and a lack of memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, TimecliError) or out_of_memory(error):
+            raise
+        raise kind(f"{sentence}: {one_line(error)}") from error

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 from PIL.Image import Image
-from safetensors import SafetensorError
+from PIL.Image import new as new_image
 from transformers import CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, explained
+from timecli.safefile import open_file
+from timecli.sizes import require_plausible
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,28 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
     """Read a `CLIPModel` folder with safetensors weights and its processor.
 
     Raises:
-        CheckpointError: it is not one.
+        CheckpointError: it is not one, or cannot judge.
     """
     if not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
         )
     logging.disable_progress_bar()
-    try:
+    weights = [open_file(file) for file in sorted(folder.glob("*.safetensors"))]
+    for name in ("config.json", "preprocessor_config.json"):
+        require_plausible(folder / name, weights)
+    with explained(f"{folder} cannot be loaded as a CLIP model"):
         model, loaded = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be loaded as a CLIP model: {' '.join(str(error).split())}") from error
     if lost := sorted(loaded["missing_keys"]):
         raise CheckpointError(
             f"{folder} is not a complete CLIP model ({lost[0]} is missing); --judge takes a CLIPModel folder."
         )
-    return Judge(model.to(device).eval(), processor)
+    if left_out := sorted(key for key in loaded["unexpected_keys"] if ".layers." in key):
+        raise CheckpointError(f"{folder} has a config without {left_out[0]}, which its weights have; copy it again.")
+    judge = Judge(model.to(device).eval(), processor)
+    with explained(f"{folder} is a CLIP model that cannot judge a picture"):
+        judge.choose([new_image("RGB", (8, 8))], ["a", "b"])
+    return judge

@@ -1,4 +1,4 @@
-"""How a TOML value is checked, and how a JSON Schema says the same."""
+"""How a value of TOML or JSON is checked, and how a JSON Schema says the same."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from timecli.errors import ManifestError
+from timecli.shown import brief
 
 Reader = Callable[[Any, str], Any]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one TOML value is checked, and how the JSON Schema describes it."""
+    """How one value is checked, and how the JSON Schema describes it."""
 
     read: Reader
     schema: dict[str, Any]
@@ -22,8 +23,7 @@ class Kind:
 
 def refuse(where: str, found: object, wanted: str) -> ManifestError:
     """The error for a value that is not what was wanted."""
-    shown = "true" if found is True else "false" if found is False else repr(found)
-    return ManifestError(f"{where} is {shown}; it must be {wanted}.")
+    return ManifestError(f"{where} is {brief(found)}; it must be {wanted}.")
 
 
 def kind(wanted: str, accepts: Callable[[Any], bool], schema: dict[str, Any], convert: Callable[[Any], Any]) -> Kind:
@@ -37,7 +37,9 @@ def kind(wanted: str, accepts: Callable[[Any], bool], schema: dict[str, Any], co
     return Kind(read, schema)
 
 
-def _number(least: float, most: float) -> Kind:
+def number(least: float, most: float) -> Kind:
+    """A number in a range, read as a float."""
+
     def accepts(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
@@ -45,9 +47,19 @@ def _number(least: float, most: float) -> Kind:
     return kind(f"a number from {least:g} to {most:g}", accepts, schema, float)
 
 
-def pair_of(kind: Kind) -> Kind:
-    """Two different values of one kind, read as a tuple."""
-    several = list_of(kind, unique=True)
+def whole(what: str, least: int, most: int) -> Kind:
+    """A whole number in a range; `what` is how errors call it."""
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return kind(f"{what} from {least} to {most}", accepts, schema, int)
+
+
+def pair_of(kind: Kind, unique: bool = True) -> Kind:
+    """Two values of one kind, different ones if they shall be unique, read as a tuple."""
+    several = list_of(kind, unique=unique)
 
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, list) or len(value) != 2:
@@ -72,7 +84,7 @@ def list_of(kind: Kind, minimum: int = 1, unique: bool = False) -> Kind:
     return Kind(read, {**schema, "uniqueItems": True} if unique else schema)
 
 
-def either(word: str | bool, result: Any, kind: Kind) -> Kind:
+def either(word: str | bool | None, result: Any, kind: Kind) -> Kind:
     """One fixed word, or whatever `kind` reads."""
 
     def read(value: Any, where: str) -> Any:
@@ -81,7 +93,7 @@ def either(word: str | bool, result: Any, kind: Kind) -> Kind:
     return Kind(read, {"anyOf": [{"const": word}, kind.schema]})
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 TEXT = kind(
     "a text that is not empty",
     lambda v: isinstance(v, str) and bool(v.strip()),
@@ -89,26 +101,18 @@ TEXT = kind(
     str,
 )
 NAME = kind(
-    "a file name: letters, digits, '.', '_' and '-'",
+    "a file name: letters, digits, '.', '_' and '-', 100 at most",
     lambda v: isinstance(v, str) and bool(_NAME.fullmatch(v)),
     {"type": "string", "pattern": f"^{_NAME.pattern}$"},
     str,
 )
-LAMBDA = _number(1e-12, 1e12)
+LAMBDA = number(1e-12, 1e12)
 """What float64 can work with."""
-SHARE = _number(0, 1)
-LAYER = kind(
-    "a layer number from 0",
-    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
-    {"type": "integer", "minimum": 0},
-    int,
-)
-COUNT = kind(
-    "a whole number from 1",
-    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
-    {"type": "integer", "minimum": 1},
-    int,
-)
+SHARE = number(0, 1)
+LAYER = whole("a layer number", 0, 999)
+MOST_SEEDS = 10_000
+"""Pictures of one prompt that fit into a machine's memory, and seeds that everything else can count."""
+COUNT = whole("a whole number", 1, MOST_SEEDS)
 TEMPLATE = kind(
     "a text with one {} in it",
     lambda v: isinstance(v, str) and v.count("{}") == 1,

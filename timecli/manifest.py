@@ -7,14 +7,15 @@ the reader, the schema and the reference cannot drift apart.
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli
 
-from timecli import kinds
-from timecli.errors import ManifestError
+from timecli import foreign, kinds
+from timecli.errors import ManifestError, one_line
 
 AUGMENTATIONS = ("A photo of {}", "An image of {}", "A picture of {}")
 """The textual augmentations of Orgad et al. (2023), appendix C; `{}` stands for the prompt."""
@@ -132,7 +133,7 @@ def _read_table(cls: type[T], table: Any, where: str) -> T:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}."
-            raise ManifestError(f"{_inside(where, key)} is not a key of a manifest; {hint}")
+            raise ManifestError(f"{_inside(where, key[:60])} is not a key of a manifest; {hint}")
     values = {}
     for key, item in known.items():
         if key in table:
@@ -192,8 +193,8 @@ def parse(text: str, path: str = "manifest") -> Manifest:
     """
     try:
         table = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        raise ManifestError(f"{path} is not valid TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of 5000 digits, a tower of lists
+        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}.") from error
     manifest = _read_table(Manifest, table, f"{path}: ")
     _check_edits(manifest, path)
     _check_thresholds(manifest, path)
@@ -204,16 +205,14 @@ def load(path: Path) -> Manifest:
     """Read a manifest file.
 
     Raises:
-        ManifestError: as `parse`, or the file is missing or not UTF-8.
+        ManifestError: as `parse`, or the file is missing, another kind of file, or not UTF-8.
     """
-    try:
-        return parse(path.read_bytes().decode("utf-8-sig"), str(path))
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path} is not a manifest in UTF-8 text (byte {error.start}); give MANIFEST first, then MODEL."
-        ) from error
+    if os.path.isdir(path):
+        raise ManifestError(f"{path} is a folder, not a manifest; give MANIFEST first, then MODEL.")
+    content = foreign.read(path, ManifestError)
+    if foreign.is_model(content):
+        raise ManifestError(f"{path} is a model, not a manifest; give MANIFEST first, then MODEL.")
+    return parse(foreign.decoded(content, path, "a manifest", ManifestError), str(path))
 
 
 def schema() -> dict[str, Any]:

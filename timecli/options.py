@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.errors import TimecliError
+from timecli.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
     import torch
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN, which lies in no range and outside of none."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
@@ -36,7 +46,10 @@ AdapterFormat = Annotated[
 AdapterDtype = Annotated[str, typer.Option("--dtype", help="fp16, bf16 or fp32.")]
 Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: all]")]
 Tolerance = Annotated[
-    float | None, typer.Option("--tolerance", min=0.0, max=1.0, help="Drop columns as long as no more of D is lost.")
+    float | None,
+    typer.Option(
+        "--tolerance", min=0.0, max=1.0, callback=finite, help="Drop columns as long as no more of D is lost."
+    ),
 ]
 AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
 Textconv = Annotated[bool, typer.Option("--textconv", help="Print the manifests alone, for `git diff`.")]
@@ -62,19 +75,28 @@ TextEncoders = Annotated[
 ClipSkip = Annotated[
     int | None,
     typer.Option(
-        "--clip-skip", min=1, help="Layer of the text encoder, from the last. [default: the manifest's, else 1]"
+        "--clip-skip",
+        min=1,
+        max=999,
+        help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
     ),
 ]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
 LeaveEma = Annotated[bool, typer.Option("--leave-ema", help="Leave moving averages (model_ema.*) as they are.")]
 NoRecipe = Annotated[bool, typer.Option("--no-recipe", help="Leave manifest and prompts out of the output's metadata.")]
 WithHash = Annotated[bool, typer.Option("--hash", help="SHA-256 of the output, in its metadata and printed.")]
-Strength = Annotated[float, typer.Option("--strength", min=-1.0, max=2.0, help="1 is the edit as compiled, 0 none.")]
-Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, help="Pictures per prompt. [default: the manifest's, else 8]")
+Strength = Annotated[
+    float,
+    typer.Option("--strength", min=-1.0, max=2.0, callback=finite, help="1 is the edit as compiled, 0 none."),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")]
-Guidance = Annotated[float, typer.Option("--guidance", min=0.0, help="Classifier-free guidance scale.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt. [default: the manifest's, else 8]"),
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, max=1000, help="Denoising steps.")]
+Guidance = Annotated[
+    float, typer.Option("--guidance", min=0.0, max=1000.0, callback=finite, help="Classifier-free guidance scale.")
+]
 JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from timecli import tables
 from timecli.bench import Answers
 from timecli.plan import BASE
+from timecli.shown import harmless
 from timecli.tables import Result
 from timecli.writing import write_bytes
 
@@ -88,9 +89,11 @@ def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
     figure = Figure(figsize=(WIDE[0], WIDE[0]), layout="constrained")
     axes = figure.add_subplot(xlabel="drawn", ylabel="edited")
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdBu")
-    drawn, edited = [m.edits[0].source for m in manifests], [job.manifest.edits[0].source for job in jobs]
-    axes.set_xticks(range(len(drawn)), drawn, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(edited) + 1), ["nothing", *edited], fontsize=7)
+    drawn = [harmless(manifest.edits[0].source) for manifest in manifests]
+    edited = [harmless(job.manifest.edits[0].source) for job in jobs]
+    # A prompt with two "$" is no formula.
+    axes.set_xticks(range(len(drawn)), drawn, rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(range(len(edited) + 1), ["nothing", *edited], fontsize=7, parse_math=False)
     for y, row in enumerate(shares):
         for x, share in enumerate(row):
             axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=6)

@@ -11,6 +11,7 @@ from typing import Any
 
 from timecli.checkpoint import EDITS, Checkpoint
 from timecli.delta import Delta
+from timecli.foreign import read_json
 
 RESOLUTIONS = {768: "512x512", 2048: "1024x1024"}
 """What SD 1 and SDXL were trained at, by text width; SD 2 comes in two sizes that the tensors do not tell apart."""
@@ -68,7 +69,7 @@ def metadata(checkpoint: Checkpoint, records: Sequence[Mapping[str, Any]], sha25
 def _parsed(own: Mapping[str, str], key: str) -> dict[str, Any] | None:
     """A JSON object from somebody else's metadata, if it is one."""
     try:
-        value = json.loads(own.get(key, "null"))
+        value = read_json(own.get(key, "null"))
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

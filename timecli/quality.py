@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, explained
+from timecli.foreign import read_json, require_file
 from timecli.judge import Judge
 
 INDEX = "metadata.jsonl"
@@ -45,6 +45,8 @@ def captions(folder: Path) -> dict[str, Path]:
     """
     index = folder / INDEX
     found: dict[str, Path] = {}
+    if index.exists():
+        require_file(index, CheckpointError)
     try:
         lines = index.read_bytes().decode("utf-8").rstrip("\n").split("\n")
     except OSError as error:
@@ -55,7 +57,7 @@ def captions(folder: Path) -> dict[str, Path]:
         raise CheckpointError(f"{index} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = read_json(line)
             text, path = str(row["text"]), folder / Path(row["file_name"]).name
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{index}, line {number} must be JSON with file_name and text.") from error
@@ -75,9 +77,15 @@ def load(folder: Path, judge: Judge) -> Reference:
     texts, paths = list(found), list(found.values())
     parts = []
     for first in range(0, len(paths), BATCH):
-        images = [Image.open(path).convert("RGB") for path in paths[first : first + BATCH]]
+        images = [_opened(path) for path in paths[first : first + BATCH]]
         parts.append(judge.described(images, texts[first : first + BATCH])[1])
     return Reference(tuple(texts), torch.cat(parts))
+
+
+def _opened(path: Path) -> Image.Image:
+    require_file(path, CheckpointError)
+    with explained(f"{path} cannot be read as a picture"):
+        return Image.open(path).convert("RGB")
 
 
 def packed(features: torch.Tensor) -> str:

@@ -17,7 +17,9 @@ from PIL.Image import Image
 from timecli import layouts
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, explained
+from timecli.shown import brief
+from timecli.sizes import require_plausible
 
 Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 
@@ -51,17 +53,28 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
     logging.disable_progress_bar()
     kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
     options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **_parts(checkpoint, encoder)}
-    try:
+    _require_plausible(checkpoint)
+    with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
         if checkpoint.is_folder:
             options |= {"variant": _variant(checkpoint), "use_safetensors": True}
             pipeline = kind.from_pretrained(checkpoint.path, **options)
         else:
             pipeline = kind.from_single_file(str(checkpoint.path), config=str(_config(checkpoint)), **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        sentence = " ".join(str(error).split())
-        raise CheckpointError(f"{checkpoint.path} cannot be loaded for drawing; diffusers says: {sentence}") from error
+        side = pipeline.unet.config.sample_size
+    if not isinstance(side, int) or side < 1:
+        raise CheckpointError(
+            f"{checkpoint.path} has a UNet config whose sample_size is {brief(side)}; it must be a number."
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _require_plausible(checkpoint: Checkpoint) -> None:
+    """Refuse configs that diffusers would believe before it looks at the weights."""
+    folder = checkpoint.path if checkpoint.is_folder else _config(checkpoint)
+    weights = {place.file.path: place.file for place in checkpoint.places}.values()
+    for name in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+        require_plausible(folder / name, weights)
 
 
 def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
@@ -143,14 +156,15 @@ def _draw(
         tick(len(batch) / pipeline.num_timesteps)
         return values
 
-    result = pipeline(
-        prompt=[prompt for prompt, _ in batch],
-        # Schedulers with noise of their own must not draw it from a generator that everything shares.
-        generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
-        latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.device),
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance,
-        callback_on_step_end=after_step,
-    )
+    with explained("these pictures cannot be drawn; diffusers says"):
+        result = pipeline(
+            prompt=[prompt for prompt, _ in batch],
+            # Schedulers with noise of their own must not draw it from a generator that everything shares.
+            generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
+            latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.device),
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            callback_on_step_end=after_step,
+        )
     images: list[Image] = result.images
     return images

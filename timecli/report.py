@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from timecli.manifest import Manifest
 from timecli.render import Settings
+from timecli.shown import harmless, in_markdown
 from timecli.verify import METRICS, Images, Row, Score, Scores, mean
 from timecli.writing import write_bytes
 
@@ -30,7 +31,7 @@ def sheet(table: Sequence[Row], before: Images, after: Images, title: str) -> Im
     block = shown * CELL + GAP
     image = Image.new("RGB", (LABEL + 3 * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
     canvas = ImageDraw.Draw(image)
-    canvas.text((GAP, 10), title, "black", ImageFont.load_default(20))
+    canvas.text((GAP, 10), harmless(title), "black", ImageFont.load_default(20))
     for i, name in enumerate(("before", "after", "oracle")):
         canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
     for i, row in enumerate(table):
@@ -54,7 +55,7 @@ def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
 
 
 def _lines(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder=" ..."))
+    return "\n".join(textwrap.wrap(harmless(text), width, max_lines=2, placeholder=" ..."))
 
 
 def _fit(picture: Image.Image) -> Image.Image:
@@ -82,7 +83,7 @@ def _plain(score: Score) -> dict[str, float]:
 def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
     """The report as a page that Git hosts show, with the sheet."""
     lines = [
-        f"# {found['manifest']} on {found['model']}",
+        f"# {in_markdown(found['manifest'])} on {in_markdown(found['model'])}",
         "",
         f"Seeds: {len(found['seeds'])}, steps: {found['steps']}, guidance: {found['guidance']:g}.",
         "",
@@ -95,13 +96,13 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
         lines.append("No judge was given, so nothing was measured.")
     lines += [
         "",
-        *(f"- **missed**: {sentence}" for sentence in found["missed"]),
+        *(f"- **missed**: {in_markdown(sentence)}" for sentence in found["missed"]),
         "",
         "![before, after, oracle](sheet.png)",
         "",
     ]
     lines += ["| kind | prompt | destination |", "|---|---|---|"]
-    lines += [f"| {row.kind} | {row.prompt} | {row.destination or ''} |" for row in table]
+    lines += [f"| {row.kind} | {in_markdown(row.prompt)} | {in_markdown(row.destination or '')} |" for row in table]
     return "\n".join(lines) + "\n"
 
 

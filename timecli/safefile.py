@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, one_line, out_of_memory
+from timecli.foreign import ARCHIVE, START, identified, is_safetensors, read_json, require_file
 
 SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
 """How the factor beside a quantised weight ends, in place of `weight`."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+HEADER_LIMIT = 100_000_000
+"""Bytes of a header that the safetensors library reads."""
 FP8 = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
 SAFETENSORS_NAMES = {
     torch.float16: "F16",
@@ -50,7 +52,11 @@ class SafeFile:
         self.require_unchanged()
         with safe_open(self.path, framework="pt") as file:
             for name in names:
-                yield file.get_tensor(name).clone()
+                try:
+                    tensor = file.get_tensor(name).clone()
+                except SafetensorError as error:
+                    raise CheckpointError(f"{self.path}: {name} cannot be read ({one_line(error)}).") from error
+                yield tensor
         self.require_unchanged()
 
     def require_unchanged(self) -> None:
@@ -63,32 +69,87 @@ def open_file(path: Path) -> SafeFile:
     """Read and check a safetensors header.
 
     Raises:
-        CheckpointError: missing, a pickle, truncated, or not safetensors.
+        CheckpointError: missing, a pickle, truncated, or not safetensors; the sentence says what it is instead.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist.")
+    size, start = require_file(path, CheckpointError), b""
     try:
         with path.open("rb") as file:
-            start, brace = file.read(8), file.read(1)
-            # A header length may begin like a pickle does; only safetensors goes on with "{".
-            if path.suffix in PICKLES or (start[:1] in (b"P", b"\x80") and brace != b"{"):
-                raise CheckpointError(
-                    f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it where "
-                    "you trust it: torch.load with weights_only=True, then safetensors.torch.save_file."
-                )
+            start = file.read(START)
+            _refuse_pickle(path, start)
+            _require_utf8(path)
             with safe_open(path, framework="pt"):
                 pass
-            header = json.loads(brace + file.read(struct.unpack("<Q", start)[0] - 1), object_pairs_hook=_unique)
+            file.seek(8)
+            header = json.loads(file.read(_length(start)), object_pairs_hook=_unique)
             stamp = _stamp(path)
-    except (SafetensorError, ValueError, struct.error) as error:
-        raise CheckpointError(
-            f"{path} is not a complete safetensors file ({error}); download or copy it again."
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (SafetensorError, ValueError, OSError) as error:
+        if out_of_memory(error):
+            raise
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(f"{path} is {_instead(path, start, size, one_line(error))}.") from error
     metadata = header.pop("__metadata__", None) or {}
     entries = dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
-    return SafeFile(path, metadata, entries, 8 + struct.unpack("<Q", start)[0], stamp)
+    return SafeFile(path, metadata, entries, 8 + _length(start), stamp)
+
+
+def _length(start: bytes) -> int:
+    """Bytes of the header's JSON, as a safetensors file that begins so says."""
+    return int.from_bytes(start[:8], "little")
+
+
+def _refuse_pickle(path: Path, start: bytes) -> None:
+    # A header length may begin like a pickle does; only safetensors goes on with "{".
+    zipped = start.startswith(b"PK") and (b"data.pkl" in start or not start.startswith(b"PK\x03\x04"))
+    named = path.suffix in PICKLES and bool(start) and identified(start) in (None, ARCHIVE)
+    if named or ((zipped or start.startswith(b"\x80")) and start[8:9] != b"{"):
+        raise CheckpointError(
+            f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it where "
+            "you trust it: torch.load with weights_only=True, then safetensors.torch.save_file."
+        )
+
+
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{path} has a name that is not UTF-8, which safetensors cannot open; rename it."
+        ) from error
+
+
+def _instead(path: Path, start: bytes, size: int, reason: str) -> str:
+    """What a file is that is not safetensors, or what a safetensors file lacks, and what to do."""
+    if not start:
+        return "empty, not a complete safetensors file; download or copy it again"
+    if found := identified(start):
+        return found
+    text = start.decode("utf-8", "ignore")
+    if is_safetensors(start) or not text.isprintable() and not text.replace("\n", "").isprintable():
+        lacks = _lacks(path, 8 + _length(start), size)
+        return f"not a complete safetensors file ({lacks or reason}); download or copy it again"
+    if path.suffix == ".toml":
+        return "a manifest, not a model; give MANIFEST first, then MODEL"
+    begins = f"text, not a complete safetensors file, and begins with {text[:60]!r}"
+    return f"{begins}; give the model's own file, or download it again"
+
+
+def _lacks(path: Path, data: int, size: int) -> str | None:
+    """How many bytes a file lacks, by its own header; None where that cannot be told."""
+    if not 8 < data <= HEADER_LIMIT:
+        return None
+    if data > size:
+        return f"{data - size:,} bytes of its header and all tensors are missing"
+    try:
+        with path.open("rb") as file:
+            file.seek(8)
+            header = read_json(file.read(data - 8))
+        whole = data + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+    if whole > size:
+        return f"{whole - size:,} of {whole:,} bytes are missing"
+    return f"{size - whole:,} bytes follow its last tensor" if whole < size else None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

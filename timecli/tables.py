@@ -11,6 +11,7 @@ from timecli.bench import Answers
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Configuration, Job, worded
 from timecli.quality import Quality, Reference, measure
+from timecli.shown import in_markdown
 from timecli.verify import METRICS, Score
 
 SPLITS = 3
@@ -131,7 +132,7 @@ def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
 
 def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Quality] | None = None) -> str:
     """All tables as a page."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {in_markdown(title)}", ""]
     if quality:
         lines += _qualities(quality)
     if any(result.scores for result in results):
@@ -189,7 +190,7 @@ def _edits(results: Sequence[Result]) -> Iterator[str]:
         for result in found:
             for name, scores in result.scores.items():
                 oracle = scores["oracle"].get("generality")
-                yield _row(name, f"{oracle.mean:.1%}" if oracle else "-", *_cells(scores["edited"]))
+                yield _row(in_markdown(name), f"{oracle.mean:.1%}" if oracle else "-", *_cells(scores["edited"]))
         yield ""
 
 
@@ -204,7 +205,9 @@ def _balances(results: Sequence[Result]) -> Iterator[str]:
             lam = {result.job.configuration.applied(result.job.manifest).lam(e) for e in result.job.manifest.edits}
             for name, (before, after) in result.balanced.items():
                 shown = f"{next(iter(lam)):g}" if len(lam) == 1 else "several"
-                yield _row(name, f"{before.share:.1%}", _delta(before), shown, f"{after.share:.1%}", _delta(after))
+                yield _row(
+                    in_markdown(name), f"{before.share:.1%}", _delta(before), shown, f"{after.share:.1%}", _delta(after)
+                )
         means = [_mean_delta([pair[side] for pair in pairs]) for side in (0, 1)]
         yield _row("**all**", "", means[0], "", "", means[1])
         yield ""

@@ -1,17 +1,24 @@
-"""How results and progress look on a terminal; plain text where there is none."""
+"""How results and progress look on a terminal; plain text where there is none. All output goes through `_put`."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from timecli.errors import TimecliError
+from timecli.errors import OutputError, TimecliError
+from timecli.shown import harmless
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
     from timecli.encode import TextEncoder
@@ -24,9 +31,34 @@ def console(stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, width=140)
 
 
+def _put(text: str, stderr: bool = False) -> None:
+    """Write what is harmless. Whoever read our output and went away stops nothing.
+
+    Raises:
+        OutputError: stdout takes no more.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    if stream is None:  # closed by whoever started us
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not stderr and not isinstance(error, BrokenPipeError):
+            raise OutputError(f"stdout cannot be written: {error.strerror}; let it go elsewhere.") from error
+
+
 def say(text: str, stderr: bool = False) -> None:
     """One line, unwrapped and unstyled."""
-    console(stderr).print(text, soft_wrap=True, highlight=False, markup=False)
+    _put(f"{harmless(text)}\n", stderr)
+
+
+def say_lines(text: str) -> None:
+    """A text of several lines: a manifest, a page."""
+    unified = text.replace("\r\n", "\n")
+    _put(harmless(unified, "\n\t") + "\n")
 
 
 def complain(sentence: str) -> None:
@@ -39,18 +71,50 @@ def warn(sentence: str) -> None:
     complain(f"warning: {sentence}")
 
 
+def warn_all(sentences: Iterable[str]) -> None:
+    """Several warnings."""
+    for sentence in sentences:
+        warn(sentence)
+
+
+def trace(error: BaseException) -> None:
+    """The traceback of an error, on stderr."""
+    text = "".join(traceback.format_exception(error))
+    _put(harmless(text, "\n\t"), stderr=True)
+
+
 def print_json(data: Mapping[str, Any]) -> None:
-    """Data for a machine, on stdout."""
-    print(json.dumps(data, indent=2, allow_nan=False))
+    """Data for a machine, on stdout: ASCII alone, as every reader of JSON takes it."""
+    _put(json.dumps(_strict(data), indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n")
+
+
+def _strict(data: Any) -> Any:
+    """Data without half letters, as names that are not UTF-8 have them, and with null for what is no number."""
+    if isinstance(data, Mapping):
+        return {_strict(key): _strict(part) for key, part in data.items()}
+    if isinstance(data, list | tuple):
+        return [_strict(part) for part in data]
+    if isinstance(data, str):
+        return re.sub("[\ud800-\udfff]", lambda found: harmless(found[0]), data)
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table whose cells are text and nothing else."""
+    table = Table(*head)
+    for cells in rows:
+        table.add_row(*(Text(harmless(cell)) for cell in cells))
+    shown = console()
+    with shown.capture() as captured:
+        shown.print(table)
+    _put(captured.get())
 
 
 def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
     """Every changed tensor, the numbers of the whole, how far each source went, where the result is."""
-    table = Table("tensor", "shape", "‖ΔW‖/‖W‖")
-    for change in summary["changed"]:
-        table.add_row(change["name"], " x ".join(map(str, change["shape"])), f"{change['relative']:.4f}")
     if summary["changed"]:
-        console().print(table)
+        cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
+        print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
         spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
         say(f"{summary['name']}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
     lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(summary["lambdas"]))
@@ -81,30 +145,31 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
         except TimecliError:
             continue
         source, destination = encoder.words(edit.source), encoder.words(edit.destination)
-        table = Table("", "source", "destination", "")
-        for i, (word, j) in enumerate(zip(source, aligned, strict=False)):
-            table.add_row(str(i), word, destination[j], str(j))
-        console().print(table)
+        pairs = enumerate(zip(source, aligned, strict=False))
+        print_table(
+            ("", "source", "destination", ""), ((str(i), word, destination[j], str(j)) for i, (word, j) in pairs)
+        )
         if manifest.solve.tokens == "all":
             say(f"and {encoder.length - len(source)} positions of padding, one by one")
 
 
 def print_scores(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> None:
     """Efficacy, generality, specificity of baseline, oracle and edited."""
-    table = Table("", *metrics, "harmonic mean")
-    for cells in rows:
-        table.add_row(*cells)
-    console().print(table)
+    print_table(("", *metrics, "harmonic mean"), rows)
 
 
 def print_about(about: Mapping[str, Any]) -> None:
     """A file's description, one fact a line, a manifest as the text that it is."""
     for number, entry in enumerate((about, *about.get("edits", []))):
         if number:
-            say(f"\nedit {number}: {entry['name']}")
+            say("")
+            say(f"edit {number}: {entry['name']}")
         for key, value in entry.items():
-            if key not in ("edits", "tokens"):
-                say(f"{key}:\n{value}" if key == "manifest" else f"{key}: {_plain(value)}")
+            if key == "manifest":
+                say("manifest:")
+                say_lines(value)
+            elif key not in ("edits", "tokens"):
+                say(f"{key}: {_plain(value)}")
 
 
 def _plain(value: Any) -> str:
@@ -116,11 +181,10 @@ def _plain(value: Any) -> str:
 
 def print_diff(summary: Mapping[str, Any]) -> None:
     """Which tensors differ, and what explains it."""
-    table = Table("tensor", "what", "‖B−A‖/‖A‖")
-    for row in summary["differences"]:
-        table.add_row(row["name"], row["what"], "" if row["relative"] is None else f"{row['relative']:.4f}")
     if summary["differences"]:
-        console().print(table)
+        sizes = ("" if row["relative"] is None else f"{row['relative']:.4f}" for row in summary["differences"])
+        rows = ((row["name"], row["what"], size) for row, size in zip(summary["differences"], sizes, strict=True))
+        print_table(("tensor", "what", "‖B−A‖/‖A‖"), rows)
     say(f"{len(summary['differences'])} tensors differ")
     if edit := summary["edit"]:
         _say_what_explains(edit)
@@ -139,7 +203,10 @@ def _say_what_explains(edit: Mapping[str, Any]) -> None:
 def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:
     """The manifests of a file's edits, or their names where a file keeps no recipe."""
     for edit in edits:
-        say(str(edit.get("manifest", f"# {edit['name']}, made without its recipe")))
+        if "manifest" in edit:
+            say_lines(edit["manifest"])
+        else:
+            say(f"# {edit['name']}, made without its recipe")
 
 
 @contextmanager

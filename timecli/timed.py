@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from timecli import manifest
+from timecli import foreign, manifest
 from timecli.errors import ManifestError
 
 TESTS = range(1, 6)
@@ -43,12 +43,7 @@ def read(path: Path, kind: str) -> list[Imported]:
     Raises:
         ManifestError: a column or a value is missing, or a row is no valid edit.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not a CSV file in UTF-8 text (byte {error.start}).") from error
+    text = foreign.decoded(foreign.read(path, ManifestError), path, "a CSV file", ManifestError)
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         return _rows(table, path, kind)

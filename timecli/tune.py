@@ -6,7 +6,7 @@ Both searches walk in log λ, start from how far prompts move in text space, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, harmonic_mean
 
 import tomlkit
@@ -14,8 +14,8 @@ import torch
 
 from timecli import edit, verify
 from timecli.encode import TextEncoder
-from timecli.errors import ManifestError
-from timecli.manifest import Manifest, same
+from timecli.errors import ManifestError, explained
+from timecli.manifest import Manifest, parse, same
 from timecli.plan import Configuration, Texts, worded
 from timecli.render import render
 from timecli.rivals import Change
@@ -178,9 +178,17 @@ def require_tests(manifest: Manifest) -> None:
 
 
 def written(manifest: Manifest, lam: float) -> str:
-    """The manifest's text with another λ for all its edits; comments and order stay."""
-    document = tomlkit.parse(manifest.text)
-    document.setdefault("solve", tomlkit.table())["lambda"] = lam
-    for pair in document["edit"]:
-        pair.pop("lambda", None)
-    return tomlkit.dumps(document)
+    """The manifest's text with another λ for all its edits; comments and order stay.
+
+    Raises:
+        ManifestError: it is written in a way in which that cannot be done.
+    """
+    with explained(f"λ cannot be written into {manifest.name}; give it [solve] and [[edit]] tables", ManifestError):
+        document = tomlkit.parse(manifest.text)
+        document.setdefault("solve", tomlkit.table())["lambda"] = lam
+        for pair in document["edit"]:
+            pair.pop("lambda", None)
+        text = tomlkit.dumps(document)
+        if replace(parse(text), text="") != replace(Configuration(lam=lam).applied(manifest), text=""):
+            raise ValueError("another manifest came out")
+    return text

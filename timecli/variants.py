@@ -6,7 +6,6 @@ reads the variant's whole file. So one folder can hold many copies of a UNet, ea
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from timecli.errors import CheckpointError
+from timecli.foreign import read, read_json
 from timecli.safefile import PICKLES, SafeFile, open_file
 
 INDEX = re.compile(r"(?P<stem>.+)\.safetensors\.(?:index(?:\.(?P<variant>.+))?|(?P<older>.+)\.index)\.json")
@@ -112,10 +112,10 @@ def _indexed(index: Path, match: re.Match[str]) -> Group | None:
 def _shards(index: Path) -> list[str]:
     """The files that an index names, each once."""
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        names = read_json(read(index, CheckpointError))["weight_map"].values()
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError("weight_map names no files")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index} is not an index of shards ({error}); download it again, or remove it."
         ) from error

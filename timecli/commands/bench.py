@@ -11,6 +11,7 @@ import typer
 from timecli import options, terminal
 from timecli.commands.shared import judge_folder, model_last, open_model, refuse, require_extra
 from timecli.errors import TimecliError
+from timecli.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
     from timecli.bench import Edits
@@ -35,8 +36,10 @@ Method = Annotated[
 ]
 Bulk = Annotated[bool, typer.Option("--bulk", help="One joint edit of all manifests.")]
 Cross = Annotated[bool, typer.Option("--cross", help="Draw every balance's validation prompt with every edited model.")]
-BenchSeeds = Annotated[int, typer.Option("--seeds", min=1, help="Pictures per prompt.")]
-Iterations = Annotated[int, typer.Option("--iterations", min=1, help="Steps of Adam for --method finetune.")]
+BenchSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt.")]
+Iterations = Annotated[
+    int, typer.Option("--iterations", min=1, max=1_000_000, help="Steps of Adam for --method finetune.")
+]
 ReferenceFolder = Annotated[
     Path | None,
     typer.Option("--reference", help="Pictures with metadata.jsonl (file_name, text): measure FID and CLIP Score."),
@@ -149,7 +152,7 @@ def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference |
     write_bytes(output / "table.md", page.encode())
     write_bytes(output / "filtered.txt", names.encode())
     written = [results, output / "table.md", output / "filtered.txt", *plots.save(output, found, answers)]
-    terminal.say(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
+    terminal.say_lines(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
     terminal.print_written([str(path) for path in written])
 
 

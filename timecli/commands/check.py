@@ -23,9 +23,12 @@ def check(
 ) -> None:
     """Validate MANIFEST; with MODEL, show how tokens are paired and everything that would be refused."""
     from timecli import manifest as manifests
+    from timecli.uisyntax import cautions
 
     manifest = with_clip_skip(manifests.load(manifest_path), clip_skip)
-    if model is not None:
+    if model is None:
+        terminal.warn_all(cautions(manifest))
+    else:
         refuse(_check_model(manifest, model, config, tokenizer, text_encoder))
     count = len(manifest.edits)
     terminal.say(f"{manifest_path}: {manifest.name} is valid, {count} edit{'s' if count > 1 else ''}.")
@@ -38,10 +41,12 @@ def _check_model(
 ) -> list[str]:
     """Print the token pairing and make the edit in memory; sentences for everything that would be refused."""
     from timecli import edit as editing
+    from timecli.uisyntax import cautions
 
     checkpoint, cpu = open_model(model, config, text_encoder), options.pick_device("cpu")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu, manifest.solve.clip_skip)
     sentences = editing.problems(manifest, encoder)
+    terminal.warn_all(cautions(manifest, encoder))
     terminal.print_pairs(manifest, encoder)
     for trial in (
         lambda: editing.require_unedited(checkpoint),

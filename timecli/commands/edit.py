@@ -43,6 +43,7 @@ def edit(
         from timecli import manifest as manifests
         from timecli import provenance
         from timecli.publish import publish
+        from timecli.uisyntax import cautions
 
         target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
         exact = options.exact_device(where)
@@ -59,6 +60,7 @@ def edit(
             _check(checkpoint, manifest_path, output, delta_path, force, in_place, target_dtype)
     with terminal.stage(seconds, "text encoder"):
         encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+    terminal.warn_all(cautions(manifest, encoder))
     with terminal.stage(seconds, "compile"):
         delta = editing.compile_edit(manifest, encoder, exact)
         moved = editing.moved(manifest, encoder, delta.operator)

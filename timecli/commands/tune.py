@@ -9,6 +9,7 @@ import typer
 
 from timecli import options, terminal
 from timecli.commands.shared import choose_output, judge_folder, open_model, refuse, with_clip_skip
+from timecli.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
     from timecli.tune import Trial
@@ -18,7 +19,7 @@ InPlace = Annotated[bool, typer.Option("--in-place", help="Write λ into MANIFES
 Objective = Annotated[
     str, typer.Option("--objective", help="harmonic (generality and specificity), or balance (of two descriptions).")
 ]
-TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, help="Pictures per prompt.")]
+TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt.")]
 
 
 def tune(
@@ -53,6 +54,7 @@ def tune(
     target = choose_output(manifest_path, output, in_place)
     if target is not None:
         check_target(target, [model, *([] if in_place else [manifest_path])], force or in_place, 0)
+        tune.written(manifest, manifest.solve.lam)  # refused before anything is drawn
     checkpoint = open_model(model, config, text_encoder)
     editing.require_unedited(checkpoint, "give the original")
     editing.require_layers(checkpoint, manifest.solve.layers)

@@ -40,6 +40,7 @@ def verify(
     from timecli import manifest as manifests
     from timecli import render, report
     from timecli import verify as verifying
+    from timecli.uisyntax import cautions
 
     manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
     folder = output or Path(f"{manifest.name}-verify")
@@ -48,6 +49,7 @@ def verify(
     editing.require_unedited(checkpoint, "give the original")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
     refuse(editing.problems(manifest, encoder))
+    terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(judge_path, model, manifest, where)
     edited = verifying.edited_matrices(edited_path, checkpoint, manifest, encoder, options.exact_device(where))
     pipeline = render.load_pipeline(checkpoint, encoder, where)
