@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli import options, terminal
-from timecli.commands.shared import refuse
+from timecli.commands.shared import given, refuse, settle
 from timecli.errors import TimecliError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _check_model(
     from timecli import edit as editing
     from timecli.checkpoint import open_checkpoint
 
+    settle(model, *given(config, text_encoder))
     checkpoint, cpu = open_checkpoint(model, config, text_encoder), options.pick_device("cpu")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu)
     sentences = editing.problems(manifest, encoder)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from timecli import options, terminal
+from timecli.commands.shared import given, settle
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
@@ -28,10 +29,11 @@ def diff(
     from timecli import delta as deltas
     from timecli.checkpoint import open_checkpoint
     from timecli.errors import DeltaError
-    from timecli.writing import check_target
+    from timecli.targets import check_target
 
+    settle(one, other, *given(text_encoder))
     if delta_path is not None:
-        check_target(delta_path, [one, other], force, 0)
+        check_target(delta_path, given(one, other, text_encoder), force, 0)
     before, after = (open_checkpoint(path, text_encoder=text_encoder) for path in (one, other))
     found = compare.differences(one, other)
     recovered = compare.recover(before, after, f"{one.stem}-to-{other.stem}")
@@ -50,5 +52,5 @@ def diff(
         return
     if recovered is None or not recovered.fits:
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
-    deltas.save_delta(recovered.delta, delta_path)
+    deltas.save_delta(recovered.delta, delta_path, force)
     terminal.say(f"wrote {delta_path}", stderr=as_json)
