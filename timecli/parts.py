@@ -180,7 +180,8 @@ class Part:
             raise
         except (OSError, AttributeError):
             return False
-        os.unlink(self.path)
+        with suppress(OSError):
+            os.unlink(self.path)
         return True
 
     def discard(self) -> None:

@@ -49,7 +49,8 @@ def _staged(name: Path, targets: Sequence[Path], journal: Path, replace: bool, f
     parts: list[Part] = []
     try:
         with held_back():
-            parts.extend(Part(target, folder) for target in targets)
+            for target in targets:
+                parts.append(Part(target, folder))
         yield [part.path for part in parts]
         for part in parts:
             part.complete()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import given, judge_folder, model_last, refuse, require_extra, settle
+from timecli.commands.shared import given, judge_folder, model_last, refuse, require_extra, require_folder, settle
 from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
     """Refuse a folder that is an input, or has files under the names of a bench's and no bench."""
     from timecli.targets import require_apart, require_replaceable
 
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; choose a folder for the bench.")
+    require_folder(output)
     targets = [output / name for name in FILES]
     require_apart(targets, inputs)
     for target in targets:

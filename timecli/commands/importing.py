@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from timecli import options, terminal
+from timecli.commands.shared import require_folder
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="timed or gender.")]
 Table = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file.")]
@@ -20,6 +21,7 @@ def import_(kind: Kind, file: Table, output: Folder, force: options.Force = Fals
     from timecli.targets import require_apart, require_replaceable
     from timecli.writing import write_bytes
 
+    require_folder(output)
     found = timed.read(file, options.choice(kind, "KIND", timed.COLUMNS))
     targets = [output / f"{row.name}.toml" for row in found]
     require_apart(targets, [file])

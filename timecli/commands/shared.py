@@ -117,6 +117,12 @@ def judge_folder(given: Path | None, model: Path) -> Path:
     return given or (model if model.is_dir() else model.parent) / "judge"
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a file where results go into a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose a folder.")
+
+
 def require_extra(module: str, extra: str) -> None:
     """Refuse to go on without an optional package."""
     if find_spec(module) is None:
