@@ -14,7 +14,8 @@ from timecli.checkpoint import EDITS, open_checkpoint
 from timecli.errors import CheckpointError, OutputError
 from timecli.publish import write_checkpoint
 from timecli.safefile import open_file
-from timecli.writing import check_target, staged
+from timecli.staging import staged
+from timecli.targets import check_target
 
 from .conftest import ldm
 
@@ -182,9 +183,10 @@ def test_linked_components_are_copied_and_pickles_are_not(picturebook_folder: Pa
 
 def test_a_folder_is_replaced_whole(picturebook_folder: Path, tmp_path: Path) -> None:
     write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, ABOUT, None)
-    (tmp_path / "out" / "stale").touch()
+    stale = tmp_path / "out" / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    stale.touch()
     write_checkpoint(open_checkpoint(picturebook_folder), tmp_path / "out", {}, ABOUT, None)
-    assert not (tmp_path / "out" / "stale").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert not stale.exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_overflow_is_seen_beside_a_nan(small: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from timecli.errors import CheckpointError
 from timecli.publish import write_checkpoint
 
 from .conftest import Run, ldm, small_tensors
+from .stopped import make_file, make_folder, tree
 
 KILLS = 60
 MANIFEST = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
@@ -152,3 +153,61 @@ def test_a_read_only_folder_is_named(run: Run, small: Path, tmp_path: Path) -> N
     assert done.code == 2 and done.err.startswith("timecli: /proc/x.delta cannot be written: "), done.err
     done = run("edit", tmp_path / "x.toml", small, "-o", "/proc/x.safetensors")
     assert done.code == 2 and done.err.count("\n") == 1 and "/proc" in done.err
+
+
+@pytest.mark.parametrize("form", ["file", "folder", "in place"])
+def test_a_source_that_is_written_to_half_way_is_refused(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder, also a file that was copied long before the last one was."""
+    from timecli import publish
+
+    source, target = tmp_path / "in", tmp_path / "in" if form == "in place" else tmp_path / "out"
+    make_file(source) if form == "file" else make_folder(source)
+    model, really = open_checkpoint(source, needs_text=False), publish.rewrite
+    first, old = model.places[0].file.path, tree(tmp_path)
+
+    def touch(*arguments: object) -> None:
+        really(*arguments)  # type: ignore[arg-type]
+        os.utime(first, ns=(1, 1))
+
+    monkeypatch.setattr(publish, "rewrite", touch)
+    if form == "file":  # the last look of `rewrite` itself
+        monkeypatch.undo()
+        monkeypatch.setattr(
+            "timecli.writing.safe_open", lambda *_, **__: os.utime(first, ns=(1, 1)) or first.open("rb")
+        )
+    with pytest.raises(CheckpointError, match="changed while it was read; wait until it is complete and try again"):
+        write_checkpoint(model, target, {}, {}, None)
+    assert tree(tmp_path) == old
+    monkeypatch.undo()
+    write_checkpoint(open_checkpoint(source, needs_text=False), target, {}, {}, None)  # the control
+
+
+def test_an_error_of_an_early_flush_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system reports it to one flush, here the first of three, and the last one goes well."""
+    from timecli import outfile
+    from timecli.errors import OutputError
+    from timecli.staging import staged
+
+    count, really = 0, os.fsync
+
+    def fail_first(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            raise OSError(5, "Input/output error")
+        really(descriptor)
+
+    def write() -> None:
+        with staged(tmp_path / "out") as part, outfile.OutFile(part) as file:
+            for _ in range(3):
+                file.put(b"x" * 1000)
+
+    monkeypatch.setattr(outfile, "WINDOW", 1000)
+    monkeypatch.setattr(os, "fsync", fail_first)
+    with pytest.raises(OutputError, match="out cannot be written: Input/output error; nothing was changed"):
+        write()
+    assert count >= 2 and list(tmp_path.iterdir()) == []
+    write()
+    assert (tmp_path / "out").stat().st_size == 3000

@@ -53,11 +53,11 @@ class Delta:
     origin: Origin
 
 
-def save_delta(delta: Delta, path: Path) -> None:
+def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
     """Write the file; reading it back gives equal values, bit for bit."""
     about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
     tensors = {name: getattr(delta.operator, name).cpu() for name in FACTORS}
-    write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)})
+    write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)}, replace)
 
 
 def is_delta(file: SafeFile) -> bool:

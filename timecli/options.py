@@ -82,6 +82,9 @@ ClipSkip = Annotated[
     ),
 ]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
+WithConfig = Annotated[
+    bool, typer.Option("--with-config", help="Copy the .yaml of MODEL's name, too, under the output's.")
+]
 LeaveEma = Annotated[bool, typer.Option("--leave-ema", help="Leave moving averages (model_ema.*) as they are.")]
 NoRecipe = Annotated[bool, typer.Option("--no-recipe", help="Leave manifest and prompts out of the output's metadata.")]
 WithHash = Annotated[bool, typer.Option("--hash", help="SHA-256 of the output, in its metadata and printed.")]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +10,97 @@ import torch
 
 from timecli.checkpoint import Checkpoint
 from timecli.errors import CheckpointError
+from timecli.parts import real
 from timecli.provenance import metadata
-from timecli.safefile import open_file
-from timecli.writing import DATA_HASH, copy_file, rewrite, sha256, staged
+from timecli.safefile import ITEMSIZES, open_file
+from timecli.staging import staged, staged_in
+from timecli.targets import entries, require_model_only
+from timecli.writing import DATA_HASH, copy_file, rewrite, sha256
 
 Tensors = Mapping[tuple[Path, str], torch.Tensor]
 """Tensors by file and name."""
 STALE = (DATA_HASH, "sshs_model_hash", "sshs_legacy_hash")
 """Metadata that is not true of an edited copy."""
+WEIGHTS = ".safetensors"
 
 
-def _files(folder: Path, left_out: Collection[Path]) -> list[Path]:
-    """Everything in a model folder, links followed, without hidden files and what is left out."""
-    found = [Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(
-        file
-        for file in found
-        if file not in left_out and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _files(checkpoint: Checkpoint) -> list[Path]:
+    """Everything in a model folder, links followed, without hidden files and what is left out.
+
+    Raises:
+        CheckpointError: a link leads to nothing, or something is no file.
+    """
+    found = []
+    for entry in entries(checkpoint.path):
+        hidden = any(part.startswith(".") for part in entry.relative_to(checkpoint.path).parts)
+        if hidden or entry in checkpoint.left_out or entry.is_dir():
+            continue
+        if not entry.is_file():
+            raise CheckpointError(f"{entry} is not a file, or a link to nothing; remove it or use a complete model.")
+        found.append(entry)
+    return sorted(found)
+
+
+def names(checkpoint: Checkpoint) -> list[str]:
+    """The files that a written folder has, relative to it."""
+    return [file.relative_to(checkpoint.path).as_posix() for file in _files(checkpoint)]
+
+
+def rewritten(checkpoint: Checkpoint, dtype: torch.dtype | None) -> list[Path]:
+    """The files that writing a model in place replaces: those with edited matrices, and the weights to convert.
+
+    Weights are what lies beside a config; whatever else a user keeps in the same folder stays as it is.
+    """
+    files = [place.file.path for place in checkpoint.places]
+    if checkpoint.is_folder and dtype is not None:
+        files += [f for f in _files(checkpoint) if f.suffix == WEIGHTS and (f.parent / "config.json").exists()]
+    found: dict[Path, Path] = {}
+    for file in files:
+        found.setdefault(real(file), file)  # two names of one file are one file
+    return list(found.values())
+
+
+def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None, in_place: bool = False) -> int:
+    """Bytes that writing the model takes."""
+    if in_place:
+        files = rewritten(checkpoint, dtype)
+    else:
+        files = _files(checkpoint) if checkpoint.is_folder else [checkpoint.path]
+    return sum(_size(file, dtype) for file in files)
+
+
+def _size(file: Path, dtype: torch.dtype | None) -> int:
+    """Bytes of a file, or of what converting its tensors makes of it, but for the header."""
+    if dtype is None or file.suffix != WEIGHTS:
+        return file.stat().st_size
+    kinds = [(entry["dtype"], entry["data_offsets"]) for entry in open_file(file).entries.values()]
+    return sum(
+        (stop - start) // ITEMSIZES[kind] * dtype.itemsize if kind in ITEMSIZES else stop - start
+        for kind, (start, stop) in kinds
     )
 
 
-def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
-    """An upper bound, in bytes, of what writing the model takes."""
-    files = _files(checkpoint.path, checkpoint.left_out) if checkpoint.is_folder else [checkpoint.path]
-    return sum(file.stat().st_size for file in files) * (2 if dtype == torch.float32 else 1)
-
-
 def write_checkpoint(
-    checkpoint: Checkpoint, target: Path, tensors: Tensors, metadata: Mapping[str, str], dtype: torch.dtype | None
+    checkpoint: Checkpoint,
+    target: Path,
+    tensors: Tensors,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None,
+    replace: bool = True,
 ) -> None:
     """Write `checkpoint` with `tensors` in place of its own, in the same form.
 
     Args:
         checkpoint: the model that was read.
-        target: where to; replaced if it exists (see `check_target`).
+        target: where to. The model itself is written in place: of a folder, the edited files alone are replaced.
         tensors: replacements, of the original shapes.
         metadata: entries for the files with replacements, over their own.
         dtype: convert every float tensor; None keeps each tensor's own and every other byte.
+        replace: whether another file or model folder at `target` may be replaced.
+
+    Raises:
+        OutputError: it cannot be written, or a folder at `target` holds more than a model.
+        CheckpointError: the model changed while it was read.
     """
     edited = {place.file.path: place.file for place in checkpoint.places}
 
@@ -56,22 +109,32 @@ def write_checkpoint(
             own = {name: tensor for (path, name), tensor in tensors.items() if path == file}
             kept = {key: value for key, value in edited[file].metadata.items() if key not in STALE}
             rewrite(edited[file], copy, own, {**kept, **metadata}, dtype)
-        elif dtype is not None and file.suffix == ".safetensors":
+        elif dtype is not None and file.suffix == WEIGHTS:
             other = open_file(file)
             rewrite(other, copy, {}, other.metadata, dtype)
         else:
             copy_file(file, copy)
 
-    with staged(target) as part:
-        if not checkpoint.is_folder:
-            return write(checkpoint.path, part)
-        index = checkpoint.path / "model_index.json"
-        # The index comes last: a folder without it is not a model.
-        files = _files(checkpoint.path, checkpoint.left_out)
-        for file in sorted(files, key=lambda file: file == index):
-            copy = part / file.relative_to(checkpoint.path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            write(file, copy)
+    if not checkpoint.is_folder:
+        with staged(target, replace) as part:
+            write(checkpoint.path, part)
+    elif target.exists() and target.samefile(checkpoint.path):
+        files = rewritten(checkpoint, dtype)
+        with staged_in(checkpoint.path, files) as parts:
+            for file, part in zip(files, parts, strict=True):
+                write(file, part)
+            for source in edited.values():
+                source.require_unchanged()
+    else:
+        with staged(target, replace, folder=True) as part:
+            for file in _files(checkpoint):
+                copy = part / file.relative_to(checkpoint.path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                write(file, copy)
+            for source in edited.values():
+                source.require_unchanged()
+            if target.is_dir():
+                require_model_only(target, names(checkpoint))
 
 
 def publish(
@@ -81,6 +144,7 @@ def publish(
     records: Sequence[Mapping[str, Any]],
     dtype: torch.dtype | None,
     with_hash: bool,
+    replace: bool = True,
 ) -> dict[str, str]:
     """Write an edited copy of `checkpoint` that says what it is.
 
@@ -91,6 +155,7 @@ def publish(
         records: the edits, in the order in which they were made.
         dtype: as for `write_checkpoint`.
         with_hash: take the SHA-256 of the files before and after (seconds per gigabyte).
+        replace: as for `write_checkpoint`.
 
     Returns:
         With `with_hash`, `sha256` of the file that was written; its first ten digits are A1111's and Civitai's AutoV2.
@@ -100,5 +165,5 @@ def publish(
     about = metadata(checkpoint, records, sha256(checkpoint.path) if with_hash else None)
     if with_hash:
         about[DATA_HASH] = "0x"
-    write_checkpoint(checkpoint, output, tensors, about, dtype)
+    write_checkpoint(checkpoint, output, tensors, about, dtype, replace)
     return {"sha256": sha256(output)} if with_hash else {}

@@ -118,11 +118,13 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def save_report(folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row]) -> None:
+def save_report(
+    folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row], replace: bool = True
+) -> None:
     """Write `FILES` into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     sheet_bytes = BytesIO()
     image.save(sheet_bytes, "PNG")
     page, data = markdown(found, table), json.dumps(found, indent=2) + "\n"
     for name, content in zip(FILES, (sheet_bytes.getvalue(), page.encode(), data.encode()), strict=True):
-        write_bytes(folder / name, content)
+        write_bytes(folder / name, content, replace)

@@ -5,91 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from timecli.errors import OutputError
 from timecli.outfile import BLOCK, PAGE, OutFile
-from timecli.safefile import FP8, ITEMSIZES, PICKLES, SAFETENSORS_NAMES, SafeFile, convert, raw, require_floats
+from timecli.safefile import FP8, ITEMSIZES, SAFETENSORS_NAMES, SafeFile, convert, raw, require_floats
+from timecli.staging import staged
 
 DATA_HASH = "modelspec.hash_sha256"
 """Metadata key (ModelSpec): 0x and the SHA-256 of the data section."""
 
 
-def check_target(target: Path, sources: list[Path], force: bool, size: int, folder: bool = False) -> None:
-    """Refuse a target before any work is done.
-
-    Args:
-        target: where the result should go.
-        sources: what is read; nothing of it may be replaced.
-        force: whether another existing target may be.
-        size: bytes that the result takes.
-        folder: whether the result is a folder.
-
-    Raises:
-        OutputError: it exists, is or lies in one of the sources, its folder is missing, or the disk is full.
-    """
-    if target.suffix in PICKLES and not folder:
-        raise OutputError(f"{target} would be safetensors under the name of a pickle; call it .safetensors.")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target.parent} is not a folder; create it first.")
-    if any(source.resolve() in (target.resolve(), *target.resolve().parents) for source in sources):
-        raise OutputError(f"{target} is an input of this command; choose another output.")
-    if target.exists():
-        if any(source.exists() and target.samefile(source) for source in sources):
-            raise OutputError(f"{target} is an input of this command; choose another output.")
-        if target.is_dir() != folder or (folder and not (target / "model_index.json").exists()):
-            raise OutputError(
-                f"{target} exists and is not a {'model folder' if folder else 'file'}; choose another output."
-            )
-        if not force:
-            raise OutputError(f"{target} already exists; use --force to replace it.")
-    free = shutil.disk_usage(target.parent).free
-    if free < size:
-        raise OutputError(
-            f"{target.parent} has {free / 1e9:.2f} GB free and the output needs {size / 1e9:.2f} GB; make room."
-        )
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to. It takes the target's place when all went well and vanishes otherwise.
-
-    Raises:
-        OutputError: the system cannot write there.
-    """
-    part, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    try:
-        yield part
-        if target.is_dir():  # a folder cannot be replaced in one step
-            target.rename(old)
-            part.rename(target)
-        else:
-            os.replace(part, target)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        if isinstance(error, OSError):
-            raise OutputError(f"{target} cannot be written: {error.strerror or error}; nothing was changed.") from error
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_bytes(target: Path, content: bytes) -> None:
+def write_bytes(target: Path, content: bytes, replace: bool = True) -> None:
     """Write a small file, complete or not at all."""
-    with staged(target) as part, OutFile(part) as file:
+    with staged(target, replace) as part, OutFile(part) as file:
         file.put(content)
 
 
-def write_tensors(target: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    target: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], replace: bool = True
+) -> None:
     """Write a file of its own, in the order of `tensors`; equal content is equal bytes."""
     entries, position = {}, 0
     for name, tensor in tensors.items():
@@ -97,7 +37,7 @@ def write_tensors(target: Path, tensors: Mapping[str, torch.Tensor], metadata: M
         kind = SAFETENSORS_NAMES[tensor.dtype]
         entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [position, stop]}
         position = stop
-    with staged(target) as part, OutFile(part) as file:
+    with staged(target, replace) as part, OutFile(part) as file:
         file.put(_header(entries, metadata, 0))
         for tensor in tensors.values():
             file.put(raw(tensor))

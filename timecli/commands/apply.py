@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from timecli import options, terminal
-from timecli.commands.shared import check_output, choose_output, model_last, open_model, warn_of_rounding
+from timecli.commands.shared import (
+    bring_settings,
+    check_in_place,
+    check_output,
+    choose_output,
+    given,
+    model_last,
+    open_model,
+    settings_beside,
+    warn_of_rounding,
+)
 from timecli.errors import OutputError
 
 
@@ -20,6 +30,7 @@ def apply(
     leave_ema: options.LeaveEma = False,
     no_recipe: options.NoRecipe = False,
     with_hash: options.WithHash = False,
+    with_config: options.WithConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1."""
@@ -39,15 +50,21 @@ def apply(
     if not stack:
         editing.require_unedited(checkpoint)
         editing.require_one(edits)
-    check_output(checkpoint, recipes, output, force, in_place, target_dtype)
+    inputs = given(recipes, text_encoder)
+    if in_place:
+        check_in_place(checkpoint, inputs, target_dtype)
+    else:
+        check_output(checkpoint, inputs, output, force, target_dtype)
+    settings = settings_beside(model, output, inputs, with_config, force)
     encoder = fingerprint(checkpoint.text_encoders())
     for delta in edits:
         editing.require_same_encoder(delta, checkpoint, encoder)
     edited = editing.edit_matrices(checkpoint, edits, exact, strength, target_dtype)
     records = [provenance.record(delta, edited.base, strength, not no_recipe) for delta in edits]
-    digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
+    digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place)
+    copied = bring_settings(settings, output, with_config, force) if settings else []
     summary = {**editing.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
     summary["rounding"] = edited.rounding
-    summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output)]}
+    summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
     warn_of_rounding(edited.rounding)

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import judge_folder, model_last, open_model, refuse, require_extra
-from timecli.errors import TimecliError
+from timecli.commands.shared import (
+    given,
+    judge_folder,
+    model_last,
+    open_model,
+    refuse,
+    require_extra,
+    require_folder,
+    settle,
+)
+from timecli.errors import OutputError, TimecliError
 from timecli.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ ReferenceFolder = Annotated[
     typer.Option("--reference", help="Pictures with metadata.jsonl (file_name, text): measure FID and CLIP Score."),
 ]
 Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: its address, or local.")]
+FILES = ("results.jsonl", "table.md", "filtered.txt", "tradeoff.png", "edits.png", "cross.png")
 
 
 def bench(
@@ -78,7 +88,12 @@ def bench(
     from timecli import edit as editing
     from timecli import manifest as manifests
     from timecli import plan, quality, render, studio
+    from timecli.staging import alone
 
+    judge = judge_folder(judge_path, model)
+    inputs = given(manifest_paths, model, judge, config, tokenizer, text_encoder, reference)
+    settle(*inputs)
+    _check_folder(output, inputs)
     where = options.pick_device("cpu" if ray else device)  # what travels is put on a device where it arrives
     tasks = [manifests.load(path) for path in manifest_paths]
     plan.require_names(tasks)
@@ -88,30 +103,44 @@ def bench(
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in editing.problems(task, encoder)])
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
-    made = studio.open_studio(checkpoint, encoder, judge_folder(judge_path, model), settings, where)
+    made = studio.open_studio(checkpoint, encoder, judge, settings, where)
     compared = quality.load(reference, made.judge) if reference else None
     jobs = plan.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
     batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
     refuse(editing.too_long(plan.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
-    head = benching.header(checkpoint, encoder, tasks, made, iterations)
-    left = benching.resume(output / benching.RESULTS, head, batches)
-    edits = benching.Edits(
-        checkpoint,
-        encoder,
-        options.exact_device(where),
-        iterations,
-        {job.model: job for job in jobs},
-        head,
-        output / "weights",
-    )
-    _draw(output / benching.RESULTS, left, edits, made, ray)
-    title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
-    _report(output, title, jobs, compared)
+    with alone(output):
+        head = benching.header(checkpoint, encoder, tasks, made, iterations)
+        left = benching.resume(output / benching.RESULTS, head, batches)
+        edits = benching.Edits(
+            checkpoint,
+            encoder,
+            options.exact_device(where),
+            iterations,
+            {job.model: job for job in jobs},
+            head,
+            output / "weights",
+        )
+        _draw(output / benching.RESULTS, left, edits, made, ray)
+        title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
+        _report(output, title, jobs, compared)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
         terminal.say(f"{configuration}: {mean:.2f} s to make an edit, mean of {len(times)}", stderr=True)
+
+
+def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse a folder that is an input, or has files under the names of a bench's and no bench."""
+    from timecli.targets import require_apart, require_replaceable
+
+    require_folder(output)
+    targets = [output / name for name in FILES]
+    require_apart(targets, inputs)
+    for target in targets:
+        require_replaceable(target, force=True)
+        if target.exists() and not targets[0].exists():
+            raise OutputError(f"{target} already exists and is of no bench; choose another folder.")
 
 
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import open_model
+from timecli.commands.shared import given, open_model
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
@@ -28,10 +28,10 @@ def diff(
     from timecli import compare
     from timecli import delta as deltas
     from timecli.errors import DeltaError
-    from timecli.writing import check_target
+    from timecli.targets import check_target
 
     if delta_path is not None:
-        check_target(delta_path, [one, other], force, 0)
+        check_target(delta_path, given(one, other, text_encoder), force, 0)
     before = open_model(one, text_encoder=text_encoder, needs_text=delta_path is not None)
     after = open_model(other, needs_text=False)
     found = compare.differences(one, other)
@@ -59,5 +59,5 @@ def diff(
         )
     if recovered is None or not recovered.fits:
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
-    deltas.save_delta(recovered.delta, delta_path)
+    deltas.save_delta(recovered.delta, delta_path, force)
     terminal.say(f"wrote {delta_path}", stderr=as_json)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli import options, terminal
-from timecli.commands.shared import check_output, choose_output, open_model, warn_of_rounding, with_clip_skip
+from timecli.commands.shared import (
+    bring_settings,
+    check_in_place,
+    check_output,
+    choose_output,
+    given,
+    open_model,
+    settings_beside,
+    warn_of_rounding,
+    with_clip_skip,
+)
 from timecli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -32,6 +43,7 @@ def edit(
     leave_ema: options.LeaveEma = False,
     no_recipe: options.NoRecipe = False,
     with_hash: options.WithHash = False,
+    with_config: options.WithConfig = False,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -56,8 +68,11 @@ def edit(
         output = choose_output(model, output, in_place)
         if output is None and delta_path is None:
             output = _default_output(model, manifest.name)
+        settings, inputs = None, given(manifest_path, tokenizer, text_encoder)
         if not dry_run:
-            _check(checkpoint, manifest_path, output, delta_path, force, in_place, target_dtype)
+            _check(checkpoint, inputs, output, delta_path, force, in_place, target_dtype)
+            if output is not None:
+                settings = settings_beside(model, output, inputs, with_config, force)
     with terminal.stage(seconds, "text encoder"):
         encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
@@ -71,12 +86,14 @@ def edit(
     with terminal.stage(seconds, "write"):
         if output is not None and edited is not None and not dry_run:
             records = [provenance.record(delta, edited.base, strength=1.0, recipe=not no_recipe)]
-            digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash)
+            digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place)
         if delta_path is not None and not dry_run:
-            deltas.save_delta(delta, delta_path)
+            deltas.save_delta(delta, delta_path, force)
+    copied = bring_settings(settings, output, with_config, force) if settings and output else []
     summary = {**editing.summary(delta, edited.changes if edited else (), moved), **digest}
+    written = [] if dry_run else [*given(output, delta_path), *copied]
     summary["rounding"] = edited.rounding if edited else None
-    summary["written"] = [] if dry_run else [str(path) for path in (output, delta_path) if path is not None]
+    summary["written"] = list(map(str, written))
     summary["seconds"] = seconds
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
     warn_of_rounding(summary["rounding"])
@@ -84,12 +101,12 @@ def edit(
 
 def _default_output(model: Path, name: str) -> Path:
     """In this folder, called after the model and the manifest."""
-    return Path(f"{model.absolute().name}-{name}" if model.is_dir() else f"{model.stem}-{name}.safetensors")
+    return Path(f"{Path(os.path.abspath(model)).name}-{name}" if model.is_dir() else f"{model.stem}-{name}.safetensors")
 
 
 def _check(
     checkpoint: Checkpoint,
-    manifest: Path,
+    inputs: list[Path],
     output: Path | None,
     delta: Path | None,
     force: bool,
@@ -97,11 +114,13 @@ def _check(
     dtype: torch.dtype | None,
 ) -> None:
     """Refuse what cannot be written before any work is done."""
-    from timecli.writing import check_target
+    from timecli.targets import check_target
 
     if output is not None and delta is not None and output.resolve() == delta.resolve():
         raise OutputError(f"{output} is given for both the model and the delta; choose two names.")
-    if output is not None:
-        check_output(checkpoint, [manifest], output, force, in_place, dtype)
+    if in_place:
+        check_in_place(checkpoint, inputs, dtype)
+    elif output is not None:
+        check_output(checkpoint, inputs, output, force, dtype)
     if delta is not None:
-        check_target(delta, [checkpoint.path, manifest], force, 0)
+        check_target(delta, [checkpoint.path, *given(checkpoint.config), *inputs], force, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from timecli import options, terminal
-from timecli.commands.shared import open_model
+from timecli.commands.shared import given, open_model
 from timecli.errors import OutputError
 
 
@@ -27,19 +27,20 @@ def export(
     from timecli import provenance
     from timecli.encode import fingerprint
     from timecli.safefile import DTYPES
-    from timecli.writing import check_target, write_tensors
+    from timecli.targets import check_target
+    from timecli.writing import write_tensors
 
     form = options.choice(form, "--format", exporting.FORMATS)
     if rank is not None and tolerance is not None:
         raise OutputError("--rank and --tolerance both limit the rank; choose one.")
     target_dtype = DTYPES[options.choice(dtype, "--dtype", DTYPES)]
     delta, checkpoint = deltas.load_delta(delta_path), open_model(model, text_encoder=text_encoder)
-    check_target(output, [delta_path, model], force, 0)
+    check_target(output, given(delta_path, model, text_encoder), force, 0)
     editing.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
     operator, lost = exporting.truncated(delta.operator, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, operator)
     records = [provenance.record(delta, made.base, 1.0, not no_recipe)]
-    write_tensors(output, made.tensors, exporting.about(checkpoint, delta, operator.rank, form, records))
+    write_tensors(output, made.tensors, exporting.about(checkpoint, delta, operator.rank, form, records), force)
     summary = {"format": form, "rank": operator.rank, "lost": lost, "error": made.error}
     if as_json:
         return terminal.print_json({**summary, "written": [str(output)]})

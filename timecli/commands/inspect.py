@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from timecli import options, terminal
-from timecli.commands.shared import open_model
+from timecli.commands.shared import open_model, settle
 from timecli.errors import OutputError
 
 
@@ -16,6 +16,7 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: 
 
     if textconv and as_json:
         raise OutputError("--textconv and --json are two forms of output; choose one.")
+    settle(file)
     header = open_file(file) if file.is_file() else None
     if header and deltas.is_delta(header):
         about = deltas.describe(deltas.load_delta(file))

@@ -30,9 +30,10 @@ def open_model(
     ema: bool = True,
     needs_text: bool = True,
 ) -> Checkpoint:
-    """`open_checkpoint`, and what the user should know of the model on stderr."""
+    """`open_checkpoint` on settled files, and what the user should know of the model on stderr."""
     from timecli.checkpoint import open_checkpoint
 
+    settle(*given(path, config, text_encoder))
     checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text)
     for sentence in checkpoint.cautions:
         terminal.warn(sentence)
@@ -69,20 +70,75 @@ def model_last(paths: Sequence[Path], what: str) -> tuple[list[Path], Path]:
     return files, model
 
 
-def check_output(
-    checkpoint: Checkpoint,
-    recipes: Sequence[Path],
-    output: Path,
-    force: bool,
-    in_place: bool,
-    dtype: torch.dtype | None,
-) -> None:
-    """Refuse a model that cannot be written before any work is done."""
-    from timecli.publish import size_on_disk
-    from timecli.writing import check_target
+def settle(*paths: Path | None) -> None:
+    """Settle what stopped runs have left half-way at these paths, and say so."""
+    from timecli import swap
 
-    sources = [*recipes, *([] if in_place else [checkpoint.path])]
-    check_target(output, sources, force or in_place, size_on_disk(checkpoint, dtype), checkpoint.is_folder)
+    for path in filter(None, paths):
+        for sentence in swap.settle(path):
+            terminal.warn(sentence)
+
+
+def given(*paths: Path | Sequence[Path] | None) -> list[Path]:
+    """The inputs of a command, of those that may be missing or several."""
+    return [one for path in paths if path for one in ([path] if isinstance(path, Path) else path)]
+
+
+def check_output(
+    checkpoint: Checkpoint, inputs: Sequence[Path], output: Path, force: bool, dtype: torch.dtype | None
+) -> None:
+    """Refuse a model that cannot be written before any work is done. `inputs` are those beside the model."""
+    from timecli import publish
+    from timecli.targets import check_target, require_model_only
+
+    settle(output)
+    size = publish.size_on_disk(checkpoint, dtype)
+    sources = [checkpoint.path, *given(checkpoint.config), *inputs]
+    check_target(output, sources, force, size, checkpoint.is_folder)
+    if checkpoint.is_folder and output.exists():
+        require_model_only(output, publish.names(checkpoint))
+
+
+def check_in_place(checkpoint: Checkpoint, inputs: Sequence[Path], dtype: torch.dtype | None) -> None:
+    """Refuse to replace a model's files where that cannot be done, or where one is another input, too."""
+    from timecli import publish
+    from timecli.targets import require_apart, require_space
+
+    files = publish.rewritten(checkpoint, dtype)
+    require_apart(files, inputs)
+    require_space(files[0], publish.size_on_disk(checkpoint, dtype, in_place=True))
+
+
+def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: bool, force: bool) -> Path | None:
+    """The .yaml of a single file's name from which A1111 and Forge read how to sample it, where `output` needs a copy.
+
+    With `copy`, refuse what cannot be copied before any work is done.
+    """
+    from timecli.targets import check_target
+
+    source = model if model.is_dir() else model.with_suffix(".yaml")
+    if not source.is_file():
+        if copy:
+            raise OutputError(f"{model} has no .yaml of its name beside it; leave out --with-config.")
+        return None
+    target = output.with_suffix(".yaml")
+    if target.exists() and (target.samefile(source) or not copy):
+        return None
+    if copy:
+        check_target(target, [source, *inputs], force, source.stat().st_size)
+    return source
+
+
+def bring_settings(source: Path, output: Path, copy: bool, force: bool) -> list[Path]:
+    """Copy a model's .yaml under the output's name, or say that it is there. Returns what was written."""
+    from timecli.writing import write_bytes
+
+    target = output.with_suffix(".yaml")
+    if not copy:
+        terminal.warn(f"{source} says how UIs sample the model; copy it as {target}, or use --with-config.")
+        return []
+    write_bytes(target, source.read_bytes(), force)
+    return [target]
 
 
 def choose_output(model: Path, output: Path | None, in_place: bool) -> Path | None:
@@ -95,6 +151,12 @@ def choose_output(model: Path, output: Path | None, in_place: bool) -> Path | No
 def judge_folder(given: Path | None, model: Path) -> Path:
     """The judge that was asked for, or the one beside the model."""
     return given or (model if model.is_dir() else model.parent) / "judge"
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a file where results go into a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose a folder.")
 
 
 def require_extra(module: str, extra: str) -> None:

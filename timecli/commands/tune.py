@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import choose_output, judge_folder, open_model, refuse, with_clip_skip
+from timecli.commands.shared import choose_output, given, judge_folder, open_model, refuse, settle, with_clip_skip
+from timecli.errors import OutputError
 from timecli.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
@@ -44,16 +45,19 @@ def tune(
     from timecli import edit as editing
     from timecli import manifest as manifests
     from timecli import render, studio, tables, tune
-    from timecli.writing import check_target, write_bytes
+    from timecli.targets import check_target
+    from timecli.writing import write_bytes
 
     options.choice(objective, "--objective", tune.OBJECTIVES)
     manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
     rises = tune.rises(manifest) if objective == "balance" else False
     if objective == "harmonic":
         tune.require_tests(manifest)
-    target = choose_output(manifest_path, output, in_place)
+    target, judge = choose_output(manifest_path, output, in_place), judge_folder(judge_path, model)
+    settle(model, *given(config, text_encoder, judge))
     if target is not None:
-        check_target(target, [model, *([] if in_place else [manifest_path])], force or in_place, 0)
+        inputs = given(model, config, tokenizer, text_encoder, judge, None if in_place else manifest_path)
+        check_target(target, inputs, force or in_place, 0)
         tune.written(manifest, manifest.solve.lam)  # refused before anything is drawn
     checkpoint = open_model(model, config, text_encoder)
     editing.require_unedited(checkpoint, "give the original")
@@ -62,7 +66,7 @@ def tune(
     refuse(editing.problems(manifest, encoder))
     exact = options.exact_device(where)
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
-    made = studio.open_studio(checkpoint, encoder, judge_folder(judge_path, model), settings, where)
+    made = studio.open_studio(checkpoint, encoder, judge, settings, where)
     drawings = tune.Drawings(made, manifest, encoder, exact)
     first = tune.start(manifest, encoder, exact, tune.START[objective])
 
@@ -76,7 +80,11 @@ def tune(
     else:
         best = tune.harmonic(first, drawings.mean, report)
     if target is not None:
-        write_bytes(target, tune.written(manifest, best.lam).encode())
+        if in_place and manifests.load(manifest_path).text != manifest.text:
+            raise OutputError(
+                f"{manifest_path} changed meanwhile and stays; put lambda = {best.lam:g} into it yourself."
+            )
+        write_bytes(target, tune.written(manifest, best.lam).encode(), force or in_place)
     found = {"lambda": best.lam, "objective": objective, "score": best.score, "pictures": drawings.pictures}
     found |= {"written": [str(target)] if target else []}
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli import options, terminal
-from timecli.commands.shared import judge_folder, open_model, refuse, with_clip_skip
+from timecli.commands.shared import given, judge_folder, open_model, refuse, settle, with_clip_skip
 from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def verify(
 
     manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
     folder = output or Path(f"{manifest.name}-verify")
-    _check_report(folder, report.FILES, force)
+    judge_place = judge_folder(judge_path, model)
+    inputs = given(manifest_path, model, edited_path, judge_place, config, tokenizer, text_encoder)
+    settle(*inputs)
+    _check_report(folder, report.FILES, inputs, force)
     checkpoint = open_model(model, config, text_encoder)
     editing.require_unedited(checkpoint, "give the original")
     encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
@@ -61,7 +64,8 @@ def verify(
     scores = verifying.measure(table, judge.asked(before), judge.asked(after)) if judge else None
     misses = verifying.missed(manifest, scores["edited"]) if scores else []
     found = report.numbers(manifest, model.name, settings, scores, misses)
-    report.save_report(folder, report.sheet(table, before, after, f"{manifest.name} on {model.name}"), found, table)
+    sheet = report.sheet(table, before, after, f"{manifest.name} on {model.name}")
+    report.save_report(folder, sheet, found, table, force)
     if as_json:
         terminal.print_json(found)
     else:
@@ -73,15 +77,17 @@ def verify(
     raise typer.Exit(1 if misses else 0)
 
 
-def _check_report(folder: Path, names: tuple[str, ...], force: bool) -> None:
+def _check_report(folder: Path, names: tuple[str, ...], inputs: list[Path], force: bool) -> None:
     """Refuse a place for the report before anything is drawn."""
+    from timecli.targets import require_apart, require_replaceable
+
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose a folder for the report.")
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"{folder.parent} is not a folder; create it first.")
+    require_apart([folder / name for name in names], inputs)
     for name in names:
-        if (folder / name).exists() and not force:
-            raise OutputError(f"{folder / name} already exists; use --force to replace it.")
+        require_replaceable(folder / name, force)
 
 
 def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.device) -> Judge | None:
