@@ -57,7 +57,7 @@ TextEncoder = Annotated[
     Path | None,
     typer.Option("--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none."),
 ]
-InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
+InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL, of a folder its edited files alone, once the copies are complete.")]
 WithConfig = Annotated[
     bool, typer.Option("--with-config", help="Copy the .yaml of MODEL's name, too, under the output's.")
 ]
