@@ -37,6 +37,7 @@ ORDER = [
     "checkpoint",
     "delta",
     "edit",
+    "undo",
     "provenance",
     "publish",
     "export",

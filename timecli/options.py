@@ -112,6 +112,9 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing output
 Stack = Annotated[
     bool, typer.Option("--stack", help="Edit a model that already carries a timecli edit; order matters then.")
 ]
+Undo = Annotated[
+    bool, typer.Option("--undo", help="Take the edits of DELTA... out of MODEL again, the last one first.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
