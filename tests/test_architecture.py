@@ -40,6 +40,7 @@ ORDER += [
     "plan",
     "rivals",
     "quality",
+    "digest",
     "studio",
     "bench",
     "tables",

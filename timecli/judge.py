@@ -13,6 +13,7 @@ from transformers import CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
 from timecli.errors import CheckpointError
+from timecli.safefile import require_finite
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Judge:
         inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True).to(
             self.model.device
         )
-        chosen: list[int] = self.model(**inputs).logits_per_image.argmax(1).tolist()
+        logits = self.model(**inputs).logits_per_image
+        self._require_finite(logits)
+        chosen: list[int] = logits.argmax(1).tolist()
         return chosen
 
     @torch.no_grad()
@@ -41,7 +44,17 @@ class Judge:
         inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True)
         output = self.model(**inputs.to(self.model.device))
         scores = 100 * (output.image_embeds * output.text_embeds).sum(1).clamp(min=0)
-        return scores.tolist(), output.vision_model_output.pooler_output.float().cpu()
+        features = output.vision_model_output.pooler_output.float().cpu()
+        self._require_finite(scores, features)
+        return scores.tolist(), features
+
+    def _require_finite(self, *answers: torch.Tensor) -> None:
+        """Refuse NaN: of NaN the first text would be the answer."""
+        if not all(torch.isfinite(answer).all() for answer in answers):
+            raise CheckpointError(
+                f"the judge {self.model.name_or_path} answers with NaN or infinite values; its weights or its "
+                "preprocessor are damaged, use another copy."
+            )
 
     def asked(self, images: Mapping[str, Sequence[Image]]) -> Callable[[str, tuple[str, str]], list[int]]:
         """`choose` on pictures by prompt."""
@@ -52,7 +65,7 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
     """Read a `CLIPModel` folder with safetensors weights and its processor.
 
     Raises:
-        CheckpointError: it is not one.
+        CheckpointError: it is not one, or it holds NaN or infinity.
     """
     if not (folder / "config.json").exists():
         raise CheckpointError(
@@ -70,4 +83,6 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
         raise CheckpointError(
             f"{folder} is not a complete CLIP model ({lost[0]} is missing); --judge takes a CLIPModel folder."
         )
+    for name, tensor in model.state_dict().items():
+        require_finite(tensor, f"{folder}: {name}")
     return Judge(model.to(device).eval(), processor)

@@ -92,7 +92,7 @@ def bench(
     batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
     refuse(editing.too_long(plan.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
-    head = benching.header(checkpoint, encoder, tasks, made, iterations)
+    head = benching.header(checkpoint, encoder, tasks, made, iterations, compared)
     left = benching.resume(output / benching.RESULTS, head, batches)
     edits = benching.Edits(
         checkpoint,
