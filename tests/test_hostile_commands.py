@@ -1,4 +1,4 @@
-"""Damaged inputs through whole commands: exit 0, 1 or 2, one sentence, nothing that terminals obey, nothing half done."""
+"""Damaged inputs through whole commands: exit 0, 1 or 2, one sentence, nothing that terminals obey, no half output."""
 
 from __future__ import annotations
 
