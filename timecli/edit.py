@@ -7,8 +7,8 @@ the other, so both ways give the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +24,7 @@ from timecli.layouts import Matrix
 from timecli.manifest import Manifest
 from timecli.safefile import convert, plain, raw
 from timecli.sizes import without_last_layers
-from timecli.solve import Operator, apply, inverse, solve
+from timecli.solve import Operator, apply, solve
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[
 def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
     """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
     if checkpoint.edits:
-        names = ", ".join(map(repr, _names(checkpoint.edits)))
+        names = ", ".join(repr(str(entry["name"])) for entry in checkpoint.edits)
         raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
 
 
@@ -194,51 +194,6 @@ def require_one(deltas: Sequence[Delta]) -> None:
             f"{names} were compiled apart, so their order would matter; write their edits into one manifest, or use "
             "--stack to apply them in the order given."
         )
-
-
-def undone(checkpoint: Checkpoint, deltas: Sequence[Delta]) -> list[Delta]:
-    """The deltas that take back the last edits of a model, in the order in which to apply them.
-
-    Args:
-        checkpoint: a model that carries the edits.
-        deltas: the edits, in the order in which they were made; the last of them is the model's last.
-
-    Raises:
-        DeltaError: the model's last edits are others, or cannot be taken back.
-    """
-    carried = checkpoint.edits
-    last = carried[len(carried) - len(deltas) :] if len(carried) >= len(deltas) else []
-    if not last or any(not _made_by(entry, delta) for entry, delta in zip(last, deltas, strict=True)):
-        names, found = (", ".join(map(repr, some)) for some in ([d.origin.name for d in deltas], _names(carried)))
-        raise DeltaError(
-            f"{checkpoint.path} carries {found or 'no timecli edit'}, and {names} is not what was done to it last; "
-            "give the deltas of its last edits, the last one last."
-        )
-    result = []
-    for entry, delta in reversed(list(zip(last, deltas, strict=True))):
-        try:
-            result.append(replace(delta, operator=inverse(delta.operator, float(entry["strength"]))))
-        except ValueError as error:
-            raise DeltaError(
-                f"{delta.origin.name!r} at strength {entry['strength']} cannot be taken back: it leaves nothing of a "
-                "direction of text space; start from the original."
-            ) from error
-    return result
-
-
-def _made_by(entry: Mapping[str, Any], delta: Delta) -> bool:
-    """Whether a record is of an edit that this delta made; one without a recipe is known by less."""
-    origin = delta.origin
-    same = (entry["name"], entry.get("encoder"), entry.get("lambdas")) == (
-        origin.name,
-        origin.encoder,
-        list(origin.lambdas),
-    )
-    return same and entry.get("manifest", origin.manifest) == origin.manifest
-
-
-def _names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [str(entry["name"]) for entry in records]
 
 
 def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str) -> None:

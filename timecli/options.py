@@ -81,7 +81,10 @@ ClipSkip = Annotated[
         help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
     ),
 ]
-InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
+InPlace = Annotated[
+    bool,
+    typer.Option("--in-place", help="Replace MODEL, of a folder its edited files alone, once the copies are complete."),
+]
 WithConfig = Annotated[
     bool, typer.Option("--with-config", help="Copy the .yaml of MODEL's name, too, under the output's.")
 ]
@@ -108,6 +111,9 @@ Dtype = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Stack = Annotated[
     bool, typer.Option("--stack", help="Edit a model that already carries a timecli edit; order matters then.")
+]
+Undo = Annotated[
+    bool, typer.Option("--undo", help="Take the edits of DELTA... out of MODEL again, the last one first.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]

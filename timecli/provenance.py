@@ -15,10 +15,20 @@ from timecli.foreign import read_json
 
 RESOLUTIONS = {768: "512x512", 2048: "1024x1024"}
 """What SD 1 and SDXL were trained at, by text width; SD 2 comes in two sizes that the tensors do not tell apart."""
+TYPE = "timecli"
+"""What a merge recipe is called that holds edits."""
 
 
-def record(delta: Delta, base: str, strength: float, recipe: bool = True) -> dict[str, Any]:
-    """One edit that a file carries; `base` is the hash of the matrices before. Without `recipe`, no prompts."""
+def record(delta: Delta, base: str, strength: float, recipe: bool = True, averages: bool = True) -> dict[str, Any]:
+    """One edit that a file carries, with what it takes to know it again and to take it back.
+
+    Args:
+        delta: the edit.
+        base: hash of the matrices before.
+        strength: s in W' = W (I + s D).
+        recipe: whether manifest and token ids are kept.
+        averages: whether moving averages were edited, too, where there are any.
+    """
     origin = delta.origin
     prompts = {"manifest": origin.manifest, "tokens": [list(pair) for pair in origin.tokens]}
     return {
@@ -28,6 +38,8 @@ def record(delta: Delta, base: str, strength: float, recipe: bool = True) -> dic
         "encoder": origin.encoder,
         "base": base,
         "strength": strength,
+        "norm": delta.operator.norm,
+        "averages": averages,
         **(prompts if recipe else {}),
     }
 
@@ -52,8 +64,7 @@ def metadata(checkpoint: Checkpoint, records: Sequence[Mapping[str, Any]], sha25
     }
     if resolution := own.get("modelspec.resolution") or RESOLUTIONS.get(checkpoint.width):
         spec["resolution"] = resolution
-    steps = [{key: entry[key] for key in ("name", "lambdas", "strength")} for entry in records]
-    recipe = {"type": "timecli", "primary_model_hash": sha256, "edits": steps}
+    recipe = {"type": TYPE, "primary_model_hash": sha256, "edits": _steps(records)}
     parents = _parsed(own, "sd_merge_models") or {}
     if sha256:
         parents[sha256] = {"name": title, "sd_merge_recipe": _parsed(own, "sd_merge_recipe")}
@@ -64,6 +75,42 @@ def metadata(checkpoint: Checkpoint, records: Sequence[Mapping[str, Any]], sha25
         "sd_merge_models": json.dumps(parents, sort_keys=True),
         EDITS: json.dumps([*checkpoint.edits, *records], sort_keys=True),
     }
+
+
+def restored(checkpoint: Checkpoint, count: int) -> dict[str, str | None]:
+    """Header entries of a copy of `checkpoint` without its last `count` edits; None for those that it goes without.
+
+    What other edits and other tools have written stays. The title is the original's again; what the original said of
+    its own origin (`modelspec.merged_from`) is not known any more.
+    """
+    own, carried = checkpoint.places[0].file.metadata, checkpoint.edits
+    kept, gone = carried[: len(carried) - count], carried[len(carried) - count :]
+    found: dict[str, str | None] = {EDITS: json.dumps(kept, sort_keys=True) if kept else None}
+    if "modelspec.title" in own:
+        title = _without(own["modelspec.title"], gone)
+        found |= {"modelspec.title": title, "modelspec.merged_from": _without(title, kept[-1:]) if kept else None}
+    recipe, parents = _parsed(own, "sd_merge_recipe") or {}, _parsed(own, "sd_merge_models") or {}
+    if recipe.get("type") == TYPE:
+        parent = parents.pop(str(recipe.get("primary_model_hash")), None) if not kept else None
+        earlier = parent.get("sd_merge_recipe") if isinstance(parent, dict) else None
+        if kept:
+            earlier = {"type": TYPE, "primary_model_hash": None, "edits": _steps(kept)}
+        found["sd_merge_recipe"] = json.dumps(earlier, sort_keys=True) if earlier else None
+        found["sd_merge_models"] = json.dumps(parents, sort_keys=True) if kept or parents else None
+    return found
+
+
+def _without(title: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """A title from before some edits, whose names stand at its end."""
+    for entry in reversed(records):
+        joined = next((mark for mark in (" + ", ", ") if title.endswith(f"{mark}{entry['name']}")), None)
+        title = title if joined is None else title.removesuffix(f"{joined}{entry['name']}")
+    return title
+
+
+def _steps(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Edits as a merge recipe has them."""
+    return [{key: entry.get(key) for key in ("name", "lambdas", "strength")} for entry in records]
 
 
 def _parsed(own: Mapping[str, str], key: str) -> dict[str, Any] | None:

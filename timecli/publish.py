@@ -11,7 +11,7 @@ import torch
 from timecli.checkpoint import Checkpoint
 from timecli.errors import CheckpointError
 from timecli.parts import real
-from timecli.provenance import metadata
+from timecli.provenance import metadata, restored
 from timecli.safefile import ITEMSIZES, open_file
 from timecli.staging import staged, staged_in
 from timecli.targets import entries, require_model_only
@@ -84,7 +84,7 @@ def write_checkpoint(
     checkpoint: Checkpoint,
     target: Path,
     tensors: Tensors,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str | None],
     dtype: torch.dtype | None,
     replace: bool = True,
 ) -> None:
@@ -94,7 +94,7 @@ def write_checkpoint(
         checkpoint: the model that was read.
         target: where to. The model itself is written in place: of a folder, the edited files alone are replaced.
         tensors: replacements, of the original shapes.
-        metadata: entries for the files with replacements, over their own.
+        metadata: entries for the files with replacements, over their own; None takes one away.
         dtype: convert every float tensor; None keeps each tensor's own and every other byte.
         replace: whether another file or model folder at `target` may be replaced.
 
@@ -108,7 +108,8 @@ def write_checkpoint(
         if file in edited:
             own = {name: tensor for (path, name), tensor in tensors.items() if path == file}
             kept = {key: value for key, value in edited[file].metadata.items() if key not in STALE}
-            rewrite(edited[file], copy, own, {**kept, **metadata}, dtype)
+            about = {key: value for key, value in {**kept, **metadata}.items() if value is not None}
+            rewrite(edited[file], copy, own, about, dtype)
         elif dtype is not None and file.suffix == WEIGHTS:
             other = open_file(file)
             rewrite(other, copy, {}, other.metadata, dtype)
@@ -145,6 +146,7 @@ def publish(
     dtype: torch.dtype | None,
     with_hash: bool,
     replace: bool = True,
+    taken_back: int = 0,
 ) -> dict[str, str]:
     """Write an edited copy of `checkpoint` that says what it is.
 
@@ -156,13 +158,18 @@ def publish(
         dtype: as for `write_checkpoint`.
         with_hash: take the SHA-256 of the files before and after (seconds per gigabyte).
         replace: as for `write_checkpoint`.
+        taken_back: how many of its last edits the copy goes without; it has no new ones then.
 
     Returns:
         With `with_hash`, `sha256` of the file that was written; its first ten digits are A1111's and Civitai's AutoV2.
     """
     if with_hash and checkpoint.is_folder:
         raise CheckpointError(f"{checkpoint.path} is a folder; --hash is for a single file.")
-    about = metadata(checkpoint, records, sha256(checkpoint.path) if with_hash else None)
+    about: dict[str, str | None] = {}
+    if taken_back:
+        about |= restored(checkpoint, taken_back)
+    else:
+        about |= metadata(checkpoint, records, sha256(checkpoint.path) if with_hash else None)
     if with_hash:
         about[DATA_HASH] = "0x"
     write_checkpoint(checkpoint, output, tensors, about, dtype, replace)

@@ -11,6 +11,7 @@ from timecli.foreign import read_json
 
 STRING = kinds.kind("a text", lambda value: isinstance(value, str), {"type": "string"}, str)
 NUMBER = kinds.number(-1e300, 1e300)
+BOOLEAN = kinds.kind("true or false", lambda value: isinstance(value, bool), {"type": "boolean"}, bool)
 TOKENS = kinds.list_of(kinds.whole("a token id", 0, 2**31 - 1))
 KEYS = {
     "name": kinds.TEXT,
@@ -20,6 +21,8 @@ KEYS = {
     "base": STRING,
     "lambdas": kinds.list_of(kinds.LAMBDA, minimum=0),
     "strength": NUMBER,
+    "norm": NUMBER,
+    "averages": BOOLEAN,
     "condition": NUMBER,
     "matrices": kinds.list_of(kinds.MATRIX, unique=True),
     "layers": kinds.either(None, None, kinds.list_of(kinds.LAYER, unique=True)),

@@ -37,8 +37,8 @@ class Operator:
     """D = left @ right, in factors.
 
     Attributes:
-        left: `[d, r]` float32.
-        right: `[r, d]` float32.
+        left: `[d, r]` float32; float64 in an `inverse`, which is applied once and kept in no file.
+        right: `[r, d]` likewise.
         condition: condition number of the system that was solved, in the 2-norm.
     """
 
@@ -55,6 +55,12 @@ class Operator:
     def width(self) -> int:
         """The d of text space."""
         return self.left.shape[0]
+
+    @property
+    def norm(self) -> float:
+        """‖D‖ in the Frobenius norm."""
+        left, right = self.left.double(), self.right.double()
+        return float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0).sqrt())
 
     def shift(self, states: torch.Tensor) -> torch.Tensor:
         """D c for every row c of `states` `[..., d]`, float64: how the edited model reads a prompt otherwise."""
@@ -104,11 +110,9 @@ def inverse(operator: Operator, strength: float = 1.0) -> Operator:
     """
     left, right = operator.left.double(), operator.right.double()
     system = torch.eye(operator.rank, dtype=torch.float64) + strength * (right @ left)
-    if not torch.linalg.cond(system) < 1 / torch.finfo(torch.float32).eps:  # NaN where it is singular
+    if not system.isfinite().all() or not torch.linalg.cond(system) < 1 / torch.finfo(torch.float32).eps:
         raise ValueError("the edit cannot be taken back")
-    return Operator(
-        (-strength * torch.linalg.solve(system, left, left=False)).float(), operator.right, operator.condition
-    )
+    return Operator(-strength * torch.linalg.solve(system, left, left=False), right, operator.condition)
 
 
 def factored(matrix: torch.Tensor) -> Operator:
@@ -129,7 +133,7 @@ def _factors(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def apply(matrix: torch.Tensor, operator: Operator, strength: float = 1.0) -> torch.Tensor:
-    """W' = W (I + strength · D) for W `[out, d]`, on W's device; float32, or float64 if W is."""
-    wide = matrix if matrix.dtype == torch.float64 else matrix.float()
+    """W' = W (I + strength · D) for W `[out, d]`, on W's device; float32, or float64 if W or D is."""
+    wide = matrix.double() if torch.float64 in (matrix.dtype, operator.left.dtype) else matrix.float()
     left, right = (factor.to(wide) for factor in (operator.left, operator.right))
     return torch.addmm(wide, wide @ left, right, alpha=strength)

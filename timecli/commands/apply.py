@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from timecli import options, terminal
 from timecli.commands.shared import (
     bring_settings,
@@ -14,7 +16,7 @@ from timecli.commands.shared import (
     settings_beside,
     warn_of_rounding,
 )
-from timecli.errors import OutputError
+from timecli.errors import OutputError, TimecliError
 
 
 def apply(
@@ -27,19 +29,22 @@ def apply(
     dtype: options.Dtype = "keep",
     force: options.Force = False,
     stack: options.Stack = False,
+    undo: options.Undo = False,
     leave_ema: options.LeaveEma = False,
     no_recipe: options.NoRecipe = False,
     with_hash: options.WithHash = False,
     with_config: options.WithConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1."""
+    """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
     from timecli import delta as deltas
     from timecli import edit as editing
     from timecli import provenance
+    from timecli import undo as undoing
     from timecli.encode import fingerprint
     from timecli.publish import publish
 
+    _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
     target_dtype, exact = options.pick_dtype(dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]
@@ -47,7 +52,7 @@ def apply(
     output = choose_output(model, output, in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
-    if not stack:
+    if not (stack or undo):
         editing.require_unedited(checkpoint)
         editing.require_one(edits)
     inputs = given(recipes, text_encoder)
@@ -59,12 +64,36 @@ def apply(
     encoder = fingerprint(checkpoint.text_encoders())
     for delta in edits:
         editing.require_same_encoder(delta, checkpoint, encoder)
-    edited = editing.edit_matrices(checkpoint, edits, exact, strength, target_dtype)
-    records = [provenance.record(delta, edited.base, strength, not no_recipe) for delta in edits]
-    digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place)
+    made = undoing.undone(checkpoint, edits, not leave_ema) if undo else edits
+    off = undoing.require_near(checkpoint, made) if undo else None
+    edited = editing.edit_matrices(checkpoint, made, exact, strength, target_dtype)
+    records = [provenance.record(delta, edited.base, strength, not no_recipe, not leave_ema) for delta in edits]
+    taken_back = len(edits) if undo else 0
+    digest = publish(
+        checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place, taken_back
+    )
     copied = bring_settings(settings, output, with_config, force) if settings else []
     summary = {**editing.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
-    summary["rounding"] = edited.rounding
+    summary |= {"rounding": edited.rounding} if off is None else {"blur": off}
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
-    warn_of_rounding(edited.rounding)
+    warn_of_rounding(edited.rounding) if off is None else _say_how_near(output, off)
+
+
+def _say_how_near(output: Path, off: float) -> None:
+    """What the undone model is, against the original."""
+    from timecli.undo import NEAR
+
+    if off > NEAR:
+        terminal.warn(f"what rounding took was magnified: {output} is the original to about {off:.1%}.")
+    else:
+        terminal.say(f"the original is back, to about {off:.0e} of it", stderr=True)
+
+
+def _check_strength(strength: float, undo: bool) -> None:
+    if undo and strength != 1:
+        raise TimecliError(
+            "--undo takes each edit back at the strength that MODEL's record names; leave out --strength."
+        )
+    if strength < 0:
+        terminal.warn(f"--strength {strength:g} is an edit the other way, which does not take one back; --undo does.")

@@ -85,7 +85,7 @@ def edit(
             edited = editing.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
     with terminal.stage(seconds, "write"):
         if output is not None and edited is not None and not dry_run:
-            records = [provenance.record(delta, edited.base, strength=1.0, recipe=not no_recipe)]
+            records = [provenance.record(delta, edited.base, 1.0, not no_recipe, averages=not leave_ema)]
             digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place)
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path, force)

@@ -1,0 +1,208 @@
+"""An edit is taken back exactly, only by the delta that made it; where rounding stands in the way, that is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from timecli import layouts
+from timecli.checkpoint import EDITS, open_checkpoint
+
+from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
+
+NAMES = [ldm(matrix) for matrix in layouts.SD1.matrices]
+
+
+def manifest(path: Path, name: str, source: str, colour: str, more: str = "") -> Path:
+    """A manifest file of one edit."""
+    edit = f'[[edit]]\nsource = "A {source}"\ndestination = "A {colour} {source}"\n'
+    path.write_text(f'name = "{name}"\n[solve]\nlambda = 10\n{more}\n{edit}')
+    return path
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
+
+
+def distance(one: Path, other: Path, names: list[str] = NAMES) -> float:
+    """‖A − B‖ / ‖B‖ over some tensors; all others must be equal."""
+    a, b = load_file(one), load_file(other)
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a if name not in names)
+    off = sum((a[name].double() - b[name].double()).square().sum() for name in names)
+    return float((off / sum(b[name].double().square().sum() for name in names)) ** 0.5)
+
+
+@pytest.mark.parametrize("strength", ["1", "-1"])
+def test_undone_the_model_is_the_original(strength: str, run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    """To 1e-6, whatever the strength, which is the record's; a negative strength is no undo and says so."""
+    assert run("edit", ROSES, picturebook_fp32, "--delta", tmp_path / "d").code == 0
+    made = run("apply", tmp_path / "d", picturebook_fp32, "-o", tmp_path / "b", "--strength", strength)
+    assert made.code == 0 and ("--undo" in made.err) == (strength == "-1")
+    done = run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "back", "--json")
+    assert done.code == 0, done.err
+    edited = distance(tmp_path / "b", picturebook_fp32)
+    assert distance(tmp_path / "back", picturebook_fp32) < 1e-6 < 0.05 < edited
+    assert json.loads(done.out)["blur"] < 1e-6 and "the original is back" in done.err
+    opposite = "-1" if strength == "1" else "1"
+    assert (
+        run("apply", tmp_path / "d", tmp_path / "b", "--stack", "--strength", opposite, "-o", tmp_path / "x").code == 0
+    )
+    assert distance(tmp_path / "x", picturebook_fp32) > 0.1 * edited, "the control: adding once more is no undo"
+
+
+def test_the_record_goes_and_the_title_is_the_originals(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    assert run("edit", ROSES, picturebook, "-o", tmp_path / "b.safetensors", "--delta", tmp_path / "d").code == 0
+    assert EDITS in metadata(tmp_path / "b.safetensors")
+    done = run(
+        "apply", tmp_path / "d", tmp_path / "b.safetensors", "--undo", "-o", tmp_path / "c.safetensors", "--hash"
+    )
+    assert done.code == 0, done.err
+    found = metadata(tmp_path / "c.safetensors")
+    assert EDITS not in found and found["modelspec.title"] == "picturebook"
+    assert not {"modelspec.merged_from", "sd_merge_recipe", "sd_merge_models"} & found.keys()
+    assert "roses" not in json.dumps(found) and found["modelspec.hash_sha256"].startswith("0x")
+    assert open_checkpoint(tmp_path / "c.safetensors").edits == []
+    again = run("edit", ROSES, tmp_path / "c.safetensors", "-o", tmp_path / "d.safetensors")
+    assert again.code == 0, "it counts as unedited"
+    twice = run("apply", tmp_path / "d", tmp_path / "c.safetensors", "--undo", "-o", tmp_path / "e")
+    assert twice.code == 2 and "it carries none" in twice.err and not (tmp_path / "e").exists()
+
+
+def test_what_others_wrote_stays(run: Run, small: Path, tmp_path: Path) -> None:
+    own = {"modelspec.title": "mine + theirs", "sd_merge_recipe": '{"type": "webui"}', "note": "kept"}
+    save_file(load_file(small), tmp_path / "a", own)
+    made = manifest(tmp_path / "m.toml", "red", "rose", "red")
+    assert run("edit", made, tmp_path / "a", "-o", tmp_path / "b", "--delta", tmp_path / "d", "--hash").code == 0
+    assert run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "c").code == 0
+    found = metadata(tmp_path / "c")
+    assert found["modelspec.title"] == "mine + theirs" and found["note"] == "kept"
+    assert json.loads(found["sd_merge_recipe"]) == {"type": "webui"}, "with --hash it is known"
+
+
+@pytest.fixture
+def stacked(run: Run, small: Path, tmp_path: Path) -> Path:
+    """Three edits one after the other: red and blue by two commands, green and red's own name again by one."""
+    (tmp_path / "s").mkdir()
+    for name, source in (("red", "rose"), ("blue", "tulip"), ("green", "car")):
+        made = manifest(tmp_path / "s" / f"{name}.toml", name, source, name)
+        assert run("edit", made, small, "--delta", tmp_path / "s" / name).code == 0
+    for i, names in enumerate((["red"], ["blue", "green"])):
+        before = tmp_path / "s" / f"{i}.safetensors" if i else small
+        files = [tmp_path / "s" / name for name in names]
+        after = tmp_path / "s" / f"{i + 1}.safetensors"
+        assert run("apply", *files, before, "-o", after, "--stack", "--strength", 1 + i / 2).code == 0
+    return tmp_path / "s"
+
+
+def test_of_several_the_last_is_undone_first(stacked: Path, run: Run, small: Path, tmp_path: Path) -> None:
+    edited, out = stacked / "2.safetensors", tmp_path / "out.safetensors"
+    wrong = run("apply", stacked / "blue", edited, "--undo", "-o", out)
+    assert wrong.code == 2 and "the delta 'blue' has another name than 'green' there" in wrong.err
+    swapped = run("apply", stacked / "green", stacked / "blue", edited, "--undo", "-o", out)
+    assert swapped.code == 2 and not out.exists()
+    assert run("apply", stacked / "green", edited, "--undo", "-o", out).code == 0
+    assert [entry["name"] for entry in open_checkpoint(out).edits] == ["red", "blue"]
+    found = metadata(out)
+    assert (found["modelspec.title"], found["modelspec.merged_from"]) == ("small + red + blue", "small + red")
+    assert [step["name"] for step in json.loads(found["sd_merge_recipe"])["edits"]] == ["red", "blue"]
+    assert run("apply", stacked / "blue", stacked / "green", edited, "--undo", "-o", out, "--force").code == 0
+    assert distance(out, stacked / "1.safetensors") < 1e-6 and metadata(out)["modelspec.title"] == "small + red"
+    every = [stacked / name for name in ("red", "blue", "green")]
+    assert run("apply", *every, edited, "--undo", "-o", out, "--force").code == 0
+    assert distance(out, small) < 1e-6 < distance(edited, small) and EDITS not in metadata(out)
+    more = run("apply", *every, stacked / "red", edited, "--undo", "-o", tmp_path / "x")
+    assert more.code == 2 and "it carries only 3" in more.err
+
+
+@pytest.mark.parametrize("other", ["lambda", "manifest", "matrices", "no recipe"])
+def test_another_delta_of_the_same_name_is_refused(other: str, run: Run, small: Path, tmp_path: Path) -> None:
+    """Also where the file keeps no recipe: another operator has another norm."""
+    made = manifest(tmp_path / "m.toml", "red", "rose", "red")
+    options = ["--no-recipe"] if other == "no recipe" else []
+    assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d", *options).code == 0
+    if other == "lambda":
+        made.write_text(made.read_text().replace("lambda = 10", "lambda = 11"))
+    elif other == "matrices":
+        manifest(made, "red", "rose", "red", 'matrices = ["v"]')
+    else:
+        manifest(made, "red", "rose", "dark red")
+    assert run("edit", made, small, "--delta", tmp_path / "other").code == 0
+    refused = run("apply", tmp_path / "other", tmp_path / "b", "--undo", "-o", tmp_path / "c")
+    assert refused.code == 2 and "has another" in refused.err and not (tmp_path / "c").exists()
+    assert run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "c").code == 0, "the control"
+
+
+def test_moving_averages_are_undone_where_they_were_edited(run: Run, tmp_path: Path) -> None:
+    tensors = small_tensors(rows=64)
+    twins = {layouts.twins(m)[0]: tensors[ldm(m)] * 0.9 + 0.01 for m in layouts.SD1.matrices}
+    save_file(tensors | twins, tmp_path / "a")
+    made, every = manifest(tmp_path / "m.toml", "red", "rose", "red"), [*NAMES, *twins]
+    assert run("edit", made, tmp_path / "a", "-o", tmp_path / "both", "--delta", tmp_path / "d").code == 0
+    assert run("edit", made, tmp_path / "a", "-o", tmp_path / "one", "--leave-ema").code == 0
+    assert run("apply", tmp_path / "d", tmp_path / "both", "--undo", "-o", tmp_path / "x").code == 0
+    assert distance(tmp_path / "x", tmp_path / "a", every) < 1e-6 < distance(tmp_path / "both", tmp_path / "a", every)
+    refused = run("apply", tmp_path / "d", tmp_path / "both", "--undo", "-o", tmp_path / "y", "--leave-ema")
+    assert refused.code == 2 and "leave out --leave-ema" in refused.err
+    refused = run("apply", tmp_path / "d", tmp_path / "one", "--undo", "-o", tmp_path / "y")
+    assert refused.code == 2 and "use --leave-ema again" in refused.err and not (tmp_path / "y").exists()
+    assert run("apply", tmp_path / "d", tmp_path / "one", "--undo", "-o", tmp_path / "y", "--leave-ema").code == 0
+    assert distance(tmp_path / "y", tmp_path / "a") < 1e-6
+
+
+def test_in_fp16_it_says_how_near_the_original_comes(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """A strong edit squeezes text space, and what rounding took comes back larger: 0.02 % at λ = 10, 1 % at 0.1."""
+    found = {}
+    for lam in (10, 0.1, 1e-4):
+        text = ROSES.read_text().replace("lambda = 10", f"lambda = {lam}")
+        (tmp_path / "m.toml").write_text(text)
+        assert lam == 10 or text != ROSES.read_text()
+        folder = tmp_path / str(lam)
+        folder.mkdir()
+        (folder / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+        made = run("edit", tmp_path / "m.toml", picturebook, "-o", folder / "b", "--delta", folder / "d")
+        assert made.code == 0, made.err
+        found[lam] = run("apply", folder / "d", folder / "b", "--undo", "-o", folder / "c", "--json")
+    assert "warning" not in found[10].err and "to about 1.3%" in found[0.1].err
+    for lam in (10, 0.1):
+        off = distance(tmp_path / str(lam) / "c", picturebook)
+        assert off == pytest.approx(json.loads(found[lam].out)["blur"], rel=0.25)
+    assert found[1e-4].code == 2 and "would come back with an error of" in found[1e-4].err
+    assert not (tmp_path / "0.0001" / "c").exists()
+
+
+def test_a_folder_in_place(run: Run, picturebook_folder: Path, tmp_path: Path) -> None:
+    assert run("edit", ROSES, picturebook_folder, "-o", tmp_path / "m", "--delta", tmp_path / "d").code == 0
+    assert run("apply", tmp_path / "d", tmp_path / "m", "--undo", "--in-place").code == 0
+    unet = Path("unet") / "diffusion_pytorch_model.safetensors"
+    names = [matrix.names[layouts.DIFFUSERS] for matrix in layouts.SD1.matrices]
+    assert distance(tmp_path / "m" / unet, picturebook_folder / unet, names) < 1e-6
+    assert open_checkpoint(tmp_path / "m").edits == []
+
+
+def test_what_is_gone_cannot_be_taken_back(run: Run, small: Path, tmp_path: Path) -> None:
+    """At a strength of −1 over an eigenvalue of D, a direction of text space becomes zero."""
+    made = manifest(tmp_path / "m.toml", "red", "rose", "red")
+    assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0
+    tensors, about = load_file(tmp_path / "b"), metadata(tmp_path / "b")
+    factors = load_file(tmp_path / "d")
+    values = torch.linalg.eigvals(factors["right"].double() @ factors["left"].double())
+    value = float(values[values.imag.abs() < 1e-9].real.min())
+    for strength, sentence in ((-1 / value, "leaves nothing"), ("x", "damaged record")):
+        records = json.loads(about[EDITS])
+        records[0]["strength"] = strength
+        save_file(tensors, tmp_path / "c", {**about, EDITS: json.dumps(records)})
+        done = run("apply", tmp_path / "d", tmp_path / "c", "--undo", "-o", tmp_path / "x")
+        assert done.code == 2 and sentence in done.err, done.err
+
+
+def test_the_strength_is_the_records(run: Run, small: Path, tmp_path: Path) -> None:
+    made = manifest(tmp_path / "m.toml", "red", "rose", "red")
+    assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0
+    done = run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "x", "--strength", "0.5")
+    assert done.code == 2 and "leave out --strength" in done.err
