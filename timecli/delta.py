@@ -75,7 +75,8 @@ def load_delta(path: Path) -> Delta:
     file = open_file(path)
     if not is_delta(file):
         raise DeltaError(
-            f"{path} is not a delta file (no {KEY!r} in its metadata); make one with `timecli edit --delta`."
+            f"{path} is not a delta file (no {KEY!r} in its metadata); give DELTA first, then MODEL, or make one with "
+            "`timecli edit --delta`."
         )
     about = _about(file)
     _check_factors(file)

@@ -103,7 +103,9 @@ def decoded(content: bytes, path: Path, what: str, error: type[TimecliError]) ->
     if place < 0:
         return text
     known = _encoding(content)
-    way_out = f" but in {known}; save it as UTF-8 in an editor, or with `iconv -t UTF-8 -f {known}`" if known else ""
+    from_powershell = ", as PowerShell's > writes it" if known == "UTF-16" else ""
+    save = f"save it as UTF-8 in an editor, or with `iconv -f {known} -t UTF-8`"
+    way_out = f" but in {known}{from_powershell}; {save}" if known else ""
     raise error(f"{path} is not {what} in UTF-8 text (byte {place}){way_out}.")
 
 

@@ -193,8 +193,10 @@ def parse(text: str, path: str = "manifest") -> Manifest:
     """
     try:
         table = tomli.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of 5000 digits, a tower of lists
+    except (tomli.TOMLDecodeError, RecursionError) as error:
         raise ManifestError(f"{path} is not valid TOML: {one_line(error)}.") from error
+    except ValueError as error:
+        raise ManifestError(f"{path} has a number of thousands of digits; no key takes one.") from error
     manifest = _read_table(Manifest, table, f"{path}: ")
     _check_edits(manifest, path)
     _check_thresholds(manifest, path)

@@ -40,5 +40,5 @@ def brief(value: object) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # Python writes out neither numbers of 5000 digits nor towers of lists
-        return f"{type(value).__name__} that is too large to show"
+        return "a number of thousands of digits" if isinstance(value, int) else "a tower of lists"
     return text if len(text) <= MOST else f"{text[:MOST]} ..."
