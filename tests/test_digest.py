@@ -54,11 +54,11 @@ def command(world: Path) -> tuple[object, ...]:
 
 
 def nudged(name: str) -> Callable[[Path], None]:
-    """Change one number of a tensor by its last bits."""
+    """Change one number of a tensor a little."""
 
     def change(path: Path) -> None:
         tensors = load_file(path)
-        tensors[name].view(-1)[0] *= 1.0001
+        tensors[name].view(-1)[0] *= 1.01
         save_file(tensors, path, {"format": "pt"})
 
     return change
