@@ -1,10 +1,12 @@
 """Tokens are paired as the paper pairs them, and sensibly where the paper says nothing."""
 
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timecli.align import align
+from timecli.align import _longest, align
 from timecli.errors import PromptError
 
 START, END = 0, 99
@@ -29,7 +31,9 @@ def test_table(name: str) -> None:
 
 
 def test_nothing_in_common_is_refused() -> None:
-    with pytest.raises(PromptError, match="no word in common"):
+    with pytest.raises(
+        PromptError, match="^source and destination have no word in common; name the same thing in both.$"
+    ):
         align([START, ROSE, END], [START, BEAR, END], 8)
 
 
@@ -58,3 +62,48 @@ def test_any_pair_is_aligned_in_order_or_refused(source: list[int], destination:
     assert len(found) == 20
     assert found == sorted(found)
     assert found[0] == 0 and found[len(one) - 1] == len(other) - 1 and found[-1] <= 19
+
+
+def longest_by_trying(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """The length of a longest common subsequence, by the definition."""
+
+    @cache
+    def best(i: int, j: int) -> int:
+        if i == len(a) or j == len(b):
+            return 0
+        taken = 1 + best(i + 1, j + 1) if a[i] == b[j] else 0
+        return max(taken, best(i + 1, j), best(i, j + 1))
+
+    return best(0, 0)
+
+
+@given(words, words)
+def test_as_many_tokens_as_possible_meet_their_own(source: list[int], destination: list[int]) -> None:
+    matches = _longest(source, destination)
+    assert all(source[i] == destination[j] for i, j in matches)
+    assert all(i < k and j < m for (i, j), (k, m) in zip(matches, matches[1:], strict=False))
+    assert len(matches) == longest_by_trying(tuple(source), tuple(destination))
+
+
+@given(words, st.lists(st.tuples(st.integers(0, 8), st.integers(1, 5)), max_size=6))
+def test_a_source_inside_its_destination_is_paired_from_left_to_right(
+    source: list[int], added: list[tuple[int, int]]
+) -> None:
+    """The walk of the paper: each token goes to the first of its kind behind the one before."""
+    destination = list(source)
+    for place, token in added:
+        destination.insert(place, token)
+    walked, place = [], 0
+    for token in source:
+        place = destination.index(token, place)
+        walked.append(place)
+        place += 1
+    assert [j for _, j in _longest(source, destination)] == walked
+
+
+def test_of_two_equally_long_pairings_the_source_gives_way_first() -> None:
+    assert _longest([ROSE, DOG], [DOG, ROSE]) == [(1, 0)]
+
+
+def test_a_prompt_without_a_word_is_paired_at_its_ends() -> None:
+    assert align([START, END], [START, BLUE, END], 5) == [0, 2, 3, 4, 4]

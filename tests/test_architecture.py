@@ -51,6 +51,7 @@ ORDER += [
     "plan",
     "rivals",
     "quality",
+    "digest",
     "studio",
     "bench",
     "tables",

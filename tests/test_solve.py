@@ -177,3 +177,24 @@ def test_what_an_edit_took_away_cannot_be_brought_back() -> None:
     assert apply(torch.eye(2), inverse(operator, 0.5))[0, 0] == pytest.approx(2.0), "the control"
     with pytest.raises(ValueError, match="cannot be taken back"):
         inverse(operator)
+
+
+@pytest.mark.parametrize("rows", [5, 12], ids=["fewer rows than columns", "more"])
+def test_the_condition_is_that_of_the_system(problem: dict[str, torch.Tensor], rows: int) -> None:
+    source, destination, weight = (problem[key][:rows] for key in ("source", "destination", "weight"))
+    system = torch.eye(8, dtype=torch.float64) + (weight[:, None] * source).T @ source
+    operator = once(source, destination, weight)
+    assert operator.condition == pytest.approx(torch.linalg.cond(system).item())
+    assert inverse(operator).condition == operator.condition
+
+
+def test_nothing_to_solve_is_refused() -> None:
+    with pytest.raises(ValueError, match="^there is nothing to solve$"):
+        solve([])
+
+
+def test_small_floats_are_multiplied_in_float32(problem: dict[str, torch.Tensor]) -> None:
+    operator, matrix = solved(problem), problem["matrix"].half()
+    found = apply(matrix, operator)
+    assert found.dtype == torch.float32 and torch.equal(found, apply(matrix.float(), operator))
+    assert apply(problem["matrix"], operator).dtype == torch.float64

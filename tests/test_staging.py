@@ -68,12 +68,13 @@ def test_two_runs_with_one_process_id_write_one_output_each_whole(
         for content in contents:
             children.append(os.fork())
             if not children[-1]:
+                code = 1
                 try:
                     write(content)
+                    code = 0
                 finally:
-                    os._exit(0)
-        for child in children:
-            os.waitpid(child, 0)
+                    os._exit(code)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(contents)
         assert target.read_bytes() in contents and names(tmp_path) == ["out"]
 
 
@@ -97,6 +98,29 @@ def test_what_killed_runs_left_is_removed_and_what_a_living_one_writes_is_not(tm
     assert not list(target.rglob("leaked")) and (living.path / "file").exists()
     living.discard()
     assert not living.path.exists()
+
+
+@UNIX
+def test_a_part_that_another_run_takes_for_stale_before_it_is_locked_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeping: list[Lock] = []
+
+    def lock(path: Path) -> Lock:
+        if not sweeping:
+            sweeping.append(Lock(path))
+        return Lock(path)
+
+    monkeypatch.setattr(parts, "Lock", lock)
+    part = Part(tmp_path / "out")
+    assert len(names(tmp_path)) == 2, "the other run removes the first"
+    other = Lock(part.path)
+    assert other.held is False
+    other.release()
+    sweeping[0].release()
+    parts.sweep(tmp_path / "out")
+    assert names(tmp_path) == [part.path.name]
+    part.discard()
 
 
 @UNIX
@@ -414,7 +438,14 @@ def test_a_swap_of_a_living_run_is_waited_for(tmp_path: Path) -> None:
     os.rename(beside(tmp_path / "a", TOKEN, "part"), tmp_path / "a")
     beside(tmp_path / "a", TOKEN, "old").unlink()
     journal.unlink()
+    half_done(tmp_path, {"a": "p"})
+    following = Lock(journal)  # of a third run
     lock.release()
+    waiting.join(0.3)
+    assert waiting.is_alive() and beside(tmp_path / "a", TOKEN, "part").exists()
+    beside(tmp_path / "a", TOKEN, "part").unlink()
+    journal.unlink()
+    following.release()
     waiting.join(10)
     assert found == [[]] and names(tmp_path) == ["a"]
 

@@ -327,8 +327,10 @@ def test_a_place_that_is_no_name_is_one_sentence(
             done = run(*command, target, *force)
             assert done.code == 2 and done.err.count("\n") == 1, done.err
             assert marks(folder.parent) == before
-    done = run("edit", manifest, folder.parent / "copy", "-o", ".", "--force")
-    assert "holds the folder that you are in; choose another output" in done.err
+    for place, name in ((folder, "."), (folder / "unet", "..")):
+        monkeypatch.chdir(place)
+        done = run("edit", manifest, folder.parent / "copy", "-o", name, "--force")
+        assert "holds the folder that you are in; choose another output" in done.err
 
 
 def test_tables_of_somebody_elses_are_not_replaced_by_a_bench(

@@ -28,7 +28,7 @@ def align(source: Sequence[int], destination: Sequence[int], length: int) -> lis
     Raises:
         PromptError: the two share no token between start and end.
     """
-    matches = _subsequence(source, destination) or _common(source, destination)
+    matches = _common(source, destination)
     paired: list[int] = []
     for (i, j), (next_i, next_j) in pairwise([*matches, (len(source), len(destination))]):
         paired += [j, *_replaced(next_i - i - 1, j + 1, next_j)]
@@ -37,28 +37,16 @@ def align(source: Sequence[int], destination: Sequence[int], length: int) -> lis
     ]
 
 
-def _subsequence(source: Sequence[int], destination: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Greedy left-to-right matches of the whole source, or None where the destination does not contain it."""
-    matches, j = [], 0
-    for i, token in enumerate(source):
-        while j < len(destination) and destination[j] != token:
-            j += 1
-        if j == len(destination):
-            return None
-        matches.append((i, j))
-        j += 1
-    return matches
-
-
 def _common(source: Sequence[int], destination: Sequence[int]) -> list[tuple[int, int]]:
     """Matches of a longest common subsequence; start and end tokens are always among them."""
     inner = _longest(source[1:-1], destination[1:-1])
-    if not inner:
+    if not inner and len(source) > 2:
         raise PromptError("source and destination have no word in common; name the same thing in both.")
     return [(0, 0), *((i + 1, j + 1) for i, j in inner), (len(source) - 1, len(destination) - 1)]
 
 
 def _longest(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
+    """As early in `b` as can be: where all of `a` stands in `b`, that is the paper's walk from left to right."""
     size = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i in reversed(range(len(a))):
         for j in reversed(range(len(b))):

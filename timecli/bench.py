@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
-from timecli import edit, encode
+from timecli import digest, edit
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
 from timecli.errors import OutputError
 from timecli.foreign import read_json, require_file
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Batch, Job, Texts
+from timecli.quality import Reference
 from timecli.rivals import Change, make
 from timecli.safefile import open_file
 from timecli.studio import Studio
@@ -75,18 +76,24 @@ class Edits:
 
 
 def header(
-    checkpoint: Checkpoint, encoder: TextEncoder, manifests: Sequence[Manifest], studio: Studio, iterations: int
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    manifests: Sequence[Manifest],
+    studio: Studio,
+    iterations: int,
+    reference: Reference | None = None,
 ) -> str:
     """What results depend on beside the plan, as the first line of the file."""
-    settings, scheduler = studio.settings, studio.pipeline.scheduler
+    settings = studio.settings
     texts = {manifest.name: hashlib.sha256(manifest.text.encode()).hexdigest() for manifest in manifests}
     return json.dumps(
         {
             "model": checkpoint.path.name,
             "base": edit.base_hash(checkpoint),
             "encoder": encoder.fingerprint,
-            "judge": encode.fingerprint([studio.judge.model.state_dict()]),
-            "scheduler": [type(scheduler).__name__, hashlib.sha256(scheduler.to_json_string().encode()).hexdigest()],
+            "pipeline": digest.of_pipeline(studio.pipeline),
+            "judge": digest.of_judge(studio.judge),
+            "reference": reference.digest if reference else None,
             "seeds": list(settings.seeds),
             "steps": settings.steps,
             "guidance": settings.guidance,

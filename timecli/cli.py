@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -64,6 +66,11 @@ for command in (edit, apply, export, check, verify, bench, tune, inspect, diff, 
     app.command(command.__name__.strip("_"))(command)
 
 
+@cache
+def _command() -> Callable[..., Any]:
+    return typer.main.get_command(app)
+
+
 def _interrupted(_number: int, _frame: object) -> None:
     raise Interrupted
 
@@ -85,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     """The exit code."""
     try:
-        return int(app(arguments or ["--help"], standalone_mode=False) or 0)
+        return int(_command()(arguments or ["--help"], standalone_mode=False) or 0)
     except SystemExit:  # whoever read the help has gone
         return 0
     except BaseException as error:

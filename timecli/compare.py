@@ -131,6 +131,11 @@ def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Te
     """Each matrix before and after, in float64."""
     pairs = zip(one.projections(twins=False), other.projections(twins=False), strict=True)
     for (place, before), (_, after) in pairs:
+        if before.shape != after.shape:
+            raise CheckpointError(
+                f"{place.name} is {list(before.shape)} in {one.path} and {list(after.shape)} in {other.path}; only "
+                "models of one kind can be compared."
+            )
         yield place, before.double(), after.double()
 
 

@@ -65,8 +65,10 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def explained(sentence: str, kind: type[TimecliError] = CheckpointError) -> Iterator[None]:
-    """Inside, whatever a library raises over a user's file becomes `sentence`, and behind it what the library says.
+def explained(
+    what: str, way_out: str = "use another copy", kind: type[TimecliError] = CheckpointError
+) -> Iterator[None]:
+    """Inside, whatever a library raises over a user's file becomes a sentence: `what`, what it says, and the way out.
 
     Raises:
         TimecliError: of that kind, in place of any error but ours and a lack of memory.
@@ -76,4 +78,4 @@ def explained(sentence: str, kind: type[TimecliError] = CheckpointError) -> Iter
     except Exception as error:
         if isinstance(error, TimecliError) or out_of_memory(error):
             raise
-        raise kind(f"{sentence}: {one_line(error)}") from error
+        raise kind(f"{what}: {one_line(error).rstrip('.')}; {way_out}.") from error

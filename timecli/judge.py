@@ -13,7 +13,7 @@ from transformers import CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
 from timecli.errors import CheckpointError, explained
-from timecli.safefile import open_file
+from timecli.safefile import open_file, require_finite
 from timecli.sizes import require_plausible
 
 
@@ -30,7 +30,9 @@ class Judge:
         inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True).to(
             self.model.device
         )
-        chosen: list[int] = self.model(**inputs).logits_per_image.argmax(1).tolist()
+        logits = self.model(**inputs).logits_per_image
+        self._require_finite(logits)
+        chosen: list[int] = logits.argmax(1).tolist()
         return chosen
 
     @torch.no_grad()
@@ -43,7 +45,17 @@ class Judge:
         inputs = self.processor(text=list(texts), images=list(images), return_tensors="pt", padding=True)
         output = self.model(**inputs.to(self.model.device))
         scores = 100 * (output.image_embeds * output.text_embeds).sum(1).clamp(min=0)
-        return scores.tolist(), output.vision_model_output.pooler_output.float().cpu()
+        features = output.vision_model_output.pooler_output.float().cpu()
+        self._require_finite(scores, features)
+        return scores.tolist(), features
+
+    def _require_finite(self, *answers: torch.Tensor) -> None:
+        """Refuse NaN: of NaN the first text would be the answer."""
+        if not all(torch.isfinite(answer).all() for answer in answers):
+            raise CheckpointError(
+                f"the judge {self.model.name_or_path} answers with NaN or infinite values; its weights or its "
+                "preprocessor are damaged, use another copy."
+            )
 
     def asked(self, images: Mapping[str, Sequence[Image]]) -> Callable[[str, tuple[str, str]], list[int]]:
         """`choose` on pictures by prompt."""
@@ -54,7 +66,7 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
     """Read a `CLIPModel` folder with safetensors weights and its processor.
 
     Raises:
-        CheckpointError: it is not one, or cannot judge.
+        CheckpointError: it is not one, cannot judge, or holds NaN or infinity.
     """
     if not (folder / "config.json").exists():
         raise CheckpointError(
@@ -75,6 +87,8 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
         )
     if left_out := sorted(key for key in loaded["unexpected_keys"] if ".layers." in key):
         raise CheckpointError(f"{folder} has a config without {left_out[0]}, which its weights have; copy it again.")
+    for name, tensor in model.state_dict().items():
+        require_finite(tensor, f"{folder}: {name}")
     judge = Judge(model.to(device).eval(), processor)
     with explained(f"{folder} is a CLIP model that cannot judge a picture"):
         judge.choose([new_image("RGB", (8, 8))], ["a", "b"])

@@ -81,7 +81,10 @@ ClipSkip = Annotated[
         help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
     ),
 ]
-InPlace = Annotated[bool, typer.Option("--in-place", help="Replace MODEL by its edited copy once that is complete.")]
+InPlace = Annotated[
+    bool,
+    typer.Option("--in-place", help="Replace MODEL, of a folder its edited files alone, once the copies are complete."),
+]
 WithConfig = Annotated[
     bool, typer.Option("--with-config", help="Copy the .yaml of MODEL's name, too, under the output's.")
 ]

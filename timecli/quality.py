@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,17 @@ BATCH, LEAST = 64, 2
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference pictures: their captions and the judge's features `[n, d]`."""
+    """Reference pictures.
+
+    Attributes:
+        captions: their texts.
+        features: what the judge sees in them, `[n, d]` float32.
+        digest: SHA-256 of captions and picture files.
+    """
 
     captions: tuple[str, ...]
     features: torch.Tensor
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ def captions(folder: Path) -> dict[str, Path]:
             raise CheckpointError(f"{index}, line {number} must be JSON with file_name and text.") from error
         if not path.exists():
             raise CheckpointError(f"{index}, line {number}: {path.name} is not in the folder.")
+        require_file(path, CheckpointError)
         found.setdefault(text, path)
     if len(found) < LEAST:
         raise CheckpointError(
@@ -75,15 +84,16 @@ def load(folder: Path, judge: Judge) -> Reference:
     """A reference folder, as the judge sees it."""
     found = captions(folder)
     texts, paths = list(found), list(found.values())
-    parts = []
+    parts, digest = [], hashlib.sha256()
+    for text, path in found.items():
+        digest.update(f"{text}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     for first in range(0, len(paths), BATCH):
         images = [_opened(path) for path in paths[first : first + BATCH]]
         parts.append(judge.described(images, texts[first : first + BATCH])[1])
-    return Reference(tuple(texts), torch.cat(parts))
+    return Reference(tuple(texts), torch.cat(parts), digest.hexdigest())
 
 
 def _opened(path: Path) -> Image.Image:
-    require_file(path, CheckpointError)
     with explained(f"{path} cannot be read as a picture"):
         return Image.open(path).convert("RGB")
 

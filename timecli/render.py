@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging
@@ -18,6 +19,7 @@ from timecli import layouts
 from timecli.checkpoint import Checkpoint
 from timecli.encode import TextEncoder
 from timecli.errors import CheckpointError, explained
+from timecli.safefile import require_finite
 from timecli.shown import brief
 from timecli.sizes import require_plausible
 
@@ -44,6 +46,9 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
     """The whole model in float32, from local files only.
 
     A single file without a config folder takes the configs that ship with this package.
+
+    Raises:
+        CheckpointError: diffusers cannot load it, it draws from more than text, or a weight is missing or NaN.
     """
     if checkpoint.channels != 4:
         raise CheckpointError(
@@ -66,6 +71,7 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
             f"{checkpoint.path} has a UNet config whose sample_size is {brief(side)}; it must be a number."
         )
     pipeline.set_progress_bar_config(disable=True)
+    _require_sound(pipeline, checkpoint.path)
     return pipeline.to(device)
 
 
@@ -75,6 +81,16 @@ def _require_plausible(checkpoint: Checkpoint) -> None:
     weights = {place.file.path: place.file for place in checkpoint.places}.values()
     for name in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "model_index.json"):
         require_plausible(folder / name, weights)
+
+
+def _require_sound(pipeline: Pipeline, path: Path) -> None:
+    """Refuse weights that are not there, which diffusers leaves without a value, and NaN or infinite ones."""
+    modules = {part: module for part, module in pipeline.components.items() if isinstance(module, torch.nn.Module)}
+    for part, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            if tensor.is_meta:
+                raise CheckpointError(f"{path}: {name} of the {part} is missing; use a complete model.")
+            require_finite(tensor, f"{path}: {name} of the {part}")
 
 
 def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
@@ -156,7 +172,7 @@ def _draw(
         tick(len(batch) / pipeline.num_timesteps)
         return values
 
-    with explained("these pictures cannot be drawn; diffusers says"):
+    with explained("the model cannot be drawn with; diffusers says"):
         result = pipeline(
             prompt=[prompt for prompt, _ in batch],
             # Schedulers with noise of their own must not draw it from a generator that everything shares.
@@ -165,6 +181,12 @@ def _draw(
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             callback_on_step_end=after_step,
+            output_type="np",
         )
-    images: list[Image] = result.images
+    for (prompt, _), pixels in zip(batch, result.images, strict=True):
+        if not np.isfinite(pixels).all():
+            raise CheckpointError(
+                f"{prompt!r} is drawn as NaN, which would be black; the model is damaged, use another copy."
+            )
+    images: list[Image] = pipeline.image_processor.numpy_to_pil(result.images)
     return images

@@ -184,7 +184,7 @@ def _settle(journal: Path) -> list[str]:
         lock = Lock(journal, wait=True)
         try:
             if lock.held is False:
-                return []  # its process has ended the swap itself
+                return _settle(journal)  # its process has ended the swap itself, and the next one may have begun
             moves = _read(journal)
             with held_back():
                 return _settled(moves, journal)

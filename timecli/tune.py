@@ -183,7 +183,8 @@ def written(manifest: Manifest, lam: float) -> str:
     Raises:
         ManifestError: it is written in a way in which that cannot be done.
     """
-    with explained(f"λ cannot be written into {manifest.name}; give it [solve] and [[edit]] tables", ManifestError):
+    way_out = "give it [solve] and [[edit]] tables"
+    with explained(f"λ cannot be written into {manifest.name}", way_out, ManifestError):
         document = tomlkit.parse(manifest.text)
         document.setdefault("solve", tomlkit.table())["lambda"] = lam
         for pair in document["edit"]:

@@ -11,10 +11,10 @@ import torch
 from PIL.Image import Image
 
 from timecli import edit, encode, layouts
-from timecli.checkpoint import Checkpoint, open_checkpoint
+from timecli.checkpoint import Checkpoint
 from timecli.delta import is_delta, load_delta
 from timecli.encode import TextEncoder
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, DeltaError
 from timecli.manifest import Manifest
 from timecli.render import Pipeline, Settings, render, replaced
 from timecli.safefile import open_file
@@ -83,29 +83,36 @@ def prompts_after(table: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.prompt for row in table))
 
 
+def is_model(path: Path) -> bool:
+    """Whether an edit that is to be verified is a whole model, and no delta."""
+    return not (path.is_file() and is_delta(open_file(path)))
+
+
 def edited_matrices(
     path: Path | None, checkpoint: Checkpoint, manifest: Manifest, encoder: TextEncoder, exact: torch.device
 ) -> dict[str, torch.Tensor]:
     """The edited model's matrices by diffusers' names.
 
     Args:
-        path: an edited copy of the model, or a delta; None compiles the manifest in memory.
+        path: a delta; None compiles the manifest in memory.
         checkpoint: the unedited model.
         manifest: the edit.
         encoder: the unedited model's text encoder.
         exact: where to calculate in float64.
 
     Raises:
-        CheckpointError: the edited model is not a copy of this one.
-        DeltaError: the delta is for another text encoder.
+        DeltaError: the delta is for another text encoder, or another layer of it.
     """
-    if path is not None and not (path.is_file() and is_delta(open_file(path))):
-        return _matrices_of_copy(open_checkpoint(path), checkpoint, encoder)
     if path is None:
         delta = edit.compile_edit(manifest, encoder, exact)
     else:
         delta = load_delta(path)
         edit.require_same_encoder(delta, checkpoint, encoder.fingerprint)
+        if delta.origin.clip_skip != manifest.solve.clip_skip:
+            raise DeltaError(
+                f"{path} was compiled with clip_skip {delta.origin.clip_skip} and {manifest.name} has "
+                f"{manifest.solve.clip_skip}; compile the manifest again, or set its solve.clip_skip."
+            )
     tensors = edit.edit_matrices(checkpoint, [delta], exact).tensors
     return {
         place.matrix.names[layouts.DIFFUSERS]: tensors[place.key]
@@ -114,14 +121,62 @@ def edited_matrices(
     }
 
 
-def _matrices_of_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, torch.Tensor]:
-    if encode.fingerprint(copy.text_encoders()) != encoder.fingerprint:
+def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:
+    """Refuse what is not an edited copy of a model; what a user should know of a copy that may be one.
+
+    Args:
+        copy: the edited model; without a record, other tools may have edited it.
+        checkpoint: the unedited model.
+        encoder: the unedited model's text encoder.
+
+    Raises:
+        CheckpointError: another text encoder, or a record of another model's matrices.
+    """
+    if not _same_text_encoder(copy, checkpoint, encoder):
         raise CheckpointError(
             f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
         )
-    if copy.edits and copy.edits[0].get("base") != edit.base_hash(checkpoint):
+    base = edit.base_hash(checkpoint)
+    if copy.edits and copy.edits[0].get("base") != base:
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
-    return {place.matrix.names[layouts.DIFFUSERS]: tensor for place, tensor in copy.projections(twins=False)}
+    if edit.base_hash(copy) == base:
+        return [f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited."]
+    return []
+
+
+def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> bool:
+    """Whether the copy has the model's text encoder, in bfloat16 perhaps, which fingerprints do not round to."""
+    towers = copy.text_encoders()
+    if encode.fingerprint(towers) == encoder.fingerprint:
+        return True
+    if not all(
+        tensor.dtype == torch.bfloat16 for tower in towers for tensor in tower.values() if tensor.is_floating_point()
+    ):
+        return False
+    rounded = [{name: tensor.bfloat16() for name, tensor in tower.items()} for tower in checkpoint.text_encoders()]
+    return encode.fingerprint(towers) == encode.fingerprint(rounded)
+
+
+def draw_copy(
+    original: Callable[[], Pipeline],
+    copy: Callable[[], Pipeline],
+    table: Sequence[Row],
+    settings: Settings,
+    tick: Callable[[float], None],
+) -> tuple[Images, Images]:
+    """Pictures before and after the edit, by prompt, from the same seeds, each with all of its own model.
+
+    One model is in memory at a time. The copy is the first, so that a damaged one is refused before anything is drawn.
+
+    Args:
+        original: loads the unedited model.
+        copy: loads the edited one.
+        table: the prompts.
+        settings: seeds, steps, guidance.
+        tick: as in `render`.
+    """
+    after = render(copy(), prompts_after(table), settings, tick)
+    return render(original(), prompts_before(table), settings, tick), after
 
 
 def draw(
@@ -131,7 +186,7 @@ def draw(
     settings: Settings,
     tick: Callable[[float], None],
 ) -> tuple[Images, Images]:
-    """Pictures before and after the edit, by prompt, from the same seeds."""
+    """Pictures before and after the edit, by prompt, from the same seeds; the matrices are put into the pipeline."""
     before = render(pipeline, prompts_before(table), settings, tick)
     with replaced(pipeline.unet, edited):
         return before, render(pipeline, prompts_after(table), settings, tick)

@@ -111,7 +111,7 @@ def bench(
     refuse(editing.too_long(plan.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
     with alone(output):
-        head = benching.header(checkpoint, encoder, tasks, made, iterations)
+        head = benching.header(checkpoint, encoder, tasks, made, iterations, compared)
         left = benching.resume(output / benching.RESULTS, head, batches)
         edits = benching.Edits(
             checkpoint,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +12,16 @@ import typer
 
 from timecli import options, terminal
 from timecli.commands.shared import given, judge_folder, open_model, refuse, settle, with_clip_skip
-from timecli.errors import OutputError, TimecliError
+from timecli.errors import CheckpointError, OutputError, TimecliError
 
 if TYPE_CHECKING:
     import torch
 
+    from timecli.checkpoint import Checkpoint
+    from timecli.encode import TextEncoder
     from timecli.judge import Judge
     from timecli.manifest import Manifest
+    from timecli.verify import Images
 
 
 def verify(
@@ -54,13 +60,12 @@ def verify(
     refuse(editing.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(judge_path, model, manifest, where)
-    edited = verifying.edited_matrices(edited_path, checkpoint, manifest, encoder, options.exact_device(where))
-    pipeline = render.load_pipeline(checkpoint, encoder, where)
+    draw = _drawing(edited_path, manifest, checkpoint, encoder, where, config, tokenizer, text_encoder)
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), steps, guidance)
     table = verifying.rows(manifest)
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
-        before, after = verifying.draw(pipeline, edited, table, settings, tick)
+        before, after = draw(table, settings, tick)
     scores = verifying.measure(table, judge.asked(before), judge.asked(after)) if judge else None
     misses = verifying.missed(manifest, scores["edited"]) if scores else []
     found = report.numbers(manifest, model.name, settings, scores, misses)
@@ -75,6 +80,46 @@ def verify(
     for sentence in misses:
         terminal.complain(sentence)
     raise typer.Exit(1 if misses else 0)
+
+
+def _drawing(
+    edited: Path | None,
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    device: torch.device,
+    config: Path | None,
+    tokenizer: Path | None,
+    text_encoder: Sequence[Path] | None,
+) -> Callable[..., tuple[Images, Images]]:
+    """How the pictures are drawn: a model by all of itself, a delta or no file by the unedited model's other parts."""
+    from timecli import edit as editing
+    from timecli import verify as verifying
+    from timecli.render import load_pipeline
+
+    original = partial(load_pipeline, checkpoint, encoder, device)
+    if edited is None or not verifying.is_model(edited):
+        exact = options.exact_device(device)
+        matrices = verifying.edited_matrices(edited, checkpoint, manifest, encoder, exact)
+        return partial(verifying.draw, original(), matrices)
+    copy = _open_copy(edited, checkpoint, config, text_encoder)
+    for sentence in verifying.require_copy(copy, checkpoint, encoder):
+        terminal.warn(sentence)
+    own = editing.read_text_encoder(copy, tokenizer, device, manifest.solve.clip_skip)
+    return partial(verifying.draw_copy, original, partial(load_pipeline, copy, own, device))
+
+
+def _open_copy(
+    path: Path, checkpoint: Checkpoint, config: Path | None, text_encoder: Sequence[Path] | None
+) -> Checkpoint:
+    """The edited model, with its own text encoders if it has them; a config that it lacks is the unedited model's."""
+    try:
+        copy = open_model(path, config)
+    except CheckpointError:
+        if not text_encoder:
+            raise
+        copy = open_model(path, config, text_encoder)
+    return copy if copy.config is not None else replace(copy, config=checkpoint.config)
 
 
 def _check_report(folder: Path, names: tuple[str, ...], inputs: list[Path], force: bool) -> None:

@@ -1,0 +1,98 @@
+"""What an edit relies on without a word: finite text states, the token that UCE takes, and a truthful record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from timecli import edit
+from timecli.checkpoint import EDITS, open_checkpoint
+from timecli.manifest import parse
+from timecli.rivals import uce_columns
+from timecli.safefile import open_file
+
+from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
+
+CPU = torch.device("cpu")
+TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+
+
+@pytest.mark.parametrize("damage", ["source", "destination", "everything"])
+def test_text_states_of_nan_are_refused(damage: str, run: Run, tmp_path: Path) -> None:
+    """Weights that are numbers overflow in the states of one word, or of all."""
+    tensors = load_file(PICTUREBOOK / "picturebook.safetensors")
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    vocabulary = json.loads((PICTUREBOOK / "config" / "tokenizer" / "vocab.json").read_text())
+    words = {"source": ["poppy</w>"], "destination": ["blue</w>"], "everything": list(vocabulary)}[damage]
+    for word in words:
+        tensors[TOKENS][vocabulary[word]] = torch.tensor([3e38, -3e38]).repeat(96)  # their difference is infinite
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    save_file(tensors, tmp_path / "x.safetensors")
+    manifest = tmp_path / "m.toml"
+    manifest.write_text('name = "x"\n[[edit]]\nsource = "A poppy"\ndestination = "A blue flower"\n')
+    done = run("edit", manifest, tmp_path / "x.safetensors", "-o", tmp_path / "out")
+    assert done.code == 2 and "the text encoder turns the prompts into NaN" in done.err, done.err
+    control = run("edit", manifest, PICTUREBOOK / "picturebook.safetensors", "-o", tmp_path / "out")
+    assert control.code == 0, control.err
+
+
+def test_uce_takes_the_last_token_before_the_end(picturebook: Path) -> None:
+    encoder = edit.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+    manifest = parse(
+        'name = "x"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
+        '[preserve]\nprompts = ["A dog in the snow"]\n'
+    )
+    columns = uce_columns(manifest, encoder)
+    for side, prompts in (
+        (columns.source, ("A pack of roses", "A dog in the snow")),
+        (columns.destination, ("A pack of blue roses", "A dog in the snow")),
+    ):
+        for row, prompt in zip(side, prompts, strict=True):
+            states, end = encoder.embed([prompt])[0], encoder.tokens(prompt).index(encoder.tokenizer.eos_token_id)
+            same = [i for i, state in enumerate(states) if torch.equal(state, row)]
+            assert same == [end - 1], prompt
+
+
+def test_the_base_hash_is_of_the_matrices_without_their_averages(tmp_path: Path) -> None:
+    tensors = small_tensors()
+    names = [name for name in tensors if name.startswith("model.diffusion_model.")]
+    twins = {f"model_ema.{name.removeprefix('model.').replace('.', '')}": tensors[name] + 1 for name in names}
+
+    def base(**changed: torch.Tensor) -> str:
+        save_file(tensors | changed, tmp_path / "x.safetensors")
+        return edit.base_hash(open_checkpoint(tmp_path / "x.safetensors"))
+
+    plain, averaged = base(), base(**twins)
+    count = sum(place.twin for place in open_checkpoint(tmp_path / "x.safetensors").places)
+    assert count == 32, "the averages are found"
+    assert plain == averaged
+    name = ldm(open_checkpoint(tmp_path / "x.safetensors").places[0].matrix)
+    assert base(**{name: tensors[name] + 1}) != plain, "the control"
+
+
+@pytest.mark.parametrize("twins", [False, True])
+def test_the_record_has_the_base_of_the_model(twins: bool, run: Run, small: Path, tmp_path: Path) -> None:
+    """Also beside averages, so that `verify` knows the model again."""
+    tensors = load_file(small)
+    names = [name for name in tensors if name.startswith("model.diffusion_model.") and twins]
+    tensors |= {f"model_ema.{name.removeprefix('model.').replace('.', '')}": tensors[name] + 1 for name in names}
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert run("edit", ROSES, tmp_path / "x.safetensors", "-o", tmp_path / "out").code == 0
+    (record,) = json.loads(open_file(tmp_path / "out").metadata[EDITS])
+    assert record["base"] == edit.base_hash(open_checkpoint(small))
+
+
+@pytest.mark.parametrize(("given", "recorded"), [((), 1), (("--strength", "0.5"), 0.5), (("--strength", "1.5"), 1.5)])
+def test_the_strength_is_recorded(
+    given: tuple[str, ...], recorded: float, run: Run, small: Path, tmp_path: Path
+) -> None:
+    assert run("edit", ROSES, small, "--delta", tmp_path / "d").code == 0
+    done = run("apply", tmp_path / "d", small, "-o", tmp_path / "out", *given, "--json")
+    assert done.code == 0 and json.loads(done.out)["strength"] == recorded
+    metadata = open_file(tmp_path / "out").metadata
+    assert [entry["strength"] for entry in json.loads(metadata[EDITS])] == [recorded]
+    assert [entry["strength"] for entry in json.loads(metadata["sd_merge_recipe"])["edits"]] == [recorded]
