@@ -19,7 +19,6 @@ from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
 
 CPU = torch.device("cpu")
 TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
-NORM = "cond_stage_model.transformer.text_model.encoder.layers.0.layer_norm1.weight"
 
 
 @pytest.mark.parametrize("damage", ["source", "destination", "everything"])
@@ -30,7 +29,7 @@ def test_text_states_of_nan_are_refused(damage: str, run: Run, tmp_path: Path) -
     vocabulary = json.loads((PICTUREBOOK / "config" / "tokenizer" / "vocab.json").read_text())
     words = {"source": ["poppy</w>"], "destination": ["blue</w>"], "everything": list(vocabulary)}[damage]
     for word in words:
-        tensors[TOKENS][vocabulary[word]] *= 1e38 / tensors[TOKENS][vocabulary[word]].abs().max()
+        tensors[TOKENS][vocabulary[word]] = torch.tensor([3e38, -3e38]).repeat(96)  # their difference is infinite
     (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
     save_file(tensors, tmp_path / "x.safetensors")
     manifest = tmp_path / "m.toml"
@@ -87,7 +86,7 @@ def test_the_record_has_the_base_of_the_model(twins: bool, run: Run, small: Path
     assert record["base"] == edit.base_hash(open_checkpoint(small))
 
 
-@pytest.mark.parametrize(("given", "recorded"), [((), 1), (("--strength", "0.5"), 0.5), (("--strength", "-2"), -2)])
+@pytest.mark.parametrize(("given", "recorded"), [((), 1), (("--strength", "0.5"), 0.5), (("--strength", "1.5"), 1.5)])
 def test_the_strength_is_recorded(
     given: tuple[str, ...], recorded: float, run: Run, small: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_undone_the_model_is_the_original(strength: str, run: Run, picturebook_f
 
 
 def test_the_record_goes_and_the_title_is_the_originals(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
     assert run("edit", ROSES, picturebook, "-o", tmp_path / "b.safetensors", "--delta", tmp_path / "d").code == 0
     assert EDITS in metadata(tmp_path / "b.safetensors")
     done = run(
@@ -68,7 +69,7 @@ def test_the_record_goes_and_the_title_is_the_originals(run: Run, picturebook: P
     assert not {"modelspec.merged_from", "sd_merge_recipe", "sd_merge_models"} & found.keys()
     assert "roses" not in json.dumps(found) and found["modelspec.hash_sha256"].startswith("0x")
     assert open_checkpoint(tmp_path / "c.safetensors").edits == []
-    again = run("edit", ROSES, tmp_path / "c.safetensors", "-o", tmp_path / "d.safetensors")
+    again = run("edit", ROSES, tmp_path / "c.safetensors", "-o", tmp_path / "again.safetensors")
     assert again.code == 0, "it counts as unedited"
     twice = run("apply", tmp_path / "d", tmp_path / "c.safetensors", "--undo", "-o", tmp_path / "e")
     assert twice.code == 2 and "it carries none" in twice.err and not (tmp_path / "e").exists()
@@ -112,10 +113,10 @@ def test_of_several_the_last_is_undone_first(stacked: Path, run: Run, small: Pat
     assert (found["modelspec.title"], found["modelspec.merged_from"]) == ("small + red + blue", "small + red")
     assert [step["name"] for step in json.loads(found["sd_merge_recipe"])["edits"]] == ["red", "blue"]
     assert run("apply", stacked / "blue", stacked / "green", edited, "--undo", "-o", out, "--force").code == 0
-    assert distance(out, stacked / "1.safetensors") < 1e-6 and metadata(out)["modelspec.title"] == "small + red"
+    assert distance(out, stacked / "1.safetensors") < 1e-4 and metadata(out)["modelspec.title"] == "small + red"
     every = [stacked / name for name in ("red", "blue", "green")]
     assert run("apply", *every, edited, "--undo", "-o", out, "--force").code == 0
-    assert distance(out, small) < 1e-6 < distance(edited, small) and EDITS not in metadata(out)
+    assert distance(out, small) < 1e-4 < 0.1 < distance(edited, small) and EDITS not in metadata(out)
     more = run("apply", *every, stacked / "red", edited, "--undo", "-o", tmp_path / "x")
     assert more.code == 2 and "it carries only 3" in more.err
 
@@ -146,13 +147,14 @@ def test_moving_averages_are_undone_where_they_were_edited(run: Run, tmp_path: P
     assert run("edit", made, tmp_path / "a", "-o", tmp_path / "both", "--delta", tmp_path / "d").code == 0
     assert run("edit", made, tmp_path / "a", "-o", tmp_path / "one", "--leave-ema").code == 0
     assert run("apply", tmp_path / "d", tmp_path / "both", "--undo", "-o", tmp_path / "x").code == 0
-    assert distance(tmp_path / "x", tmp_path / "a", every) < 1e-6 < distance(tmp_path / "both", tmp_path / "a", every)
+    assert distance(tmp_path / "x", tmp_path / "a", every) < 1e-5
+    assert distance(tmp_path / "both", tmp_path / "a", every) > 0.1, "the control"
     refused = run("apply", tmp_path / "d", tmp_path / "both", "--undo", "-o", tmp_path / "y", "--leave-ema")
     assert refused.code == 2 and "leave out --leave-ema" in refused.err
     refused = run("apply", tmp_path / "d", tmp_path / "one", "--undo", "-o", tmp_path / "y")
     assert refused.code == 2 and "use --leave-ema again" in refused.err and not (tmp_path / "y").exists()
     assert run("apply", tmp_path / "d", tmp_path / "one", "--undo", "-o", tmp_path / "y", "--leave-ema").code == 0
-    assert distance(tmp_path / "y", tmp_path / "a") < 1e-6
+    assert distance(tmp_path / "y", tmp_path / "a") < 1e-5
 
 
 def test_in_fp16_it_says_how_near_the_original_comes(run: Run, picturebook: Path, tmp_path: Path) -> None:
