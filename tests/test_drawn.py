@@ -33,9 +33,10 @@ negatives = [
     { prompt = "A poppy field", destination = "A blue poppy field" },
     { prompt = "A vase of daisies", destination = "A vase of blue daisies" },
 ]
-[verify]
-specificity = 0.7
+[preserve]
+prompts = ["A poppy field", "A vase of daisies"]
 """
+THRESHOLD = "[verify]\nspecificity = 0.7\n"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -79,13 +80,14 @@ def sheet(folder: Path) -> np.ndarray:
 def test_a_zeroed_vae_in_the_edited_model_is_seen(
     run: Run, manifest: Path, picturebook: Path, edited: Path, tmp_path: Path
 ) -> None:
+    manifest.write_text(MANIFEST + THRESHOLD)
     memory = run("verify", manifest, picturebook, "-o", tmp_path / "memory", *FEW)
     sound = run("verify", manifest, picturebook, edited, "-o", tmp_path / "sound", *FEW)
     assert (memory.code, sound.code) == (0, 0), sound.err
     assert np.abs(sheet(tmp_path / "memory") - sheet(tmp_path / "sound")).max() <= 1
     rewrite(edited, filled(0, "first_stage_model."))
     zeroed = run("verify", manifest, picturebook, edited, "-o", tmp_path / "zeroed", *FEW)
-    assert zeroed.code == 1 and "specificity is 0.0%" in zeroed.err, zeroed.err
+    assert zeroed.code == 1 and "specificity is" in zeroed.err, zeroed.err
     changed = np.abs(sheet(tmp_path / "zeroed") - sheet(tmp_path / "sound")).max(2).max(0).nonzero()[0]
     assert changed.min() > 300, "before is drawn with the sound model"
 
@@ -99,10 +101,9 @@ def test_a_folder_is_drawn_by_its_own_parts(
 
     def drawn(name: str, *files: Path) -> np.ndarray:
         done = run("verify", manifest, *files, "-o", tmp_path / name, *QUICK)
-        assert done.code in (0, 1) and "Error" not in done.err, done.err
+        assert done.code == 0, done.err
         return sheet(tmp_path / name)
 
-    manifest.write_text(MANIFEST.replace("specificity = 0.7", ""))
     folder = drawn("a", picturebook_folder, made)
     assert np.abs(folder - drawn("b", picturebook_folder)).max() <= 1
     scheduler = made / "scheduler" / "scheduler_config.json"
@@ -123,7 +124,7 @@ def test_a_copy_in_another_dtype_is_drawn(
 ) -> None:
     copy = tmp_path / "copy.safetensors"
     assert run("edit", manifest, picturebook, "-o", copy, "--dtype", dtype).code == 0
-    done = run("verify", manifest, picturebook, copy, "-o", tmp_path / "report", *FEW)
+    done = run("verify", manifest, picturebook, copy, "-o", tmp_path / "report", *QUICK)
     assert done.code == 0, done.err
 
 
@@ -136,7 +137,6 @@ def test_another_text_encoder_is_refused(run: Run, manifest: Path, picturebook: 
 
 
 def test_a_copy_without_an_edit_is_named(run: Run, picturebook: Path, manifest: Path, tmp_path: Path) -> None:
-    manifest.write_text(MANIFEST.replace("specificity = 0.7", ""))
     copy = shutil.copy(picturebook, tmp_path / "copy.safetensors")
     done = run("verify", manifest, picturebook, copy, "-o", tmp_path / "report", *QUICK)
     assert done.code == 0 and "copy.safetensors has the cross-attention matrices of" in done.err
@@ -146,7 +146,7 @@ def test_an_edit_by_another_tool_is_drawn(
     run: Run, manifest: Path, picturebook: Path, edited: Path, tmp_path: Path
 ) -> None:
     save_file(load_file(edited), edited)
-    done = run("verify", manifest, picturebook, edited, "-o", tmp_path / "report", *FEW)
+    done = run("verify", manifest, picturebook, edited, "-o", tmp_path / "report", *QUICK)
     assert done.code == 0 and "warning" not in done.err, done.err
 
 
@@ -154,8 +154,8 @@ def test_a_delta_of_another_layer_is_refused(run: Run, picturebook: Path, manife
     assert run("edit", manifest, picturebook, "--clip-skip", "2", "--delta", tmp_path / "d").code == 0
     done = run("verify", manifest, picturebook, tmp_path / "d", "-o", tmp_path / "a", *QUICK)
     assert done.code == 2 and "was compiled with clip_skip 2 and plain has 1" in done.err
-    right = (*FEW, "--clip-skip", "2", "-o", tmp_path / "b")
-    assert run("verify", manifest, picturebook, tmp_path / "d", *right).code in (0, 1)
+    right = (*QUICK, "--clip-skip", "2", "-o", tmp_path / "b")
+    assert run("verify", manifest, picturebook, tmp_path / "d", *right).code == 0
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,12 @@ def test_damage_outside_the_matrices_is_named(
 
 def test_a_missing_weight_is_named(picturebook_folder: Path, tmp_path: Path) -> None:
     """diffusers would leave it without a value, with a warning."""
+
+    def removed(tensors: Tensors) -> None:
+        del tensors["decoder.conv_in.weight"]
+
     folder = shutil.copytree(picturebook_folder, tmp_path / "folder")
-    rewrite(folder / "vae" / "diffusion_pytorch_model.safetensors", lambda t: t.pop("decoder.conv_in.weight") and None)
+    rewrite(folder / "vae" / "diffusion_pytorch_model.safetensors", removed)
     checkpoint = open_checkpoint(folder)
     encoder = edit.read_text_encoder(checkpoint, None, CPU)
     with pytest.raises(CheckpointError, match=r"decoder\.conv_in\.weight of the vae is missing"):
@@ -192,7 +196,7 @@ def test_a_missing_weight_is_named(picturebook_folder: Path, tmp_path: Path) -> 
 def test_a_file_without_a_vae_is_one_sentence(run: Run, manifest: Path, picturebook: Path, tmp_path: Path) -> None:
     tensors = {name: t for name, t in load_file(picturebook).items() if not name.startswith("first_stage_model.")}
     save_file(tensors, tmp_path / "x.safetensors")
-    done = run("verify", manifest, tmp_path / "x.safetensors", "--config", CONFIG, "-o", tmp_path / "report", *FEW)
+    done = run("verify", manifest, tmp_path / "x.safetensors", "--config", CONFIG, "-o", tmp_path / "report", *QUICK)
     assert done.code == 2 and "x.safetensors cannot be loaded for drawing" in done.err, done.err
 
 
@@ -202,6 +206,6 @@ def test_pictures_that_come_out_as_nan_are_refused(
     """Finite weights can overflow; the pictures would be black."""
     (tmp_path / "config").symlink_to(CONFIG, target_is_directory=True)
     copy = Path(shutil.copy(picturebook_fp32, tmp_path / "x.safetensors"))
-    rewrite(copy, filled(3e38, "first_stage_model.decoder.conv_out.weight"))
-    done = run("verify", manifest, copy, "-o", tmp_path / "report", *FEW)
+    rewrite(copy, filled(3e38, VAE))
+    done = run("verify", manifest, copy, "-o", tmp_path / "report", *QUICK)
     assert done.code == 2 and "is drawn as NaN" in done.err, done.err

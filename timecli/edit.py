@@ -242,8 +242,8 @@ def edit_matrices(
             exact = _exact(before, where, operators, device, strength)
             after = tensors[place.key] = _rounded(exact, dtype or before.dtype, where)
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
-            lost += float((after.double() - exact.double()).square().sum())
-            whole += float((exact.double() - before.double()).square().sum())
+            lost += float((after.to(exact) - exact).square().sum())
+            whole += float((exact - before.to(exact)).square().sum())
     return Edited(tensors, tuple(changes), digest.hexdigest(), (lost / whole) ** 0.5 if whole else 0.0)
 
 
