@@ -138,3 +138,48 @@ def test_missing_and_reshaped_tensors_are_named(run: Run, small: Path, tmp_path:
 def test_a_file_and_a_folder_are_not_compared(run: Run, picturebook: Path, picturebook_folder: Path) -> None:
     done = run("diff", picturebook, picturebook_folder)
     assert done.code == 2 and "a file and a folder" in done.err
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lam", "verdict"),
+    [
+        (torch.bfloat16, 1000, True),
+        (torch.float8_e4m3fn, 10, True),
+        (torch.float8_e4m3fn, 10000, None),
+        (torch.float16, 10, True),
+    ],
+)
+def test_rounding_is_not_taken_for_another_change(
+    dtype: torch.dtype, lam: int, verdict: bool | None, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    """Rounding to bf16 and fp8 is 3 % and more of such edits; noise of the same size is still seen."""
+    names = {ldm(matrix) for matrix in layouts.SD1.matrices}
+    tensors = {name: t.to(dtype) if name in names else t for name, t in load_file(picturebook).items()}
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    save_file(tensors, tmp_path / "a.safetensors", {"format": "pt"})
+    (tmp_path / "m.toml").write_text(ROSES.read_text().replace("lambda = 10", f"lambda = {lam}"))
+    assert run("edit", tmp_path / "m.toml", tmp_path / "a.safetensors", "-o", tmp_path / "b.safetensors").code == 0
+    found = json.loads(run("diff", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--json").out)["edit"]
+    assert found["fits"] is verdict and (found["doubt"] is None) == (verdict is not None), found
+    if verdict is None:
+        assert "rounding to their dtype is" in found["doubt"]
+    edited, random = load_file(tmp_path / "b.safetensors"), torch.Generator().manual_seed(0)
+    for name in names:
+        change = edited[name].float() - tensors[name].float()
+        noise = torch.randn(change.shape, generator=random) * change.square().mean().sqrt()
+        edited[name] = (edited[name].float() + 2 * noise).to(dtype)
+    save_file(edited, tmp_path / "b.safetensors", {"format": "pt"})
+    found = json.loads(run("diff", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--json").out)["edit"]
+    assert found["fits"] is False, "the control"
+
+
+def test_a_model_in_another_dtype_is_not_called_edited(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    random, tensors = torch.Generator().manual_seed(0), load_file(picturebook_fp32)
+    for matrix in layouts.SD1.matrices:  # picturebook came in fp16; these have digits to lose
+        tensors[ldm(matrix)] *= 1 + 1e-3 * torch.rand(tensors[ldm(matrix)].shape, generator=random)
+    save_file(tensors, tmp_path / "a.safetensors", {"format": "pt"})
+    save_file(
+        {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}, tmp_path / "b.safetensors"
+    )
+    found = json.loads(run("diff", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--json").out)["edit"]
+    assert found["fits"] is None and "rounding to their dtype is" in found["doubt"]

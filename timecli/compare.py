@@ -2,11 +2,13 @@
 
 An edit in closed form, by this tool or by another, is W' = W (I + D) with one D for all matrices. D is then the least
 squares solution of W D = W' − W over all of them. Each column of D has as many unknowns as the text is wide: where the
-matrices that changed have fewer rows than that, some D explains any change, and nothing can be said.
+matrices that changed have fewer rows than that, some D explains any change, and nothing can be said. Nor can it where
+rounding to the models' dtype is as large as the change.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,15 +22,19 @@ from timecli.delta import Delta, Origin
 from timecli.edit import covers, relative_change
 from timecli.errors import CheckpointError
 from timecli.export import truncated
-from timecli.safefile import SafeFile, open_file
+from timecli.safefile import SafeFile, open_file, rounding
 from timecli.solve import factored
 
 FIT = 0.02
-"""Largest share of the change that may stay unexplained; rounding to fp16 leaves about 0.001 to 0.01."""
+"""Largest share of the change that may stay unexplained, beside what rounding to the models' dtype explains."""
 FIT_OF_ONE = 0.05
 """The same in each single matrix, so that a strange change in one does not hide behind an edit of all."""
 ROOM = 1.1
 """Rows for each unknown from which on noise would be seen: of noise, D leaves √(1 − 1/1.1) = 30 % unexplained."""
+SLACK = 1.5
+"""How much larger than in the mean rounding may be."""
+HIDDEN = 0.2
+"""Share of the change that rounding may be; a larger one hides what else there is."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +47,75 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Of one matrix, or of all: ‖W D − ΔW‖², ‖ΔW‖², and how much of it rounding is in the mean."""
+
+    name: str
+    rest: float
+    change: float
+    rounding: float
+
+    @property
+    def unexplained(self) -> float:
+        """The share of the change that D leaves unexplained."""
+        return _root(self.rest, self.change)
+
+    def limit(self, fit: float) -> float:
+        """The share that may stay unexplained."""
+        return math.hypot(fit, SLACK * _root(self.rounding, self.change))
+
+
+def _root(part: float, whole: float) -> float:
+    return math.sqrt(part / whole) if whole else math.inf if part else 0.0
+
+
+@dataclass(frozen=True)
 class Recovered:
     """The operator that explains the change best.
 
     Attributes:
         delta: the operator.
-        residual: the share of the change that it leaves unexplained, over all matrices.
-        worst: the matrix of which it leaves the largest share unexplained, and that share.
+        whole: what it explains, over all matrices.
+        shares: the same in each matrix.
         rows: how many rows the matrices have together.
     """
 
     delta: Delta
-    residual: float
-    worst: tuple[str, float]
+    whole: Share
+    shares: tuple[Share, ...]
     rows: int
 
     @property
+    def worst(self) -> Share:
+        """The matrix of which the largest share stays unexplained."""
+        return max(self.shares, key=lambda share: share.unexplained)
+
+    @property
     def fits(self) -> bool | None:
-        """Whether it is an edit of text space; None where too few rows changed to tell."""
-        if self.rows < ROOM * self.delta.operator.width:
+        """Whether it is an edit of text space; None where that cannot be told."""
+        if self.too_few_rows:
             return None
-        return self.residual <= FIT and self.worst[1] <= FIT_OF_ONE
+        if self.whole.unexplained > self.whole.limit(FIT):
+            return False
+        if any(share.unexplained > share.limit(FIT_OF_ONE) for share in self.shares):
+            return False
+        return None if self.doubt else True
+
+    @property
+    def too_few_rows(self) -> bool:
+        """Whether some D would explain any change."""
+        return self.rows < ROOM * self.delta.operator.width
+
+    @property
+    def doubt(self) -> str | None:
+        """Why it cannot be told, if it fits, whether it is an edit; None where it can."""
+        if self.too_few_rows:
+            return (
+                f"the matrices that differ have {self.rows} rows, too few for the {self.delta.operator.width} unknowns "
+                "of an edit"
+            )
+        hidden = _root(self.whole.rounding, self.whole.change)
+        return f"rounding to their dtype is {hidden:.0%} of the change and hides the rest" if hidden > HIDDEN else None
 
 
 def differences(one: Path, other: Path) -> list[Difference]:
@@ -107,7 +161,7 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
             f"{one.path} is {one.family.name} of width {one.width} and {other.path} {other.family.name} of width "
             f"{other.width}; only models of one kind can be compared."
         )
-    changed = [place for place, before, after in _pairs(one, other) if not torch.equal(before, after)]
+    changed = [place for place, before, after in _pairs(one, other) if not torch.equal(before.double(), after.double())]
     if not changed:
         return None
     kinds, layers = sorted({p.matrix.kind for p in changed}), sorted({p.matrix.layer for p in changed})
@@ -118,17 +172,20 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
     moved = torch.zeros_like(gram)
     for place, before, after in _pairs(one, other):
         if covers(origin, place.matrix):
+            before, change = before.double(), after.double() - before.double()
             rows += len(before)
             gram += before.T @ before
-            moved += before.T @ (after - before)
+            moved += before.T @ change
     full = factored(torch.linalg.lstsq(gram, moved).solution)
-    residual, worst = _residual(one, other, full.left.double() @ full.right.double(), origin)
-    operator, _ = truncated(full, None, max(residual, 1e-6))
-    return Recovered(Delta(operator, origin), residual, worst, rows)
+    shares = tuple(_shares(one, other, full.left.double() @ full.right.double(), origin))
+    sums = [sum(getattr(share, part) for share in shares) for part in ("rest", "change", "rounding")]
+    whole = Share("", *sums)
+    operator, _ = truncated(full, None, max(whole.unexplained, 1e-6))
+    return Recovered(Delta(operator, origin), whole, shares, rows)
 
 
 def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
-    """Each matrix before and after, in float64."""
+    """Each matrix before and after, in its stored dtypes."""
     pairs = zip(one.projections(twins=False), other.projections(twins=False), strict=True)
     for (place, before), (_, after) in pairs:
         if before.shape != after.shape:
@@ -136,16 +193,16 @@ def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Te
                 f"{place.name} is {list(before.shape)} in {one.path} and {list(after.shape)} in {other.path}; only "
                 "models of one kind can be compared."
             )
-        yield place, before.double(), after.double()
+        yield place, before, after
 
 
-def _residual(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> tuple[float, tuple[str, float]]:
-    """The share of the change that W D leaves, over all matrices and in the worst of them."""
-    left, total, shares = 0.0, 0.0, {}
+def _shares(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> Iterator[Share]:
+    """What D explains in each matrix."""
     for place, before, after in _pairs(one, other):
         if covers(origin, place.matrix):
-            rest, change = (before @ d - (after - before)).square().sum(), (after - before).square().sum()
-            shares[place.name] = float((rest / change).sqrt()) if change else float("inf") if rest else 0.0
-            left, total = left + float(rest), total + float(change)
-    worst = max(shares, key=lambda name: shares[name])
-    return float((left / total) ** 0.5), (worst, shares[worst])
+            change = after.double() - before.double()
+            rest = before.double() @ d - change
+            # W' is rounded; of two dtypes W may be, too.
+            off = float(rounding(after).square().sum())
+            off += float(rounding(before).square().sum()) if before.dtype != after.dtype else 0.0
+            yield Share(place.name, float(rest.square().sum()), float(change.square().sum()), off)

@@ -193,6 +193,12 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in FP8 else tensor
 
 
+def rounding(tensor: torch.Tensor) -> torch.Tensor:
+    """How far, in the mean square, each number is off from the one that was rounded to it: ε |w| / 5, in float64."""
+    limits = torch.finfo(tensor.dtype)
+    return plain(tensor).double().abs().clamp(min=limits.smallest_normal) * (limits.eps / 5)
+
+
 def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torch.Tensor:
     """`tensor` in `dtype`, rounded to nearest. Raises CheckpointError when a finite value does not fit."""
     result = tensor.to(dtype or tensor.dtype)

@@ -192,8 +192,7 @@ def print_diff(summary: Mapping[str, Any]) -> None:
 
 def _say_what_explains(edit: Mapping[str, Any]) -> None:
     if edit["fits"] is None:
-        rows = f"{edit['rows']} rows differ, fewer than the {edit['width']} unknowns of an edit ask for"
-        return say(f"whether this is one edit of text space cannot be told: {rows}")
+        return say(f"whether this is one edit of text space cannot be told: {edit['doubt']}")
     kind = "is" if edit["fits"] else "is not"
     rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
     worst = f"{edit['worst']['unexplained']:.2e} of {edit['worst']['name']}"

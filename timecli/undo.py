@@ -17,7 +17,7 @@ from timecli.checkpoint import Checkpoint
 from timecli.delta import Delta
 from timecli.edit import covers
 from timecli.errors import CheckpointError, DeltaError
-from timecli.safefile import plain
+from timecli.safefile import plain, rounding
 from timecli.solve import apply, inverse
 
 ARITHMETIC = 3 * torch.finfo(torch.float32).eps
@@ -106,9 +106,8 @@ def require_near(checkpoint: Checkpoint, inverses: Sequence[Delta]) -> float:
 def blur(checkpoint: Checkpoint, inverses: Sequence[Delta]) -> float:
     """How far from its original a model comes back: the share of it that rounding in the edited copy makes uncertain.
 
-    A number w that is rounded to a dtype is off by ε |w| / 5 in the mean square, beside what the arithmetic was off by.
-    Undone with M = (I + s D)⁻¹, the error of entry (i, j) is spread over row j of M, so that ‖E M‖² is the sum of
-    their squares, each times ‖M_j‖²; here against ‖W‖².
+    Undone with M = (I + s D)⁻¹, the error e of entry (i, j), from rounding and from the arithmetic, is spread over row
+    j of M, so that ‖E M‖² is Σ e² ‖M_j‖² in the mean; here against ‖W‖².
 
     Args:
         checkpoint: the edited model.
@@ -121,9 +120,7 @@ def blur(checkpoint: Checkpoint, inverses: Sequence[Delta]) -> float:
             weight, back = plain(tensor).double(), torch.eye(tensor.shape[1], dtype=torch.float64)
             for operator in operators:
                 weight, back = apply(weight, operator), apply(back, operator)
-            limits = torch.finfo(tensor.dtype)
-            size = plain(tensor).double().abs().clamp(min=limits.smallest_normal)
-            errors = size.square() * ((limits.eps / 5) ** 2 + ARITHMETIC**2)
+            errors = rounding(tensor).square() + (ARITHMETIC * plain(tensor).double()).square()
             off += float((errors @ back.square().sum(1)).sum())
             whole += float(weight.square().sum())
     return (off / whole) ** 0.5 if whole else 0.0

@@ -85,9 +85,9 @@ def _say_how_near(output: Path, off: float) -> None:
     from timecli.undo import NEAR
 
     if off > NEAR:
-        terminal.warn(f"what rounding took was magnified: {output} is the original to about {off:.1%}.")
+        terminal.warn(f"rounding took digits that do not come back: {output} is the original to about {off:.1%}.")
     else:
-        terminal.say(f"the original is back, to about {off:.0e} of it", stderr=True)
+        terminal.say(f"the original is back, to about {off:.0e} of its size", stderr=True)
 
 
 def _check_strength(strength: float, undo: bool) -> None:

@@ -40,9 +40,10 @@ def diff(
     if recovered is not None:
         summary["edit"] = {
             "fits": recovered.fits,
-            "unexplained": recovered.residual,
-            "limit": compare.FIT,
-            "worst": dict(zip(("name", "unexplained"), recovered.worst, strict=True)),
+            "doubt": recovered.doubt if recovered.fits is None else None,
+            "unexplained": recovered.whole.unexplained,
+            "limit": recovered.whole.limit(compare.FIT),
+            "worst": {"name": recovered.worst.name, "unexplained": recovered.worst.unexplained},
             "rows": recovered.rows,
             "width": recovered.delta.operator.width,
             "rank": recovered.delta.operator.rank,
@@ -53,10 +54,7 @@ def diff(
     if delta_path is None:
         return
     if recovered is not None and recovered.fits is None:
-        raise DeltaError(
-            f"the matrices that differ have {recovered.rows} rows, too few for the {recovered.delta.operator.width} "
-            "unknowns of an edit, so whether it is one cannot be told and there is no delta to write."
-        )
+        raise DeltaError(f"{recovered.doubt}, so whether it is an edit cannot be told and there is no delta to write.")
     if recovered is None or not recovered.fits:
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
     deltas.save_delta(recovered.delta, delta_path, force)
