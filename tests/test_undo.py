@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,17 @@ def test_the_strength_is_the_records(run: Run, small: Path, tmp_path: Path) -> N
     assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0
     done = run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "x", "--strength", "0.5")
     assert done.code == 2 and "leave out --strength" in done.err
+
+
+def test_an_average_in_a_folder_of_its_own(run: Run, picturebook_folder: Path, tmp_path: Path) -> None:
+    """Left when the edit was made, it is left when the edit is taken back."""
+    model = Path(shutil.copytree(picturebook_folder, tmp_path / "m"))
+    shutil.copytree(model / "unet", model / "unet_ema")
+    assert run("edit", ROSES, model, "--in-place", "--leave-ema").code == 0
+    assert run("edit", ROSES, picturebook_folder, "--delta", tmp_path / "d").code == 0
+    refused = run("apply", tmp_path / "d", model, "--undo", "--in-place")
+    assert refused.code == 2 and "or use --leave-ema" in refused.err
+    assert run("apply", tmp_path / "d", model, "--undo", "--in-place", "--leave-ema").code == 0
+    file, names = "diffusion_pytorch_model.safetensors", [m.names[layouts.DIFFUSERS] for m in layouts.SD1.matrices]
+    assert distance(model / "unet" / file, picturebook_folder / "unet" / file, names) < 1e-6
+    assert (model / "unet_ema" / file).read_bytes() == (picturebook_folder / "unet" / file).read_bytes()

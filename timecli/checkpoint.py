@@ -98,7 +98,7 @@ class Checkpoint:
             if edits(file) != records:
                 raise CheckpointError(
                     f"{files[0].path} and {file.path} carry different timecli edits, so what a tool draws depends on "
-                    "the file that it takes; start from the original."
+                    "the file that it takes; start from the original, or use --leave-ema if one is a moving average."
                 )
         return records
 
