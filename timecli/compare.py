@@ -154,7 +154,7 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
     """The edit of text space that makes `other` of `one`; None where no cross-attention matrix differs.
 
     Raises:
-        CheckpointError: they are models of two kinds.
+        CheckpointError: they are models of two kinds, or damaged.
     """
     if one.family != other.family or one.width != other.width:
         raise CheckpointError(
@@ -176,6 +176,10 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
             rows += len(before)
             gram += before.T @ before
             moved += before.T @ change
+    if not (torch.isfinite(gram).all() and torch.isfinite(moved).all()):
+        raise CheckpointError(
+            f"{one.path} and {other.path} have numbers too large to multiply; the models are damaged, use other copies."
+        )
     full = factored(torch.linalg.lstsq(gram, moved).solution)
     shares = tuple(_shares(one, other, full.left.double() @ full.right.double(), origin))
     sums = [sum(getattr(share, part) for share in shares) for part in ("rest", "change", "rounding")]

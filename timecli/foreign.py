@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ from timecli.errors import TimecliError
 
 TEXT_LIMIT = 16 * 2**20
 """Bytes beyond which a file is no text that somebody wrote."""
-DEPTH = 32
-"""How deep the JSON of a file may nest."""
+DEPTH, DIGITS = 32, 1000
+"""How deep the JSON of a file may nest, and how long a whole number in it may be."""
 START = 4096
 """Bytes that tell what a file is."""
 
@@ -148,11 +149,25 @@ def read_json(text: str | bytes) -> Any:
         ValueError: it is not that.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
         _require_shallow(value, DEPTH)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except UnicodeError as error:
+        raise ValueError("it holds something else than letters") from error
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"it has a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"it has {text}, which is no number")
     return value
 
 

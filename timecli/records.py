@@ -23,7 +23,7 @@ KEYS = {
     "strength": NUMBER,
     "norm": NUMBER,
     "averages": BOOLEAN,
-    "condition": NUMBER,
+    "condition": kinds.number(0, 1e300),
     "matrices": kinds.list_of(kinds.MATRIX, unique=True),
     "layers": kinds.either(None, None, kinds.list_of(kinds.LAYER, unique=True)),
     "clip_skip": kinds.COUNT,

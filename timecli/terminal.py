@@ -219,7 +219,7 @@ def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def progress(name: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A bar with the time left on stderr; yields the function that advances it."""
+    """A bar with the time left on stderr, if that is a terminal; yields the function that advances it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -229,6 +229,7 @@ def progress(name: str, total: float) -> Iterator[Callable[[float], None]]:
         TextColumn("pictures, left:"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(stderr=True)) as bar:
+    shown = console(stderr=True)
+    with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
         task = bar.add_task(name, total=total)
         yield lambda count: bar.advance(task, count)
