@@ -24,7 +24,7 @@ from timecli.errors import OutputError
 from timecli.foreign import read_json, require_file
 from timecli.manifest import Manifest
 from timecli.plan import BASE, Batch, Job, Texts
-from timecli.quality import Reference
+from timecli.quality import Reference, unpacked
 from timecli.rivals import Change, make
 from timecli.safefile import open_file
 from timecli.studio import Studio
@@ -149,9 +149,18 @@ def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds:
     if not isinstance(found, dict) or {key: found.get(key) for key in wanted} != wanted:
         return False
     if not questions:
-        return isinstance(found.get("clip_score"), float) and isinstance(found.get("features"), str)
+        return isinstance(found.get("clip_score"), float) and _features(found.get("features"))
     answers = found.get("answers")
     return isinstance(answers, list) and len(answers) == len(questions) and all(_counted(one, seeds) for one in answers)
+
+
+def _features(text: Any) -> bool:
+    """Whether this is a row of features."""
+    try:
+        row = unpacked(text)
+    except (TypeError, ValueError):
+        return False
+    return len(row) > 0 and bool(torch.isfinite(row).all())
 
 
 def _counted(answers: Any, seeds: int) -> bool:

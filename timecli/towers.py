@@ -11,7 +11,7 @@ import torch
 from timecli import layouts, openclip
 from timecli.errors import CheckpointError
 from timecli.safefile import SafeFile, open_file, require_finite, require_floats
-from timecli.variants import USUAL, groups
+from timecli.variants import USUAL, Group, groups
 
 PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 """What a text encoder's states need of transformers' CLIP."""
@@ -134,7 +134,7 @@ def _of_model(tower: layouts.Tower, path: Path, files: Sequence[SafeFile]) -> Te
     if not folder.is_dir():
         return None
     # transformers, other than diffusers, prefers a whole file to shards.
-    group = min(groups(folder), key=lambda one: (one.stem not in USUAL, bool(one.variant), one.variant, one.sharded))
+    group = min(_copies(folder), key=lambda one: (one.stem not in USUAL, bool(one.variant), one.variant, one.sharded))
     return replace(_alone(tower, group.files, folder), tower=tower)
 
 
@@ -146,7 +146,14 @@ def _given(family: layouts.Family, path: Path) -> list[TextWeights]:
     """
     files = () if path.is_dir() else (open_file(path),)
     found = [text for tower in family.towers if (text := _of_model(tower, path, files))]
-    return found or [_alone(family.towers[0], files or groups(path)[0].files, path)]
+    return found or [_alone(family.towers[0], files or _copies(path)[0].files, path)]
+
+
+def _copies(folder: Path) -> list[Group]:
+    found = groups(folder)
+    if not found:
+        raise CheckpointError(f"{folder} holds no .safetensors file; give a text encoder in that form.")
+    return found
 
 
 def _alone(tower: layouts.Tower, files: tuple[SafeFile, ...], where: Path) -> TextWeights:

@@ -1,0 +1,104 @@
+"""What user interfaces take out of a prompt is warned of; ordinary prompts are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from timecli.manifest import Edit, Manifest, Preserve, Solve, Verify, load
+from timecli.uisyntax import cautions
+
+from .conftest import ROOT, Run
+
+INTERPRETED = {
+    "A (rose:1.3)": "'(rose:1.3)' (A1111, Forge and ComfyUI)",
+    "((roses)) in a vase": "'((roses))' (A1111, Forge and ComfyUI)",
+    "a (small) dog": "'(small)' (A1111, Forge and ComfyUI)",
+    "[roses]": "'[roses]' (A1111 and Forge)",
+    "a [dog|cat]": "'[dog|cat]' (A1111 and Forge)",
+    "a [dog:cat:0.5]": "'[dog:cat:0.5]' (A1111 and Forge)",
+    "a rose \\(flower\\)": "'\\\\(' (A1111 and Forge), '\\\\)'",
+    "<lora:flat:0.8> a rose": "'<lora:flat:0.8>' (A1111 and Forge)",
+    "<hypernet:x:1>": "'<hypernet:x:1>' (A1111 and Forge)",
+    "a rose, embedding:flat": "'embedding:flat' (ComfyUI)",
+    "a {dog|cat}": "'{dog|cat}' (ComfyUI)",
+    "a dog BREAK a cat": "'BREAK' (A1111 and Forge)",
+    "a dog AND a cat": "'AND' (A1111 and Forge)",
+}
+ORDINARY = (
+    *(
+        "A rose, red; a dog's house - well-known!",
+        "5 o'clock :)",
+        "a <3 for you",
+        "x < y > z",
+        "salt & pepper",
+        "a -> b",
+    ),
+    *(
+        "break and enter",
+        "Andes, breakfast, BREAKFAST, ANDES",
+        "1:1 scale, 3.5 m",
+        "caf\u00e9 \u65e5\u672c \U0001f339",
+        "{}",
+        "100% $5 #1 @home",
+    ),
+)
+
+
+def manifest(prompt: str) -> Manifest:
+    return Manifest("x", (Edit("one", prompt),))
+
+
+@pytest.mark.parametrize("prompt", INTERPRETED)
+def test_a_sentence_says_what_is_interpreted_and_by_whom(prompt: str) -> None:
+    (sentence,) = cautions(manifest(prompt))
+    assert INTERPRETED[prompt] in sentence and repr(prompt) in sentence and "\n" not in sentence
+
+
+@pytest.mark.parametrize("prompt", ORDINARY)
+def test_ordinary_prompts_are_left_alone(prompt: str) -> None:
+    assert cautions(manifest(prompt)) == []
+
+
+def test_the_manifests_of_this_repository_are_ordinary() -> None:
+    paths = sorted((ROOT / "edits").rglob("*.toml"))
+    assert len(paths) > 20 and not any(cautions(load(path)) for path in paths)
+
+
+def test_every_prompt_is_looked_at_once() -> None:
+    one = Manifest(
+        "x",
+        (Edit("(a)", "(b)"), Edit("c", "(b)")),
+        solve=Solve(augment=("({}:1.2)",)),
+        preserve=Preserve(("(d)",)),
+        verify=Verify(("(e)",)),
+    )
+    assert [sentence.count("(a)") + sentence.count("(e)") for sentence in cautions(one)] == [2, 0, 0, 0, 2]
+
+
+TOKEN = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A <blue-style> rose"\n'
+
+
+def test_embeddings_are_known_by_the_tokenizer(run: Run, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(TOKEN)
+    (tmp_path / "known.toml").write_text(TOKEN.replace("<blue-style>", "<|endoftext|>"))
+    (tmp_path / "plain.toml").write_text(TOKEN.replace("<blue-style>", "blue"))
+    done = run("check", tmp_path / "x.toml", small)
+    assert done.code == 0 and done.err.startswith(
+        "timecli: warning: '<blue-style>' in 'A <blue-style> rose' is no token"
+    )
+    for name in ("known", "plain"):
+        assert run("check", tmp_path / f"{name}.toml", small).err == "", "the control"
+
+
+def test_commands_warn_once_and_go_on(run: Run, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(TOKEN.replace("A <blue-style> rose", "A blue (rose:1.3)"))
+    for arguments in (
+        ("check", tmp_path / "x.toml"),
+        ("check", tmp_path / "x.toml", small),
+        ("edit", tmp_path / "x.toml", small, "--dry-run"),
+        ("edit", tmp_path / "x.toml", small, "--dry-run", "--json"),
+    ):
+        done = run(*arguments)
+        assert done.code == 0 and done.err.count("timecli: warning: user interfaces interpret") == 1, done.err
