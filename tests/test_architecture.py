@@ -64,7 +64,7 @@ HOMES = {
     "tomli": {"manifest"},
     "transformers": {"encode", "judge", "sizes", "tokenizers"},
     "diffusers": {"render"},
-    "safetensors": {"safefile", "writing", "judge"},
+    "safetensors": {"safefile", "writing"},
     "tomlkit": {"tune"},
     "matplotlib": {"plots"},
     "ray": {"cluster"},

@@ -77,11 +77,12 @@ def test_a_pipe_or_a_folder_is_no_results_file(tmp_path: Path) -> None:
 
 def test_lambda_is_written_into_every_form_of_a_manifest_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = 'source = "a"\ndestination = "b"\n'
+    other = pair.replace('"a"', '"c"')
     for text in (
         f'name = "x"\n[[edit]]\n{pair}',
         'name = "x"\nsolve.lambda = 3\nedit = [{source = "a", destination = "b", lambda = 2}]\n',
         f'name = "x"\n["solve"]\n"lambda" = 2\n[[edit]]\n"lambda" = 3\n{pair}'.replace("\n", "\r\n"),
-        f'name = "x"\n[[edit]]\n{pair}[solve]\ntokens = "all"\n[[edit]]\n{pair.replace('"a"', '"c"')}',
+        f'name = "x"\n[[edit]]\n{pair}[solve]\ntokens = "all"\n[[edit]]\n{other}',
     ):
         after = parse(tune.written(parse(text), 7.5))
         assert {after.lam(edit) for edit in after.edits} == {7.5}
