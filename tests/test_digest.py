@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from timecli import digest, edit
 from timecli.checkpoint import open_checkpoint
 from timecli.errors import CheckpointError
-from timecli.judge import Judge, load_judge
+from timecli.judge import load_judge
 from timecli.render import load_pipeline
 
 from .conftest import PICTUREBOOK, Run
@@ -183,18 +184,16 @@ def test_a_judge_with_nan_is_named(name: str, value: float, judge: Path) -> None
         load_judge(judge, CPU)
 
 
-def damaged(judge: Path) -> Judge:
-    """Every weight and every setting is a number, and the answers are none."""
-    config = json.loads((judge / "preprocessor_config.json").read_text())
-    (judge / "preprocessor_config.json").write_text(json.dumps(config | {"image_std": [0.0, 0.5, 0.5]}))
-    return load_judge(judge, CPU)
-
-
 def test_answers_of_nan_are_no_answers(judge: Path) -> None:
     sound = load_judge(judge, CPU)
     assert sound.choose([IMAGE], ["A red rose", "A blue rose"]) == [0]
-    wrong = damaged(judge)
+    wrong = copy.deepcopy(sound)
+    wrong.processor.image_processor.image_std = [0.0, 0.5, 0.5]
     with pytest.raises(CheckpointError, match="answers with NaN or infinite values"):
         wrong.choose([IMAGE], ["A red rose", "A blue rose"])
     with pytest.raises(CheckpointError, match="answers with NaN or infinite values"):
         wrong.described([IMAGE], ["A red rose"])
+    config = json.loads((judge / "preprocessor_config.json").read_text())
+    (judge / "preprocessor_config.json").write_text(json.dumps(config | {"image_std": [0.0, 0.5, 0.5]}))
+    with pytest.raises(CheckpointError, match="answers with NaN or infinite values"):
+        load_judge(judge, CPU)

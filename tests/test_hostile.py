@@ -18,7 +18,7 @@ from timecli.safefile import open_file
 
 from .conftest import Run
 
-COUNT = 10_000
+COUNT = 3_000
 NUMBERS: list[Any] = [
     -1,
     0,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,7 +65,8 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
             options |= {"variant": _variant(checkpoint), "use_safetensors": True}
             pipeline = kind.from_pretrained(checkpoint.path, **options)
         else:
-            pipeline = kind.from_single_file(str(checkpoint.path), config=str(_config(checkpoint)), **options)
+            with _as_safetensors(checkpoint.path) as file:
+                pipeline = kind.from_single_file(str(file), config=str(_config(checkpoint)), **options)
         side = pipeline.unet.config.sample_size
     if not isinstance(side, int) or side < 1:
         raise CheckpointError(
@@ -73,6 +75,18 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
     pipeline.set_progress_bar_config(disable=True)
     _require_sound(pipeline, checkpoint.path)
     return pipeline.to(device)
+
+
+@contextmanager
+def _as_safetensors(path: Path) -> Iterator[Path]:
+    """The file under a name that diffusers, which goes by the ending, does not take for a pickle's."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "model.safetensors"
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def _require_plausible(checkpoint: Checkpoint) -> None:
