@@ -190,6 +190,7 @@ def written(manifest: Manifest, lam: float) -> str:
         for pair in document["edit"]:
             pair.pop("lambda", None)
         text = tomlkit.dumps(document)
-        if replace(parse(text), text="") != replace(Configuration(lam=lam).applied(manifest), text=""):
-            raise ValueError("another manifest came out")
+    wanted = replace(Configuration(lam=lam).applied(manifest), text=text)
+    if parse(text, f"{manifest.name} with λ {lam:g}") != wanted:
+        raise ManifestError(f"λ cannot be written into {manifest.name}; {way_out}.")
     return text
