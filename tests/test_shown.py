@@ -143,16 +143,20 @@ def test_a_traceback_is_harmless_too_and_ends_in_the_same_code(run: Run) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of this system are others")
-def test_a_reader_that_goes_away_stops_nothing_and_a_full_disk_is_said() -> None:
+def test_a_reader_that_goes_away_stops_nothing_and_a_full_disk_is_said(small: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file({**load_file(small), "more": torch.zeros(1)}, other)
     for arguments in (["schema"], ["--help"]):
         read, write = os.pipe()
         os.close(read)
         gone = command(*arguments, stdout=write)
         os.close(write)
         assert (gone.returncode, gone.stderr) == (0, "")
-    with open("/dev/full", "w") as full:
-        done = command("schema", stdout=full)
-    assert done.returncode == 2 and done.stderr.startswith("timecli: stdout cannot be written: No space left")
+    for arguments in (["schema"], ["diff", small, other]):
+        with open("/dev/full", "w") as full:
+            done = command(*arguments, stdout=full)
+        assert done.returncode == 2 and done.stderr.startswith("timecli: stdout cannot be written: No space left")
+        assert done.stderr.count("\n") == 1
     assert command("schema", stdout=subprocess.DEVNULL).returncode == 0, "the control"
 
 

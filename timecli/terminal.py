@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -104,10 +105,9 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*head)
     for cells in rows:
         table.add_row(*(Text(harmless(cell)) for cell in cells))
-    shown = console()
-    with shown.capture() as captured:
-        shown.print(table)
-    _put(captured.get())
+    shown, page = console(), io.StringIO()
+    Console(file=page, width=shown.width, force_terminal=shown.is_terminal).print(table)
+    _put(page.getvalue())
 
 
 def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
