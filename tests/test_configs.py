@@ -158,6 +158,27 @@ def test_commands_say_it_in_one_sentence(run: Run, picturebook: Path, config: Pa
     assert done.err.startswith("timecli: ") and done.err.count("\n") == 1 and not (tmp_path / "report").exists()
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def test_a_pointer_in_place_of_any_config_is_named(
+    weights: dict[str, torch.Tensor], config: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(PICTUREBOOK / "judge", tmp_path / "judge")
+    places = [config / name for name in (TEXT, TOKENIZER, "tokenizer/tokenizer.json", "tokenizer/vocab.json")]
+    places += [path for path in (tmp_path / "judge").iterdir() if path.name != "model.safetensors"]
+    assert len(places) > 8
+    for path in places:
+        sound = path.read_text()
+        path.write_text(LFS)
+        with pytest.raises(CheckpointError, match=f"{path.name} is a Git LFS pointer.*git lfs pull"):
+            read(weights, config)
+            load_judge(tmp_path / "judge", torch.device("cpu"))
+        path.write_text(sound)
+    read(weights, config)  # the control
+    load_judge(tmp_path / "judge", torch.device("cpu"))
+
+
 def test_a_judge_that_cannot_be_built_or_cannot_judge(tmp_path: Path) -> None:
     shutil.copytree(PICTUREBOOK / "judge", tmp_path / "judge")
 

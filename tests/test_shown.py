@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import terminal
+from timecli import manifest, terminal
 from timecli.report import markdown
 from timecli.shown import brief, harmless, in_markdown
 from timecli.verify import Row
@@ -160,31 +161,53 @@ def test_a_reader_that_goes_away_stops_nothing_and_a_full_disk_is_said(small: Pa
     assert command("schema", stdout=subprocess.DEVNULL).returncode == 0, "the control"
 
 
+def test_a_prompt_with_dollars_is_no_formula() -> None:
+    """Text between two dollars is mathematics to a plot."""
+    pytest.importorskip("matplotlib")
+    from timecli import plan, plots, tables
+
+    text = 'name = "{0}"\n[[edit]]\nsource = "a {0} $\\\\frac{{$"\ndestination = "b"\n[balance]\n'
+    text += 'descriptions = ["c", "d"]\nvalidation = "a $\\\\x$ {0}"\n'
+    manifests = [manifest.parse(text.format(name)) for name in ("one", "two")]
+    jobs = plan.jobs(manifests, [plan.Configuration()], cross=True)
+    models = [plan.BASE, *(job.model for job in jobs)]
+    prompts = [one.balance.validation for one in manifests if one.balance]
+    answers = {(model, prompt, ("c", "d")): (0, 1) for model in models for prompt in prompts}
+    figure = plots.crossed(tables.collect(jobs, answers), answers)
+    assert figure is not None
+    figure.savefig(BytesIO(), format="png")
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["a one $\\frac{$", "a two $\\frac{$"]
+    figure.axes[0].set_title(labels[0])
+    with pytest.raises(ValueError):  # the control: read as mathematics it is an error
+        figure.savefig(BytesIO(), format="png")
+
+
 NAME = os.fsdecode(b"caf\xe9")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_that_are_not_utf8(run: Run, small: Path, tmp_path: Path) -> None:
     """Every command goes on with them, or says in one sentence that they cannot be opened."""
-    manifest, model = tmp_path / f"{NAME}.toml", tmp_path / f"{NAME}.safetensors"
-    manifest.write_text(MANIFEST)
+    recipe, model = tmp_path / f"{NAME}.toml", tmp_path / f"{NAME}.safetensors"
+    recipe.write_text(MANIFEST)
     model.write_bytes(small.read_bytes())
     out = tmp_path / f"out-{NAME}.safetensors"
-    assert run("check", manifest).code == 0
-    done = run("edit", manifest, small, "-o", out)
+    assert run("check", recipe).code == 0
+    done = run("edit", recipe, small, "-o", out)
     assert done.code == 0 and f"wrote {tmp_path}/out-caf\\xe9.safetensors" in done.out and out.exists()
-    done = run("edit", manifest, small, "--delta", tmp_path / f"{NAME}.delta", "--json")
+    done = run("edit", recipe, small, "--delta", tmp_path / f"{NAME}.delta", "--json")
     assert done.code == 0 and json.loads(done.out)["written"] == [f"{tmp_path}/caf\\xe9.delta"]
     for arguments in (
         ("inspect", model),
-        ("edit", manifest, model),
+        ("edit", recipe, model),
         ("apply", tmp_path / f"{NAME}.delta", small, "-o", tmp_path / "x"),
         ("export", tmp_path / f"{NAME}.delta", small, "-o", tmp_path / "x"),
         ("diff", model, small),
         ("import", "timed", tmp_path / f"{NAME}.csv", "-o", tmp_path / "x"),
         ("check", tmp_path / f"{NAME}-none.toml"),
-        ("edit", manifest, small, "--dtype", NAME),
-        ("edit", manifest, small, "--tokenizer", tmp_path / NAME),
+        ("edit", recipe, small, "--dtype", NAME),
+        ("edit", recipe, small, "--tokenizer", tmp_path / NAME),
         (NAME,),
     ):
         done = run(*arguments)

@@ -81,6 +81,11 @@ def read(path: Path, error: type[TimecliError]) -> bytes:
         raise error(f"{path} cannot be read: {problem.strerror or problem}.") from problem
 
 
+def read_text(path: Path, what: str, error: type[TimecliError]) -> str:
+    """`read` and `decoded`."""
+    return decoded(read(path, error), path, what, error)
+
+
 def decoded(content: bytes, path: Path, what: str, error: type[TimecliError]) -> str:
     """What `read` found, as text.
 

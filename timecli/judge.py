@@ -15,6 +15,7 @@ from transformers.utils import logging
 from timecli.errors import CheckpointError, explained
 from timecli.safefile import open_file, require_finite
 from timecli.sizes import require_plausible
+from timecli.tokenizers import require_text
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
     weights = [open_file(file) for file in sorted(folder.glob("*.safetensors"))]
     for name in ("config.json", "preprocessor_config.json"):
         require_plausible(folder / name, weights)
+    require_text(folder)
     with explained(f"{folder} cannot be loaded as a CLIP model"):
         model, loaded = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True

@@ -100,7 +100,7 @@ def read_config(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, or is something else.
     """
     try:
-        table = foreign.read_json(foreign.read(path, CheckpointError))
+        table = foreign.read_json(foreign.read_text(path, "a config", CheckpointError))
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({one_line(error)}); copy it again.") from error
     if not isinstance(table, dict):

@@ -43,7 +43,7 @@ def read(path: Path, kind: str) -> list[Imported]:
     Raises:
         ManifestError: a column or a value is missing, or a row is no valid edit.
     """
-    text = foreign.decoded(foreign.read(path, ManifestError), path, "a CSV file", ManifestError)
+    text = foreign.read_text(path, "a CSV file", ManifestError)
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         return _rows(table, path, kind)

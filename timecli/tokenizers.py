@@ -12,8 +12,11 @@ from pathlib import Path
 from transformers import CLIPTokenizer
 
 from timecli.errors import CheckpointError, explained
+from timecli.foreign import read_text
 
 CLIP_VOCABULARY = 49408
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt")
+"""What transformers reads in a tokenizer's folder."""
 
 
 @cache
@@ -68,6 +71,13 @@ def _shown(piece: bytes, parts: Sequence[tuple[str, int, int]]) -> str:
         return f"{letters} (byte {which} of {count})" if len(letters) == 1 else f"{letters} (in part)"
 
 
+def require_text(folder: Path) -> None:
+    """Refuse a tokenizer of which a file is something else, as Git LFS pointers are; libraries do not say so."""
+    for path in (folder / name for name in FILES):
+        if path.exists():
+            read_text(path, "a tokenizer's text", CheckpointError)
+
+
 def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -> CLIPTokenizer:
     """The tokenizer of a folder, or CLIP's own.
 
@@ -89,6 +99,7 @@ def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -
         return clip_tokenizer(padding)
     if not (folder / "tokenizer_config.json").exists():
         raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
+    require_text(folder)
     with explained(f"{folder} cannot be read as a tokenizer"):
         reader = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         ids, ends = list(reader("a").input_ids), [reader.bos_token_id, reader.eos_token_id, reader.pad_token_id]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from timecli.errors import CheckpointError
-from timecli.foreign import read, read_json
+from timecli.foreign import read_json, read_text
 from timecli.safefile import PICKLES, SafeFile, open_file
 
 INDEX = re.compile(r"(?P<stem>.+)\.safetensors\.(?:index(?:\.(?P<variant>.+))?|(?P<older>.+)\.index)\.json")
@@ -112,7 +112,7 @@ def _indexed(index: Path, match: re.Match[str]) -> Group | None:
 def _shards(index: Path) -> list[str]:
     """The files that an index names, each once."""
     try:
-        names = read_json(read(index, CheckpointError))["weight_map"].values()
+        names = read_json(read_text(index, "an index", CheckpointError))["weight_map"].values()
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError("weight_map names no files")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
