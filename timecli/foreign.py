@@ -109,21 +109,23 @@ def decoded(content: bytes, path: Path, what: str, error: type[TimecliError]) ->
     if place < 0:
         return text
     known = _encoding(content)
-    from_powershell = ", as PowerShell's > writes it" if known == "UTF-16" else ""
+    guess = {"UTF-16": "in UTF-16, as PowerShell's > writes it", "LATIN1": "perhaps in LATIN1"}.get(
+        known, f"in {known}"
+    )
     save = f"save it as UTF-8 in an editor, or with `iconv -f {known} -t UTF-8`"
-    way_out = f" but in {known}{from_powershell}; {save}" if known else ""
+    way_out = f" but {guess}; {save}" if known else ""
     raise error(f"{path} is not {what} in UTF-8 text (byte {place}){way_out}.")
 
 
-def _encoding(content: bytes) -> str | None:
-    """The encoding of text that is not UTF-8; None for what is no text."""
+def _encoding(content: bytes) -> str:
+    """The encoding of text that is not UTF-8; empty for what is no text."""
     for mark, name in ENCODINGS:
         if content.startswith(mark):
             return name
     if b"\0" in content:
         zeros = content.count(b"\0") / len(content)
-        return "UTF-32" if 0.7 < zeros < 0.8 else "UTF-16" if 0.4 < zeros < 0.6 else None
-    return None if any(byte < 32 and byte not in b"\t\n\r\f" for byte in content) else "LATIN1"
+        return "UTF-32" if 0.7 < zeros < 0.8 else "UTF-16" if 0.4 < zeros < 0.6 else ""
+    return "" if any(byte < 32 and byte not in b"\t\n\r\f" for byte in content) else "LATIN1"
 
 
 def identified(start: bytes) -> str | None:
