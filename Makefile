@@ -21,7 +21,7 @@ demo: install
 	@echo "The numbers:                    demo/verify/report.md"
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

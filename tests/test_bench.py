@@ -61,7 +61,7 @@ def test_the_table_is_what_the_answers_say(undisturbed: Path) -> None:
     assert f"{total['generality'].mean:.1%} ± {total['generality'].std:.1%}" in row
 
 
-@pytest.mark.parametrize("end", [1, 3, 7, 20, -1])
+@pytest.mark.parametrize("end", [1, 7, -1])
 def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
     end: int, undisturbed: Path, run: Run, picturebook: Path, tmp_path: Path
 ) -> None:
