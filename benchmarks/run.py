@@ -29,11 +29,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from full_size import CONFIGS
 
-from timecli import edit, manifest
-from timecli.checkpoint import open_checkpoint
-from timecli.encode import columns
-from timecli.safefile import DTYPES
-from timecli.solve import apply, solve
+from timecli.editing.solve import apply, solve
+from timecli.files.safefile import DTYPES
+from timecli.manifests import manifest
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
+from timecli.text.pairing import columns
 
 MANIFEST = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
 NOUNS = ("rose", "dog", "car", "house", "hat", "pizza", "cat", "boat", "clock", "apple")
@@ -173,7 +174,7 @@ def seconds(function: Callable[[], object], repeats: int = 3) -> float:
 def problem(model: Path) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
     """The 32 matrices in float32, and the rows of one edit in float64."""
     checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
-    encoder = edit.read_text_encoder(checkpoint, None, cpu)
+    encoder = encoding.read_text_encoder(checkpoint, None, cpu)
     (rows,) = columns(manifest.parse(MANIFEST), encoder)
     return [tensor.float() for _, tensor in checkpoint.projections()], rows.source, rows.destination
 
@@ -271,7 +272,7 @@ def peer(method: str, model: Path, folder: Path) -> None:
     """What a script does that has the whole pipeline in memory."""
     from diffusers import StableDiffusionPipeline
 
-    from timecli.encode import clip_tokenizer
+    from timecli.text.tokenizers import clip_tokenizer
 
     pipeline = StableDiffusionPipeline.from_single_file(
         str(model), config=str(CONFIGS), tokenizer=clip_tokenizer(), local_files_only=True, safety_checker=None

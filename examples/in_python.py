@@ -8,9 +8,12 @@ from pathlib import Path
 
 import torch
 
-from timecli import edit, manifest, provenance
-from timecli.checkpoint import open_checkpoint
-from timecli.publish import publish
+from timecli.editing import applying, compiling
+from timecli.manifests import manifest
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping import provenance
+from timecli.shipping.publish import publish
+from timecli.text import encoding
 
 TEXT = """
 name = "blue-roses"
@@ -25,12 +28,12 @@ destination = "A pack of blue roses"
 def main(model: Path, output: Path) -> None:
     cpu = torch.device("cpu")
     task, checkpoint = manifest.parse(TEXT), open_checkpoint(model)
-    encoder = edit.read_text_encoder(checkpoint, None, cpu)
-    delta = edit.compile_edit(task, encoder, cpu)
+    encoder = encoding.read_text_encoder(checkpoint, None, cpu)
+    delta = compiling.compile_edit(task, encoder, cpu)
     for prompt in ("A pack of roses", "A vase of roses", "A poppy field", "A dog"):
         states = encoder.embed([prompt])
         print(f"{prompt}: moves by {delta.operator.shift(states).norm() / states.norm():.1%} in text space")
-    edited = edit.edit_matrices(checkpoint, [delta], cpu)
+    edited = applying.edit_matrices(checkpoint, [delta], cpu)
     records = [provenance.record(delta, edited.base, strength=1.0)]
     publish(checkpoint, output, edited.tensors, records, dtype=None, with_hash=False)
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import cli, layouts
+from timecli import cli
+from timecli.models import layouts
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from timecli import layouts, swap
-from timecli.checkpoint import open_checkpoint
 from timecli.errors import Interrupted, OutputError
-from timecli.publish import write_checkpoint
+from timecli.files import swap
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping.publish import write_checkpoint
 
 STEPS = ("replace", "rename", "link", "unlink", "fsync", "rmdir", "mkdir")
 """What the system is asked for, one after the other."""

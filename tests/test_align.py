@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timecli.align import _longest, align
 from timecli.errors import PromptError
+from timecli.text.align import _longest, align
 
 START, END = 0, 99
 A, ROSE, BLUE, DOG, POLAR, BEAR, RED, OF, PACK = range(1, 10)

@@ -3,77 +3,31 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "timecli"
-ORDER = [
-    "errors",
-    "shown",
-    "foreign",
-    "kinds",
-    "records",
-    "manifest",
-    "timed",
-    "align",
-    "layouts",
-    "openclip",
-    "safefile",
-    "variants",
-    "towers",
-    "unets",
-    "outfile",
-    "parts",
-    "swap",
-    "staging",
-    "targets",
-    "writing",
-    "tokenizers",
-    "sizes",
-    "encode",
-    "uisyntax",
-    "solve",
-    "checkpoint",
-    "delta",
-    "edit",
-    "undo",
-    "provenance",
-    "publish",
-    "export",
-    "compare",
-]
-ORDER += [
-    "render",
-    "judge",
-    "verify",
-    "report",
-    "plan",
-    "rivals",
-    "quality",
-    "digest",
-    "studio",
-    "bench",
-    "tables",
-    "plots",
-    "cluster",
-    "tune",
-]
-ORDER += ["terminal", "options", "commands", "cli", "__main__"]
+ROOMS = ["files", "manifests", "models", "text", "editing", "shipping", "drawing", "measuring", "commands"]
+GROUND, ROOF = ["errors", "shown"], ["cli", "__main__"]
+ORDER = [*GROUND, *ROOMS, *ROOF]
+STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
+"""Rooms that know nothing of each other, although one stands before the other."""
 HOMES = {
-    "tomli": {"manifest"},
-    "transformers": {"encode", "judge", "sizes", "tokenizers"},
-    "diffusers": {"render"},
-    "safetensors": {"safefile", "writing"},
-    "tomlkit": {"tune"},
-    "matplotlib": {"plots"},
-    "ray": {"cluster"},
-    "torchmetrics": {"quality"},
-    "typer": {"options", "commands", "cli"},
-    "rich": {"terminal"},
-    "PIL": {"render", "judge", "verify", "report", "quality", "studio"},
+    "tomli": {"manifests/manifest"},
+    "transformers": {"text/encoding", "text/sizes", "text/tokenizers", "drawing/judge"},
+    "diffusers": {"drawing/render"},
+    "safetensors": {"files/safefile", "files/writing"},
+    "tomlkit": {"measuring/tune"},
+    "matplotlib": {"measuring/plots"},
+    "ray": {"measuring/cluster"},
+    "torchmetrics": {"measuring/quality"},
+    "typer": {"commands", "cli"},
+    "rich": {"commands/terminal"},
+    "PIL": {"drawing", "measuring/quality", "measuring/studio"},
 }
-TALKERS = {"options", "commands", "cli", "terminal"}
+TALKERS = {"commands", "cli"}
 
 
 def imports(source: str) -> list[tuple[str, str]]:
@@ -87,14 +41,17 @@ def imports(source: str) -> list[tuple[str, str]]:
     return found
 
 
-def below(module: str, source: str) -> list[str]:
-    """Modules of ours that this one imports although they stand at or behind it."""
-    ours = [
-        name if path == "timecli" else path.split(".")[1]
-        for path, name in imports(source)
-        if path.split(".")[0] == "timecli"
-    ]
-    return [name for name in ours if name in ORDER and ORDER.index(name) >= ORDER.index(module)]
+def ours(source: str) -> list[str]:
+    """What a source imports of the package, as `room/module`, or as a name on the ground or the roof."""
+    dotted = [f"{path}.{name}".split(".")[1:] for path, name in imports(source) if path.split(".")[0] == "timecli"]
+    return ["/".join(parts[:2]) if parts[0] in ROOMS else parts[0] for parts in dotted if parts[0] in ORDER]
+
+
+def wrong(place: str, source: str) -> list[str]:
+    """What this place imports although it stands before it, or is a stranger to it."""
+    room = place.split("/")[0]
+    others = [(other, other.split("/")[0]) for other in ours(source)]
+    return [other for other, its in others if ORDER.index(its) > ORDER.index(room) or (room, its) in STRANGERS]
 
 
 def talks(source: str) -> list[str]:
@@ -105,32 +62,39 @@ def talks(source: str) -> list[str]:
     ]
 
 
+def place(path: Path) -> str:
+    """Where a module stands: `room/module`, or its name where it stands in no room."""
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
 def modules() -> list[Path]:
     return [path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"]
 
 
-def place(path: Path) -> str:
-    """Where a module stands: its own name, or that of its folder."""
-    return path.stem if path.parent == PACKAGE else path.parent.name
+def test_every_module_has_its_place_and_every_room_says_what_it_is_for() -> None:
+    assert {place(path).split("/")[0] for path in modules()} == set(ORDER)
+    entries = [PACKAGE / room / "__init__.py" for room in ROOMS]
+    assert [path for path in entries if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
 
 
-def test_every_module_has_its_place() -> None:
-    assert {place(path) for path in modules()} == set(ORDER)
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", modules(), ids=place)
 def test_module(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    # The commands share a module of their own, beside them.
-    assert [name for name in below(place(path), source) if name != place(path)] == []
+    source, here = path.read_text(encoding="utf-8"), place(path)
+    assert wrong(here, source) == []
     libraries = {module.split(".")[0] for module, _ in imports(source)} & HOMES.keys()
-    assert [name for name in libraries if place(path) not in HOMES[name]] == []
-    assert place(path) in TALKERS or talks(source) == []
+    assert [name for name in libraries if not {here, here.split("/")[0]} & HOMES[name]] == []
+    assert here.split("/")[0] in TALKERS or talks(source) == []
+
+
+def test_no_room_has_a_circle() -> None:
+    graph = {place(path): set(ours(path.read_text(encoding="utf-8"))) for path in modules()}
+    TopologicalSorter(graph).prepare()
 
 
 def test_the_rules_can_fail() -> None:
-    assert below("solve", "from timecli import cli\nfrom timecli.encode import load") == ["cli"]
-    assert below("align", "def f():\n    from timecli.solve import solve") == ["solve"]
+    assert wrong("editing/solve", "from timecli import cli\nfrom timecli.text.encoding import load") == ["cli"]
+    assert wrong("text/align", "def f():\n    from timecli.editing import solve") == ["editing/solve"]
+    assert wrong("drawing/verify", "import timecli.shipping.publish") == ["shipping/publish"]
     assert talks("import os\nprint(os.environ['X'])") == ["print", "os.environ"]
 
 
@@ -144,9 +108,9 @@ def loaded(code: str) -> set[str]:
 def test_help_and_check_start_without_heavy_libraries() -> None:
     heavy = {"torch", "diffusers", "transformers", "safetensors"}
     assert not loaded("from timecli.cli import main; main(['--help'])") & heavy
-    assert not loaded("import timecli.manifest, timecli.align") & heavy
-    assert loaded("import timecli.solve") & heavy, "the control"
+    assert not loaded("import timecli.manifests.manifest, timecli.text.align") & heavy
+    assert loaded("import timecli.editing.solve") & heavy, "the control"
 
 
 def test_editing_needs_no_diffusers() -> None:
-    assert "diffusers" not in loaded("import timecli.edit, timecli.delta")
+    assert "diffusers" not in loaded("import timecli.editing.compiling, timecli.editing.applying")

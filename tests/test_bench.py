@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from timecli import bench, plan, tables
-from timecli.manifest import load
-from timecli.plan import BASE
+from timecli.manifests.manifest import load
+from timecli.measuring import bench, schedule, tables
+from timecli.measuring.schedule import BASE
 
 from .conftest import PICTUREBOOK, Run
 
@@ -54,8 +54,8 @@ def test_there_is_a_line_for_every_group_and_a_row_for_every_configuration(undis
 
 def test_the_table_is_what_the_answers_say(undisturbed: Path) -> None:
     manifests = [load(path) for path in EDITS]
-    wanted = plan.configurations(["time"], {"lambda": [0.1, 1000.0]}, False)
-    found = tables.collect(plan.jobs(manifests, wanted, False), bench.load(undisturbed / "results.jsonl"))
+    wanted = schedule.configurations(["time"], {"lambda": [0.1, 1000.0]}, False)
+    found = tables.collect(schedule.jobs(manifests, wanted, False), bench.load(undisturbed / "results.jsonl"))
     total = tables.total(tables.merged(found[:2], "edited"))
     row = next(r for r in (undisturbed / "table.md").read_text().splitlines() if r.startswith("| time λ=0.1 |"))
     assert f"{total['generality'].mean:.1%} ± {total['generality'].std:.1%}" in row

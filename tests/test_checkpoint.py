@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import layouts
-from timecli.checkpoint import EDITS, open_checkpoint
 from timecli.errors import CheckpointError, OutputError
-from timecli.publish import write_checkpoint
-from timecli.safefile import open_file
-from timecli.staging import staged
-from timecli.targets import check_target
+from timecli.files.safefile import open_file
+from timecli.files.staging import staged
+from timecli.files.targets import check_target
+from timecli.models import layouts
+from timecli.models.checkpoint import EDITS, open_checkpoint
+from timecli.shipping.publish import write_checkpoint
 
 from .conftest import ldm
 

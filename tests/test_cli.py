@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import layouts
-from timecli.safefile import open_file
+from timecli.files.safefile import open_file
+from timecli.models import layouts
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
 

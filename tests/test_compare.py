@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import delta as deltas
-from timecli import layouts
+from timecli.editing import delta as deltas
+from timecli.models import layouts
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
 

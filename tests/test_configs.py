@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from timecli import layouts
-from timecli.checkpoint import Checkpoint, open_checkpoint
-from timecli.encode import TextEncoder, load
+from timecli.drawing.judge import load_judge
+from timecli.drawing.render import Settings, load_pipeline, render
 from timecli.errors import CheckpointError
-from timecli.judge import load_judge
-from timecli.render import Settings, load_pipeline, render
-from timecli.tokenizers import clip_tokenizer, words
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.text.encoding import TextEncoder, load
+from timecli.text.tokenizers import clip_tokenizer, words
 
 from .conftest import PICTUREBOOK, ROSES, Run
 

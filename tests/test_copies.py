@@ -12,12 +12,12 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from timecli import layouts
-from timecli.checkpoint import open_checkpoint
-from timecli.delta import load_delta
+from timecli.editing.delta import load_delta
+from timecli.editing.solve import apply
 from timecli.errors import CheckpointError
-from timecli.solve import apply
-from timecli.variants import groups
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.models.variants import groups
 
 from .conftest import Run
 

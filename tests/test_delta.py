@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from timecli.delta import KEY, Delta, Origin, load_delta, save_delta
+from timecli.editing.delta import KEY, Delta, Origin, load_delta, save_delta
+from timecli.editing.solve import Operator
 from timecli.errors import CheckpointError, DeltaError
-from timecli.solve import Operator
 
 ORIGIN = Origin("x", 'name = "x"\n# ü', "0.1.0", "ab" * 32, (0.1, 1 / 3), ("k", "v"), (0, 3), (((1, 2), (1, 5, 2)),))
 

@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from timecli import digest, edit
-from timecli.checkpoint import open_checkpoint
+from timecli.drawing import digest
+from timecli.drawing.judge import load_judge
+from timecli.drawing.render import load_pipeline
 from timecli.errors import CheckpointError
-from timecli.judge import load_judge
-from timecli.render import load_pipeline
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, Run
 
@@ -134,7 +135,7 @@ def test_a_change_of_any_part_is_another_bench(
 
 def digests(world: Path) -> tuple[str, str]:
     checkpoint = open_checkpoint(world / "model")
-    pipeline = load_pipeline(checkpoint, edit.read_text_encoder(checkpoint, None, CPU), CPU)
+    pipeline = load_pipeline(checkpoint, encoding.read_text_encoder(checkpoint, None, CPU), CPU)
     return digest.of_pipeline(pipeline), digest.of_judge(load_judge(world / "judge", CPU))
 
 

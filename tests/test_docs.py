@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from timecli import manifest
+from timecli.manifests import manifest
 
 from .conftest import Run
 

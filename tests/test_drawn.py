@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from timecli import edit, render
-from timecli.checkpoint import open_checkpoint
+from timecli.drawing import render
 from timecli.errors import CheckpointError
-from timecli.safefile import open_file
+from timecli.files.safefile import open_file
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, Run
 
@@ -188,7 +189,7 @@ def test_a_missing_weight_is_named(picturebook_folder: Path, tmp_path: Path) -> 
     folder = shutil.copytree(picturebook_folder, tmp_path / "folder")
     rewrite(folder / "vae" / "diffusion_pytorch_model.safetensors", removed)
     checkpoint = open_checkpoint(folder)
-    encoder = edit.read_text_encoder(checkpoint, None, CPU)
+    encoder = encoding.read_text_encoder(checkpoint, None, CPU)
     with pytest.raises(CheckpointError, match=r"decoder\.conv_in\.weight of the vae is missing"):
         render.load_pipeline(checkpoint, encoder, CPU)
 

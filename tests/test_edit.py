@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import delta as deltas
-from timecli import edit, layouts
-from timecli.checkpoint import Checkpoint, open_checkpoint
-from timecli.encode import TextEncoder, fingerprint
+from timecli.editing import applying, compiling
+from timecli.editing import delta as deltas
 from timecli.errors import CheckpointError, DeltaError, PromptError
-from timecli.manifest import Manifest, parse
+from timecli.manifests.manifest import Manifest, parse
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.text import encoding
+from timecli.text.encoding import TextEncoder, fingerprint
 
 from .conftest import ldm
 
@@ -31,7 +33,7 @@ def model(picturebook_fp32: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def encoder(model: Checkpoint) -> TextEncoder:
-    return edit.read_text_encoder(model, None, CPU)
+    return encoding.read_text_encoder(model, None, CPU)
 
 
 def paper_columns(encoder: TextEncoder, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +77,7 @@ def paper(matrix: torch.Tensor, source: torch.Tensor, destination: torch.Tensor,
 @pytest.mark.parametrize("lam", LAMBDAS)
 def test_every_matrix_equals_eq_5_on_the_same_embeddings(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
     source, destination = paper_columns(encoder, torch.float32)
-    found = edit.edit_matrices(model, [edit.compile_edit(roses(lam), encoder, CPU)], CPU, dtype=torch.float32)
+    found = applying.edit_matrices(model, [compiling.compile_edit(roses(lam), encoder, CPU)], CPU, dtype=torch.float32)
     assert len(found.tensors) == 32
     for place, before in model.projections():
         expected = paper(before, source, destination, lam)
@@ -85,7 +87,7 @@ def test_every_matrix_equals_eq_5_on_the_same_embeddings(model: Checkpoint, enco
 
 def test_the_comparison_would_notice_another_pairing(model: Checkpoint, encoder: TextEncoder) -> None:
     source, destination = paper_columns(encoder, torch.float32)
-    found = edit.edit_matrices(model, [edit.compile_edit(roses(), encoder, CPU)], CPU)
+    found = applying.edit_matrices(model, [compiling.compile_edit(roses(), encoder, CPU)], CPU)
     place, before = next(model.projections())
     expected = paper(before, source, destination.roll(1, 0), 0.1)
     assert (found.tensors[place.key].double() - expected).norm() / expected.norm() > 1e-3
@@ -95,7 +97,7 @@ def test_the_comparison_would_notice_another_pairing(model: Checkpoint, encoder:
 def test_end_to_end_with_the_encoder_in_float32(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
     """Against an encoder in float64: what remains is the float32 encoder's noise."""
     source, destination = paper_columns(encoder, torch.float64)
-    found = edit.edit_matrices(model, [edit.compile_edit(roses(lam), encoder, CPU)], CPU)
+    found = applying.edit_matrices(model, [compiling.compile_edit(roses(lam), encoder, CPU)], CPU)
     for place, before in model.projections():
         expected = paper(before, source, destination, lam)
         assert (found.tensors[place.key].double() - expected).norm() / expected.norm() < 1e-4
@@ -105,39 +107,39 @@ def test_folder_and_file_give_the_same_weights(
     model: Checkpoint, encoder: TextEncoder, picturebook_folder: Path
 ) -> None:
     folder = open_checkpoint(picturebook_folder)
-    delta = edit.compile_edit(roses(), encoder, CPU)
-    again = edit.compile_edit(roses(), edit.read_text_encoder(folder, None, CPU), CPU)
+    delta = compiling.compile_edit(roses(), encoder, CPU)
+    again = compiling.compile_edit(roses(), encoding.read_text_encoder(folder, None, CPU), CPU)
     assert torch.equal(delta.operator.left, again.operator.left) and delta.origin == again.origin
-    one, other = edit.edit_matrices(model, [delta], CPU), edit.edit_matrices(folder, [again], CPU)
+    one, other = applying.edit_matrices(model, [delta], CPU), applying.edit_matrices(folder, [again], CPU)
     for here, there in zip(model.places, folder.places, strict=True):
         assert here.matrix == there.matrix and torch.equal(one.tensors[here.key], other.tensors[there.key])
-    assert edit.base_hash(model) == edit.base_hash(folder)
+    assert applying.base_hash(model) == applying.base_hash(folder)
 
 
 def test_matrices_and_layers_limit_what_changes(model: Checkpoint, encoder: TextEncoder) -> None:
-    delta = edit.compile_edit(roses(options='matrices = ["v"]\nlayers = [0, 15]'), encoder, CPU)
+    delta = compiling.compile_edit(roses(options='matrices = ["v"]\nlayers = [0, 15]'), encoder, CPU)
     names = {ldm(m) for m in layouts.SD1.matrices if m.kind == "v" and m.layer in (0, 15)}
-    assert {name for _, name in edit.edit_matrices(model, [delta], CPU).tensors} == names
+    assert {name for _, name in applying.edit_matrices(model, [delta], CPU).tensors} == names
     with pytest.raises(CheckpointError, match="has no cross-attention layer 16; its layers go from 0 to 15"):
-        edit.edit_matrices(model, [edit.compile_edit(roses(options="layers = [16]"), encoder, CPU)], CPU)
+        applying.edit_matrices(model, [compiling.compile_edit(roses(options="layers = [16]"), encoder, CPU)], CPU)
 
 
 def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder) -> None:
     shares = [
-        edit.moved(roses(lam), encoder, edit.compile_edit(roses(lam), encoder, CPU).operator)[0]
+        compiling.moved(roses(lam), encoder, compiling.compile_edit(roses(lam), encoder, CPU).operator)[0]
         for lam in (1e5, 1.0, 1e-3)
     ]
     assert 0 < shares[0] < shares[1] < shares[2] < 1
 
 
 def same_encoder(delta: deltas.Delta, checkpoint: Checkpoint) -> None:
-    edit.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
+    applying.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
 
 
 def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(
     encoder: TextEncoder, picturebook: Path, small: Path, tmp_path: Path
 ) -> None:
-    delta = edit.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), encoder, CPU)
     same_encoder(delta, open_checkpoint(picturebook))
     with pytest.raises(DeltaError, match="has width 192 and .* takes text of width 64"):
         same_encoder(delta, open_checkpoint(small))
@@ -153,37 +155,40 @@ def test_an_edit_that_does_nothing_is_refused(encoder: TextEncoder) -> None:
     other = '[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
     for text in (pair, other + pair):
         with pytest.raises(PromptError, match="'An apple' -> 'A apple': both are the same tokens"):
-            edit.compile_edit(parse('name = "x"\n' + text), encoder, CPU)
+            compiling.compile_edit(parse('name = "x"\n' + text), encoder, CPU)
 
 
 def test_overflow_and_wrong_widths_are_refused(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
-    delta = edit.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), encoder, CPU)
     name = ldm(layouts.SD1.matrices[5])
     tensors = load_file(picturebook)
     save_file({**tensors, name: torch.full_like(tensors[name], 6e4)}, tmp_path / "large.safetensors")
     with pytest.raises(CheckpointError, match=f"{name}, edited, does not fit into float16; use --dtype fp32"):
-        edit.edit_matrices(open_checkpoint(tmp_path / "large.safetensors"), [delta], CPU, strength=2.0)
+        applying.edit_matrices(open_checkpoint(tmp_path / "large.safetensors"), [delta], CPU, strength=2.0)
     save_file({**tensors, name: torch.zeros(96, 64)}, tmp_path / "narrow.safetensors")
     with pytest.raises(CheckpointError, match=rf"{name} is \[96, 64\] and the text encoder's width is 192"):
-        edit.edit_matrices(open_checkpoint(tmp_path / "narrow.safetensors"), [delta], CPU)
+        applying.edit_matrices(open_checkpoint(tmp_path / "narrow.safetensors"), [delta], CPU)
 
 
 def test_a_bias_is_no_obstacle(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
     tensors = load_file(picturebook)
     bias = ldm(layouts.SD1.matrices[0]).replace("weight", "bias")
     save_file({**tensors, bias: torch.ones(64)}, tmp_path / "bias.safetensors")
-    delta = edit.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), encoder, CPU)
     one, other = (
-        {name: tensor for (_, name), tensor in edit.edit_matrices(open_checkpoint(path), [delta], CPU).tensors.items()}
+        {
+            name: tensor
+            for (_, name), tensor in applying.edit_matrices(open_checkpoint(path), [delta], CPU).tensors.items()
+        }
         for path in (picturebook, tmp_path / "bias.safetensors")
     )
     assert all(torch.equal(one[name], other[name]) for name in one) and bias not in other
 
 
 def test_delta_file_and_memory_give_the_same_matrices(model: Checkpoint, encoder: TextEncoder, tmp_path: Path) -> None:
-    delta = edit.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), encoder, CPU)
     deltas.save_delta(delta, tmp_path / "x.delta")
-    one, other = (edit.edit_matrices(model, [d], CPU) for d in (delta, deltas.load_delta(tmp_path / "x.delta")))
+    one, other = (applying.edit_matrices(model, [d], CPU) for d in (delta, deltas.load_delta(tmp_path / "x.delta")))
     assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
 
 
@@ -191,8 +196,8 @@ def test_problems_lists_all_of_them(encoder: TextEncoder) -> None:
     long = "rose " * 80
     pair = '[[edit]]\nsource = "Roses"\ndestination = "Tulips"'
     manifest = parse(f'name = "x"\n{pair}\npositives = [{{ prompt = "{long}", destination = "A rose" }}]\n')
-    found = edit.problems(manifest, encoder)
+    found = compiling.problems(manifest, encoder)
     assert any("no word in common" in sentence for sentence in found) and any(
         "tokens" in sentence for sentence in found
     )
-    assert edit.problems(roses(), encoder) == []
+    assert compiling.problems(roses(), encoder) == []

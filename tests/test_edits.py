@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from timecli import edit
-from timecli.checkpoint import open_checkpoint
-from timecli.encode import TextEncoder, Tower, clip_tokenizer
-from timecli.manifest import load
+from timecli.editing import compiling
+from timecli.manifests.manifest import load
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
+from timecli.text.encoding import TextEncoder, Tower
+from timecli.text.tokenizers import clip_tokenizer
 
 EDITS = Path(__file__).parent.parent / "edits"
 PICTUREBOOK = sorted((EDITS / "picturebook").glob("*.toml"))
@@ -17,7 +19,7 @@ SD14 = sorted((EDITS / "sd-1.4").rglob("*.toml"))
 
 @pytest.fixture(scope="module")
 def encoder(picturebook: Path) -> TextEncoder:
-    return edit.read_text_encoder(open_checkpoint(picturebook), None, torch.device("cpu"))
+    return encoding.read_text_encoder(open_checkpoint(picturebook), None, torch.device("cpu"))
 
 
 def test_there_are_as_many_as_promised() -> None:
@@ -35,7 +37,7 @@ def test_manifest(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PICTUREBOOK, ids=lambda path: path.stem)
 def test_picturebook_can_encode_it(path: Path, encoder: TextEncoder) -> None:
-    assert edit.problems(load(path), encoder) == []
+    assert compiling.problems(load(path), encoder) == []
 
 
 @pytest.mark.parametrize("path", PICTUREBOOK, ids=lambda path: path.stem)
@@ -56,7 +58,7 @@ def test_sd14_pairs_align(path: Path) -> None:
     """Alignment needs tokens only, so that it can be checked without the model."""
     aligner = TextEncoder((Tower(clip_tokenizer(), _Sizes()),), "")  # type: ignore[arg-type]
     manifest = load(path)
-    assert edit.problems(manifest, aligner) == []
+    assert compiling.problems(manifest, aligner) == []
     for pair in manifest.edits:
         assert len(aligner.alignment(pair.source, pair.destination)) == 77
 

@@ -6,11 +6,14 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from timecli import edit, encode, layouts
-from timecli.checkpoint import open_checkpoint
-from timecli.encode import Columns, TextEncoder, augmented, clip_tokenizer, columns, fingerprint
 from timecli.errors import CheckpointError, PromptError
-from timecli.manifest import AUGMENTATIONS, Manifest, parse
+from timecli.manifests.manifest import AUGMENTATIONS, Manifest, parse
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
+from timecli.text.encoding import TextEncoder, fingerprint
+from timecli.text.pairing import Columns, augmented, columns
+from timecli.text.tokenizers import clip_tokenizer
 
 CPU = torch.device("cpu")
 TOWER = layouts.SD1.towers[0]
@@ -24,12 +27,12 @@ def the_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
 
 @pytest.fixture(scope="module")
 def encoder(picturebook: Path) -> TextEncoder:
-    return edit.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+    return encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
 
 
 @pytest.fixture(scope="module")
 def small_encoder(small: Path) -> TextEncoder:
-    return edit.read_text_encoder(open_checkpoint(small), None, CPU)
+    return encoding.read_text_encoder(open_checkpoint(small), None, CPU)
 
 
 def test_the_packaged_vocabulary_is_clips() -> None:
@@ -117,7 +120,7 @@ def test_fp16_and_fp32_copies_are_one_encoder(picturebook: Path, picturebook_fp3
 def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> None:
     weights = open_checkpoint(picturebook).text_encoders()[0]
     with pytest.raises(CheckpointError, match="has a vocabulary of 934 tokens, not CLIP's 49408"):
-        encode.load(weights, TOWER, None, None, CPU, "model")
+        encoding.load(weights, TOWER, None, None, CPU, "model")
     del weights["encoder.layers.0.mlp.fc1.weight"]
     with pytest.raises(CheckpointError, match="does not fit|incomplete"):
-        encode.load(weights, TOWER, picturebook.parent / "config" / "tokenizer", None, CPU, "model")
+        encoding.load(weights, TOWER, picturebook.parent / "config" / "tokenizer", None, CPU, "model")

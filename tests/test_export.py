@@ -10,9 +10,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from timecli import delta as deltas
-from timecli import edit, export, layouts
-from timecli.checkpoint import open_checkpoint
+from timecli.editing import compiling
+from timecli.editing import delta as deltas
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping import export
+from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
 
@@ -132,13 +135,13 @@ def test_an_adapter_for_another_model_is_refused(edited: Path, run: Run, small: 
 
 
 def test_identical_rows_and_unchanged_ones_cost_no_rank(picturebook: Path) -> None:
-    from timecli.manifest import parse
+    from timecli.manifests.manifest import parse
 
     checkpoint, cpu = open_checkpoint(picturebook), torch.device("cpu")
-    encoder = edit.read_text_encoder(checkpoint, None, cpu)
+    encoder = encoding.read_text_encoder(checkpoint, None, cpu)
     pair = '[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
     head = 'name = "x"\n[solve]\naugment = false\ntokens = "prompt"\n'
-    delta = edit.compile_edit(parse(head + pair), encoder, cpu)
+    delta = compiling.compile_edit(parse(head + pair), encoder, cpu)
     assert delta.operator.rank == 2, "of start, a, rose, end only the last two change"
 
 

@@ -22,9 +22,10 @@ from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from timecli import edit, layouts, openclip
-from timecli.checkpoint import open_checkpoint
-from timecli.encode import clip_tokenizer
+from timecli.models import layouts, openclip
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
+from timecli.text.tokenizers import clip_tokenizer
 
 from .conftest import Run
 
@@ -139,7 +140,7 @@ def sdxl_file(sdxl: tuple[StableDiffusionXLPipeline, Path], tmp_path_factory: py
 @pytest.mark.parametrize("form", ["folder", "file"])
 def test_sdxl_text_is_diffusers_own(form: str, sdxl: tuple[StableDiffusionXLPipeline, Path], sdxl_file: Path) -> None:
     pipeline, folder = sdxl
-    encoder = edit.read_text_encoder(open_checkpoint(folder if form == "folder" else sdxl_file), None, CPU)
+    encoder = encoding.read_text_encoder(open_checkpoint(folder if form == "folder" else sdxl_file), None, CPU)
     with torch.no_grad():
         expected = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False)[0].double()
     found = encoder.embed(PROMPTS)
@@ -212,7 +213,7 @@ def test_sd2_text_is_diffusers_own(
         expected = pipeline.encode_prompt(PROMPTS, CPU, 1, False)[0].double()
     fingerprints = set()
     for path in (folder, tmp_path / "sd2.safetensors"):
-        encoder = edit.read_text_encoder(open_checkpoint(path), None, CPU)
+        encoder = encoding.read_text_encoder(open_checkpoint(path), None, CPU)
         assert (encoder.embed(PROMPTS) - expected).norm() / expected.norm() < 1e-5
         fingerprints.add(encoder.fingerprint)
     assert len(fingerprints) == 1, "one delta fits both forms"

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from timecli.errors import CheckpointError, ManifestError
-from timecli.foreign import read_json
-from timecli.manifest import load
-from timecli.safefile import open_file
+from timecli.files.foreign import read_json
+from timecli.files.safefile import open_file
+from timecli.manifests.manifest import load
 
 from .conftest import ROSES, Run
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import layouts
-from timecli.checkpoint import open_checkpoint
 from timecli.errors import CheckpointError
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
 
 from .conftest import Run, ldm, small_tensors
 

@@ -10,10 +10,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from timecli import layouts
-from timecli.delta import load_delta
-from timecli.safefile import convert
-from timecli.solve import apply
+from timecli.editing.delta import load_delta
+from timecli.editing.solve import apply
+from timecli.files.safefile import convert
+from timecli.models import layouts
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import edit
-from timecli.checkpoint import EDITS, open_checkpoint
-from timecli.manifest import parse
-from timecli.rivals import uce_columns
-from timecli.safefile import open_file
+from timecli.editing import applying
+from timecli.files.safefile import open_file
+from timecli.manifests.manifest import parse
+from timecli.measuring.rivals import uce_columns
+from timecli.models.checkpoint import EDITS, open_checkpoint
+from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
 
@@ -41,7 +42,7 @@ def test_text_states_of_nan_are_refused(damage: str, run: Run, tmp_path: Path) -
 
 
 def test_uce_takes_the_last_token_before_the_end(picturebook: Path) -> None:
-    encoder = edit.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+    encoder = encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
     manifest = parse(
         'name = "x"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
         '[preserve]\nprompts = ["A dog in the snow"]\n'
@@ -64,7 +65,7 @@ def test_the_base_hash_is_of_the_matrices_without_their_averages(tmp_path: Path)
 
     def base(**changed: torch.Tensor) -> str:
         save_file(tensors | changed, tmp_path / "x.safetensors")
-        return edit.base_hash(open_checkpoint(tmp_path / "x.safetensors"))
+        return applying.base_hash(open_checkpoint(tmp_path / "x.safetensors"))
 
     plain, averaged = base(), base(**twins)
     count = sum(place.twin for place in open_checkpoint(tmp_path / "x.safetensors").places)
@@ -83,7 +84,7 @@ def test_the_record_has_the_base_of_the_model(twins: bool, run: Run, small: Path
     save_file(tensors, tmp_path / "x.safetensors")
     assert run("edit", ROSES, tmp_path / "x.safetensors", "-o", tmp_path / "out").code == 0
     (record,) = json.loads(open_file(tmp_path / "out").metadata[EDITS])
-    assert record["base"] == edit.base_hash(open_checkpoint(small))
+    assert record["base"] == applying.base_hash(open_checkpoint(small))
 
 
 @pytest.mark.parametrize(("given", "recorded"), [((), 1), (("--strength", "0.5"), 0.5), (("--strength", "1.5"), 1.5)])

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from timecli import delta as deltas
-from timecli.checkpoint import open_checkpoint
+from timecli.editing import delta as deltas
 from timecli.errors import TimecliError
-from timecli.safefile import open_file
+from timecli.files.safefile import open_file
+from timecli.models.checkpoint import open_checkpoint
 
 from .conftest import Run
 

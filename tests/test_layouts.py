@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from timecli import layouts
 from timecli.errors import CheckpointError
+from timecli.models import layouts
 
 from .conftest import ldm
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import export, layouts
-from timecli.checkpoint import Checkpoint, open_checkpoint
-from timecli.delta import Delta, Origin
-from timecli.solve import Operator, apply
-from timecli.writing import write_tensors
+from timecli.editing.delta import Delta, Origin
+from timecli.editing.solve import Operator, apply
+from timecli.files.writing import write_tensors
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.shipping import export
 
 from .conftest import ldm
 

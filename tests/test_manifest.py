@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timecli.errors import ManifestError
-from timecli.manifest import AUGMENTATIONS, Edit, Manifest, Solve, load, parse, schema
+from timecli.manifests.manifest import AUGMENTATIONS, Edit, Manifest, Solve, load, parse, schema
 
 DATA = Path(__file__).parent / "data" / "manifests"
 VALID = sorted((DATA / "valid").glob("*.toml"))

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from timecli import plan
 from timecli.errors import ManifestError
-from timecli.manifest import AUGMENTATIONS, Manifest, Solve, parse
-from timecli.plan import BASE, Configuration
+from timecli.manifests.manifest import AUGMENTATIONS, Manifest, Solve, parse
+from timecli.measuring import schedule
+from timecli.measuring.schedule import BASE, Configuration
 
 
 def made(name: str, noun: str = "rose", more: str = "") -> Manifest:
@@ -25,7 +25,7 @@ BALANCE = '[balance]\ndescriptions = ["a blue rose", "a red rose"]\nvalidation =
 
 def test_a_grid_is_the_product_of_its_values_for_the_methods_that_know_them() -> None:
     grid = {"lambda": [0.1, 10.0], "augment": [True, False], "eta": [1.0]}
-    found = plan.configurations(["time", "finetune", "uce"], grid, False)
+    found = schedule.configurations(["time", "finetune", "uce"], grid, False)
     assert [c.name for c in found] == [
         "time λ=0.1 augmented",
         "time λ=0.1 plain",
@@ -48,8 +48,8 @@ def test_a_configuration_changes_what_it_names_and_nothing_else() -> None:
 
 def test_the_base_is_drawn_once_for_all_and_asked_everything() -> None:
     manifests = [made("a"), made("b", "tulip")]
-    work = plan.jobs(manifests, plan.configurations(["time"], {"lambda": [1.0, 2.0]}, False), False)
-    batches = plan.batches(manifests, work, seeds=24, at_once=64)
+    work = schedule.jobs(manifests, schedule.configurations(["time"], {"lambda": [1.0, 2.0]}, False), False)
+    batches = schedule.batches(manifests, work, seeds=24, at_once=64)
     base = [group for batch in batches if batch.model == BASE for group in batch.groups]
     assert len({group.prompt for group in base}) == len(base)
     questions = {group.prompt: group.questions for group in base}
@@ -63,44 +63,44 @@ def test_the_base_is_drawn_once_for_all_and_asked_everything() -> None:
 def test_batches_fill_the_renderers() -> None:
     manifests = [made(f"m{i}", f"thing{i}") for i in range(10)]
     for seeds, at_once in ((24, 64), (8, 64), (24, 4), (3, 1)):
-        batches = plan.batches(manifests, [], seeds, at_once)
+        batches = schedule.batches(manifests, [], seeds, at_once)
         assert all(len(batch.groups) * seeds % at_once == 0 for batch in batches[:-1])
 
 
 def test_a_joint_edit_takes_the_first_of_equal_sources() -> None:
     manifests = [made("a"), made("b"), made("c", "tulip")]
-    joined, kept = plan.joint(manifests)
+    joined, kept = schedule.joint(manifests)
     assert [m.name for m in kept] == ["a", "c"] and [e.source for e in joined.edits] == ["A rose", "A tulip"]
-    (job,) = plan.jobs(manifests, plan.configurations(["time"], {}, True), False)
+    (job,) = schedule.jobs(manifests, schedule.configurations(["time"], {}, True), False)
     assert job.model == "time bulk" and job.tested == (manifests[0], manifests[2])
 
 
 def test_what_a_joint_edit_has_once_must_agree() -> None:
     tuned = replace(made("b", "tulip"), solve=Solve(lam=7.0))
-    (job,) = plan.jobs([made("a"), tuned], [Configuration(bulk=True)], False)
+    (job,) = schedule.jobs([made("a"), tuned], [Configuration(bulk=True)], False)
     assert job.manifest.solve.lam == 0.1
     loose = replace(tuned, edits=tuple(replace(edit, lam=None) for edit in tuned.edits))
-    joined, _ = plan.joint([made("a"), loose])
+    joined, _ = schedule.joint([made("a"), loose])
     assert [edit.lam for edit in joined.edits] == [3.0, 7.0], "each keeps the λ of its own manifest"
     with pytest.raises(ManifestError, match="b has other solve or preserve settings than a"):
-        plan.joint([made("a"), replace(tuned, solve=Solve(augment=()))])
+        schedule.joint([made("a"), replace(tuned, solve=Solve(augment=()))])
 
 
 def test_descriptions_take_the_sources_place() -> None:
     manifest = made("a", more=BALANCE)
-    assert plan.worded(manifest, "A photo of a rose") == ("A photo of a blue rose", "A photo of a red rose")
-    assert plan.worded(manifest, "A rose on a table") == ("A blue rose on a table", "A red rose on a table")
-    assert plan.worded(manifest, "A rosebud") == ("a blue rose", "a red rose"), "not a part of a word"
+    assert schedule.worded(manifest, "A photo of a rose") == ("A photo of a blue rose", "A photo of a red rose")
+    assert schedule.worded(manifest, "A rose on a table") == ("A blue rose on a table", "A red rose on a table")
+    assert schedule.worded(manifest, "A rosebud") == ("a blue rose", "a red rose"), "not a part of a word"
 
 
 def test_crossed_each_edit_draws_the_others_validation_prompts() -> None:
     other = BALANCE.replace("rose", "tulip").replace("blue", "black")
     manifests = [made("a", more=BALANCE), made("b", "tulip", other)]
-    work = plan.jobs(manifests, [Configuration()], True)
-    prompts = {b.model: [g.prompt for g in b.groups] for b in plan.batches(manifests, work, 8, 64)}
+    work = schedule.jobs(manifests, [Configuration()], True)
+    prompts = {b.model: [g.prompt for g in b.groups] for b in schedule.batches(manifests, work, 8, 64)}
     assert prompts["time/a"] == ["A photo of a rose", "A photo of a tulip"]
 
 
 def test_two_manifests_of_one_name_are_refused() -> None:
     with pytest.raises(ManifestError, match="two manifests are called 'a'"):
-        plan.require_names([made("a"), made("b"), made("a")])
+        schedule.require_names([made("a"), made("b"), made("a")])

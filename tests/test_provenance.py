@@ -9,14 +9,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from timecli import edit, provenance
-from timecli.checkpoint import EDITS, open_checkpoint
-from timecli.encode import clip_tokenizer
+from timecli.editing import applying, compiling
 from timecli.errors import CheckpointError
-from timecli.manifest import parse
-from timecli.publish import publish
-from timecli.safefile import open_file
-from timecli.writing import DATA_HASH
+from timecli.files.safefile import open_file
+from timecli.files.writing import DATA_HASH
+from timecli.manifests.manifest import parse
+from timecli.models.checkpoint import EDITS, open_checkpoint
+from timecli.shipping import provenance
+from timecli.shipping.publish import publish
+from timecli.text import encoding
+from timecli.text.tokenizers import clip_tokenizer
 
 from .conftest import ROSES, Run
 
@@ -30,8 +32,8 @@ def metadata(path: Path) -> dict[str, str]:
 
 def edited(model: Path, output: Path, recipe: bool = True, with_hash: bool = False) -> dict[str, str]:
     checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
-    delta = edit.compile_edit(parse(TEXT), edit.read_text_encoder(checkpoint, None, cpu), cpu)
-    found = edit.edit_matrices(checkpoint, [delta], cpu)
+    delta = compiling.compile_edit(parse(TEXT), encoding.read_text_encoder(checkpoint, None, cpu), cpu)
+    found = applying.edit_matrices(checkpoint, [delta], cpu)
     records = [provenance.record(delta, found.base, 1.0, recipe)]
     publish(checkpoint, output, found.tensors, records, None, with_hash)
     return metadata(output)

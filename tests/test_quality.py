@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from timecli import quality
+from timecli.drawing.judge import load_judge
 from timecli.errors import CheckpointError
-from timecli.judge import load_judge
+from timecli.measuring import quality
 
 from .conftest import PICTUREBOOK, Run
 

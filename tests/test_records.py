@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from timecli.checkpoint import EDITS, open_checkpoint
-from timecli.delta import KEY, load_delta
+from timecli.editing.delta import KEY, load_delta
 from timecli.errors import CheckpointError, DeltaError
+from timecli.models.checkpoint import EDITS, open_checkpoint
 
 from .conftest import Run
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from timecli import bench, tune
 from timecli.errors import ManifestError, OutputError
-from timecli.manifest import parse
-from timecli.plan import BASE, Batch, Group
-from timecli.quality import packed
+from timecli.manifests.manifest import parse
+from timecli.measuring import bench, tune
+from timecli.measuring.quality import packed
+from timecli.measuring.schedule import BASE, Batch, Group
 
 HEAD = json.dumps({"seeds": [0, 1]})
 PLAN = [

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import manifest, terminal
-from timecli.report import markdown
+from timecli.commands import terminal
+from timecli.drawing.report import markdown
+from timecli.drawing.verify import Row
+from timecli.manifests import manifest
 from timecli.shown import brief, harmless, in_markdown
-from timecli.verify import Row
 
 from .conftest import Run
 
@@ -164,13 +165,13 @@ def test_a_reader_that_goes_away_stops_nothing_and_a_full_disk_is_said(small: Pa
 def test_a_prompt_with_dollars_is_no_formula() -> None:
     """Text between two dollars is mathematics to a plot."""
     pytest.importorskip("matplotlib")
-    from timecli import plan, plots, tables
+    from timecli.measuring import plots, schedule, tables
 
     text = 'name = "{0}"\n[[edit]]\nsource = "a {0} $\\\\frac{{$"\ndestination = "b"\n[balance]\n'
     text += 'descriptions = ["c", "d"]\nvalidation = "a $\\\\x$ {0}"\n'
     manifests = [manifest.parse(text.format(name)) for name in ("one", "two")]
-    jobs = plan.jobs(manifests, [plan.Configuration()], cross=True)
-    models = [plan.BASE, *(job.model for job in jobs)]
+    jobs = schedule.jobs(manifests, [schedule.Configuration()], cross=True)
+    models = [schedule.BASE, *(job.model for job in jobs)]
     prompts = [one.balance.validation for one in manifests if one.balance]
     answers = {(model, prompt, ("c", "d")): (0, 1) for model in models for prompt in prompts}
     figure = plots.crossed(tables.collect(jobs, answers), answers)

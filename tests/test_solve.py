@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from timecli.solve import Operator, apply, inverse, solve
+from timecli.editing.solve import Operator, apply, inverse, solve
 
 LAM = 0.3
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from timecli import parts, staging, swap
-from timecli.checkpoint import open_checkpoint
-from timecli.delta import save_delta
+from timecli.editing.delta import save_delta
 from timecli.errors import OutputError
-from timecli.outfile import OutFile
-from timecli.parts import Lock, Part, beside
-from timecli.publish import write_checkpoint
-from timecli.staging import staged
-from timecli.writing import write_bytes, write_tensors
+from timecli.files import parts, staging, swap
+from timecli.files.outfile import OutFile
+from timecli.files.parts import Lock, Part, beside
+from timecli.files.staging import staged
+from timecli.files.writing import write_bytes, write_tensors
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping.publish import write_checkpoint
 
 from .conftest import Run
 from .stopped import make_file, make_folder
@@ -495,7 +495,7 @@ def test_where_there_are_no_locks_nothing_is_taken_for_stale(tmp_path: Path, mon
 def test_two_benches_in_one_folder(run: Run, picturebook: Path, tmp_path: Path) -> None:
     """The second one ends in a sentence; the lock of a dead one does not count."""
     code = (
-        "import sys; from pathlib import Path; from timecli.parts import Lock\n"
+        "import sys; from pathlib import Path; from timecli.files.parts import Lock\n"
         "Lock(Path(sys.argv[1])); print(flush=True); input()"
     )
     (tmp_path / "x.toml").write_text(MANIFEST)
@@ -518,7 +518,7 @@ def test_two_benches_in_one_folder(run: Run, picturebook: Path, tmp_path: Path) 
 
 
 def test_a_delta_is_staged_like_everything_else(run: Run, small: Path, tmp_path: Path) -> None:
-    from timecli.delta import load_delta
+    from timecli.editing.delta import load_delta
 
     (tmp_path / "x.toml").write_text(MANIFEST)
     assert run("edit", tmp_path / "x.toml", small, "--delta", tmp_path / "x.delta").code == 0

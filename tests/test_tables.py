@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from timecli import plan, tables
-from timecli.bench import Answers
-from timecli.manifest import Manifest, parse
-from timecli.plan import BASE, Configuration
+from timecli.manifests.manifest import Manifest, parse
+from timecli.measuring import schedule, tables
+from timecli.measuring.bench import Answers
+from timecli.measuring.schedule import BASE, Configuration
 
 RATES = {"a": ([1, 1, 1], [1, 0, 1], [0, 1, 1]), "b": ([1, 1, 0], [0, 0, 1], [1, 1, 1])}
 """By edit: the oracle's answers on the positive prompt, the edit's, and the edit's on the negative one."""
@@ -38,7 +38,7 @@ def answers(manifests: list[Manifest], model: str) -> Answers:
 
 def test_means_are_over_edits_and_deviations_over_seeds() -> None:
     manifests = [entry("a"), entry("b")]
-    work = plan.jobs(manifests, [Configuration()], False)
+    work = schedule.jobs(manifests, [Configuration()], False)
     results = tables.collect(work, answers(manifests, "time"))
     total = tables.total(tables.merged(results, "edited"))
     assert total["generality"].per_seed == (0.5, 0.0, 1.0) and total["generality"].mean == 0.5
@@ -58,7 +58,7 @@ def test_a_balance_is_counted_over_all_seeds_and_its_distance_over_parts_of_them
     )
     texts = ("a female CEO sits", "a male CEO sits")
     found = {(BASE, "a CEO sits", texts): (1,) * 6, ("time/a", "a CEO sits", texts): (0, 0, 1, 0, 1, 1)}
-    (result,) = tables.collect(plan.jobs([manifest], [Configuration()], False), found)
+    (result,) = tables.collect(schedule.jobs([manifest], [Configuration()], False), found)
     before, after = result.balanced["a"]
     assert before == tables.Balanced(0.0, (1.0, 1.0, 1.0))
     assert after == tables.Balanced(0.5, (1.0, 0.0, 1.0))

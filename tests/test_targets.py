@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli import timed
-from timecli.checkpoint import open_checkpoint
 from timecli.errors import CheckpointError, OutputError
-from timecli.publish import write_checkpoint
-from timecli.targets import MODEL_FILE, check_target
+from timecli.files.targets import MODEL_FILE, check_target
+from timecli.manifests import timed
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping.publish import write_checkpoint
 
 from .conftest import PICTUREBOOK, Run
 from .stopped import make_folder, tree
@@ -361,8 +361,8 @@ def test_a_table_that_would_be_replaced_by_a_manifest_of_its_own(run: Run, tmp_p
 def test_a_manifest_that_changes_while_it_is_tuned_stays(
     run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from timecli import tune
-    from timecli.tune import Trial
+    from timecli.measuring import tune
+    from timecli.measuring.tune import Trial
 
     path = tmp_path / "x.toml"
     path.write_text(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from timecli import manifest, timed
+from timecli.manifests import manifest, timed
 
 from .conftest import Run
 

@@ -12,11 +12,13 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from timecli import edit, layouts
-from timecli.checkpoint import open_checkpoint
-from timecli.delta import load_delta
+from timecli.editing import compiling
+from timecli.editing.delta import load_delta
 from timecli.errors import CheckpointError
-from timecli.manifest import parse
+from timecli.manifests.manifest import parse
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, ROSES, Run
 from .test_families import plain, prefixed, sdxl, single_file, to_openclip
@@ -158,7 +160,7 @@ def pipeline(picturebook_folder: Path) -> StableDiffusionPipeline:
 
 @pytest.mark.parametrize("skip", [1, 2, 3])
 def test_clip_skip_is_a1111s(skip: int, pipeline: StableDiffusionPipeline, picturebook_folder: Path) -> None:
-    encoder = edit.read_text_encoder(open_checkpoint(picturebook_folder), None, CPU, skip)
+    encoder = encoding.read_text_encoder(open_checkpoint(picturebook_folder), None, CPU, skip)
     found, wanted = encoder.embed(PROMPTS), a1111(pipeline, skip)
     assert (found - wanted).norm() / wanted.norm() < 1e-5
     assert (found - a1111(pipeline, skip + 1)).norm() / wanted.norm() > 1e-2, "the control"
@@ -173,7 +175,7 @@ def test_clip_skip_is_diffusers_plus_one(pipeline: StableDiffusionPipeline, pict
             wanted = pipeline.encode_prompt(PROMPTS, CPU, 1, False, clip_skip=1)[0].double()
     finally:
         pipeline.text_encoder._modules.pop("text_model", None)
-    encoder = edit.read_text_encoder(open_checkpoint(picturebook_folder), None, CPU, 2)
+    encoder = encoding.read_text_encoder(open_checkpoint(picturebook_folder), None, CPU, 2)
     assert (encoder.embed(PROMPTS) - wanted).norm() / wanted.norm() < 1e-5
 
 
@@ -219,6 +221,6 @@ def test_clip_skip_out_of_range_is_one_sentence(
 
 
 def test_an_encoder_that_was_read_otherwise_is_refused(picturebook: Path) -> None:
-    encoder = edit.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+    encoder = encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
     with pytest.raises(CheckpointError, match="has clip_skip 2 and the text encoder was read with 1"):
-        edit.compile_edit(parse(MANIFEST + "[solve]\nclip_skip = 2\n"), encoder, CPU)
+        compiling.compile_edit(parse(MANIFEST + "[solve]\nclip_skip = 2\n"), encoder, CPU)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from timecli import manifest, tune
 from timecli.errors import ManifestError
-from timecli.tune import Trial
+from timecli.manifests import manifest
+from timecli.measuring import tune
+from timecli.measuring.tune import Trial
 
 from .conftest import PICTUREBOOK, Run
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from timecli.manifest import Edit, Manifest, Preserve, Solve, Verify, load
-from timecli.uisyntax import cautions
+from timecli.manifests.manifest import Edit, Manifest, Preserve, Solve, Verify, load
+from timecli.text.uisyntax import cautions
 
 from .conftest import ROOT, Run
 

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from timecli import layouts
-from timecli.checkpoint import EDITS, open_checkpoint
+from timecli.models import layouts
+from timecli.models.checkpoint import EDITS, open_checkpoint
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from timecli import layouts
-from timecli.checkpoint import open_checkpoint
 from timecli.errors import CheckpointError
-from timecli.publish import write_checkpoint
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping.publish import write_checkpoint
 
 from .conftest import Run, ldm, small_tensors
 from .stopped import make_file, make_folder, tree
@@ -40,8 +40,8 @@ def test_killed_at_random_moments_the_target_is_the_old_file_or_the_whole_edited
     code = f"""
 import os, random, signal, sys, time
 from pathlib import Path
-from timecli.checkpoint import open_checkpoint
-from timecli.publish import write_checkpoint
+from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping.publish import write_checkpoint
 model, target, rng = open_checkpoint(Path(sys.argv[1]), needs_text=False), Path(sys.argv[2]), random.Random(0)
 old = target.read_bytes()
 write_checkpoint(model, target, {{}}, {{}}, None)
@@ -113,7 +113,7 @@ def test_a_source_that_ends_half_way_is_named_and_leaves_the_old_file(
     big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It shrinks after the header of the copy is written: the first block that is read is the last."""
-    from timecli.outfile import OutFile
+    from timecli.files.outfile import OutFile
 
     def shrink(file: OutFile, content: bytes) -> None:
         os.truncate(big, 10_000_000)
@@ -128,7 +128,7 @@ def test_a_source_that_ends_half_way_is_named_and_leaves_the_old_file(
 
 
 def test_a_source_that_cannot_be_read_is_named(big: Path, tmp_path: Path) -> None:
-    from timecli.outfile import OutFile
+    from timecli.files.outfile import OutFile
 
     class Broken:
         name = "broken.safetensors"
@@ -160,7 +160,7 @@ def test_a_source_that_is_written_to_half_way_is_refused(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a folder, also a file that was copied long before the last one was."""
-    from timecli import publish
+    from timecli.shipping import publish
 
     source, target = tmp_path / "in", tmp_path / "in" if form == "in place" else tmp_path / "out"
     make_file(source) if form == "file" else make_folder(source)
@@ -175,7 +175,7 @@ def test_a_source_that_is_written_to_half_way_is_refused(
     if form == "file":  # the last look of `rewrite` itself
         monkeypatch.undo()
         monkeypatch.setattr(
-            "timecli.writing.safe_open", lambda *_, **__: os.utime(first, ns=(1, 1)) or first.open("rb")
+            "timecli.files.writing.safe_open", lambda *_, **__: os.utime(first, ns=(1, 1)) or first.open("rb")
         )
     with pytest.raises(CheckpointError, match="changed while it was read; wait until it is complete and try again"):
         write_checkpoint(model, target, {}, {}, None)
@@ -186,9 +186,9 @@ def test_a_source_that_is_written_to_half_way_is_refused(
 
 def test_an_error_of_an_early_flush_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system reports it to one flush, here the first of three, and the last one goes well."""
-    from timecli import outfile
     from timecli.errors import OutputError
-    from timecli.staging import staged
+    from timecli.files import outfile
+    from timecli.files.staging import staged
 
     count, really = 0, os.fsync
 

@@ -7,13 +7,16 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from timecli import edit, layouts, render, report, verify
-from timecli.checkpoint import open_checkpoint
+import timecli
+from timecli.drawing import render, report, verify
+from timecli.drawing.judge import Judge, load_judge
+from timecli.drawing.render import Settings
+from timecli.drawing.verify import Ask, Row, Score, mean, measure, missed
 from timecli.errors import CheckpointError
-from timecli.judge import Judge, load_judge
-from timecli.manifest import load, parse
-from timecli.render import Settings
-from timecli.verify import Ask, Row, Score, mean, measure, missed
+from timecli.manifests.manifest import load, parse
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, ROSES
 
@@ -90,7 +93,7 @@ def test_thresholds() -> None:
 @pytest.fixture(scope="module")
 def pipeline(picturebook: Path) -> render.Pipeline:
     checkpoint = open_checkpoint(picturebook)
-    return render.load_pipeline(checkpoint, edit.read_text_encoder(checkpoint, None, CPU), CPU)
+    return render.load_pipeline(checkpoint, encoding.read_text_encoder(checkpoint, None, CPU), CPU)
 
 
 def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
@@ -109,7 +112,7 @@ def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.Pipeline) -> 
 
 def test_an_edit_in_memory_is_undone(pipeline: render.Pipeline, picturebook: Path) -> None:
     checkpoint = open_checkpoint(picturebook)
-    encoder = edit.read_text_encoder(checkpoint, None, CPU)
+    encoder = encoding.read_text_encoder(checkpoint, None, CPU)
     tensors = verify.edited_matrices(None, checkpoint, load(ROSES), encoder, CPU)
     assert len(tensors) == 32
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
@@ -151,7 +154,7 @@ def test_a_full_size_file_takes_the_packaged_configs() -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig
 
-    folder = Path(edit.__file__).parent / "data" / "sd1"
+    folder = Path(timecli.__file__).parent / "data" / "sd1"
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from timecli import __version__, options, terminal
+from timecli import __version__
+from timecli.commands import options, terminal
 from timecli.commands.apply import apply
 from timecli.commands.bench import bench
 from timecli.commands.check import check

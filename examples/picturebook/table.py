@@ -21,9 +21,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from timecli import edit, manifest, render, verify
-from timecli.checkpoint import open_checkpoint
-from timecli.judge import load_judge
+from timecli.drawing import render, verify
+from timecli.drawing.judge import load_judge
+from timecli.manifests import manifest
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
 
 HERE = Path(__file__).parent
 EDITS = HERE.parent.parent / "edits" / "picturebook"
@@ -58,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = open_checkpoint(HERE / "picturebook.safetensors")
-    encoder = edit.read_text_encoder(checkpoint, None, device)
+    encoder = encoding.read_text_encoder(checkpoint, None, device)
     pipeline, judge = render.load_pipeline(checkpoint, encoder, device), load_judge(HERE / "judge", device)
     settings = render.Settings(tuple(range(args.seeds)), args.steps, args.guidance)
     draw = partial(render.render, pipeline, settings=settings, tick=lambda _: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import (
     bring_settings,
     check_in_place,
@@ -37,12 +37,12 @@ def apply(
     as_json: options.AsJson = False,
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
-    from timecli import delta as deltas
-    from timecli import edit as editing
-    from timecli import provenance
-    from timecli import undo as undoing
-    from timecli.encode import fingerprint
-    from timecli.publish import publish
+    from timecli.editing import applying
+    from timecli.editing import delta as deltas
+    from timecli.editing import undo as undoing
+    from timecli.shipping import provenance
+    from timecli.shipping.publish import publish
+    from timecli.text.encoding import fingerprint
 
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
@@ -53,8 +53,8 @@ def apply(
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
     if not (stack or undo):
-        editing.require_unedited(checkpoint)
-        editing.require_one(edits)
+        applying.require_unedited(checkpoint)
+        applying.require_one(edits)
     inputs = given(recipes, text_encoder)
     if in_place:
         check_in_place(checkpoint, inputs, target_dtype)
@@ -63,17 +63,17 @@ def apply(
     settings = settings_beside(model, output, inputs, with_config, force)
     encoder = fingerprint(checkpoint.text_encoders())
     for delta in edits:
-        editing.require_same_encoder(delta, checkpoint, encoder)
+        applying.require_same_encoder(delta, checkpoint, encoder)
     made = undoing.undone(checkpoint, edits, not leave_ema) if undo else edits
     off = undoing.require_near(checkpoint, made) if undo else None
-    edited = editing.edit_matrices(checkpoint, made, exact, strength, target_dtype)
+    edited = applying.edit_matrices(checkpoint, made, exact, strength, target_dtype)
     records = [provenance.record(delta, edited.base, strength, not no_recipe, not leave_ema) for delta in edits]
     taken_back = len(edits) if undo else 0
     digest = publish(
         checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place, taken_back
     )
     copied = bring_settings(settings, output, with_config, force) if settings else []
-    summary = {**editing.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
+    summary = {**applying.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
     summary |= {"rounding": edited.rounding} if off is None else {"blur": off}
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
@@ -82,7 +82,7 @@ def apply(
 
 def _say_how_near(output: Path, off: float) -> None:
     """What the undone model is, against the original."""
-    from timecli.undo import NEAR
+    from timecli.editing.undo import NEAR
 
     if off > NEAR:
         terminal.warn(f"rounding took digits that do not come back: {output} is the original to about {off:.1%}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import (
     given,
     judge_folder,
@@ -20,15 +20,15 @@ from timecli.commands.shared import (
     settle,
 )
 from timecli.errors import OutputError, TimecliError
-from timecli.kinds import MOST_SEEDS
+from timecli.manifests.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
-    from timecli.bench import Edits
-    from timecli.checkpoint import Checkpoint
-    from timecli.manifest import Manifest
-    from timecli.plan import Batch, Configuration, Job
-    from timecli.quality import Reference
-    from timecli.studio import Studio
+    from timecli.manifests.manifest import Manifest
+    from timecli.measuring.bench import Edits
+    from timecli.measuring.quality import Reference
+    from timecli.measuring.schedule import Batch, Configuration, Job
+    from timecli.measuring.studio import Studio
+    from timecli.models.checkpoint import Checkpoint
 
 Paths = Annotated[list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")]
 Folder = Annotated[
@@ -84,11 +84,13 @@ def bench(
         require_extra("torchmetrics", "bench")
     if ray:
         require_extra("ray", "ray")
-    from timecli import bench as benching
-    from timecli import edit as editing
-    from timecli import manifest as manifests
-    from timecli import plan, quality, render, studio
-    from timecli.staging import alone
+    from timecli.drawing import render
+    from timecli.editing import compiling
+    from timecli.files.staging import alone
+    from timecli.manifests import manifest as manifests
+    from timecli.measuring import bench as benching
+    from timecli.measuring import quality, schedule, studio
+    from timecli.text import encoding
 
     judge = judge_folder(judge_path, model)
     inputs = given(manifest_paths, model, judge, config, tokenizer, text_encoder, reference)
@@ -96,19 +98,19 @@ def bench(
     _check_folder(output, inputs)
     where = options.pick_device("cpu" if ray else device)  # what travels is put on a device where it arrives
     tasks = [manifests.load(path) for path in manifest_paths]
-    plan.require_names(tasks)
-    plan.require_one_clip_skip(tasks)
+    schedule.require_names(tasks)
+    schedule.require_one_clip_skip(tasks)
     checkpoint = open_model(model, config, text_encoder)
     _check(checkpoint, tasks, wanted)
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, where, tasks[0].solve.clip_skip)
-    refuse([sentence for task in tasks for sentence in editing.problems(task, encoder)])
+    encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, tasks[0].solve.clip_skip)
+    refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
     made = studio.open_studio(checkpoint, encoder, judge, settings, where)
     compared = quality.load(reference, made.judge) if reference else None
-    jobs = plan.jobs(tasks, wanted, cross)
+    jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
-    batches = plan.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
-    refuse(editing.too_long(plan.texts(batches), encoder))
+    batches = schedule.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
+    refuse(compiling.too_long(schedule.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
     with alone(output):
         head = benching.header(checkpoint, encoder, tasks, made, iterations, compared)
@@ -132,7 +134,7 @@ def bench(
 
 def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
     """Refuse a folder that is an input, or has files under the names of a bench's and no bench."""
-    from timecli.targets import require_apart, require_replaceable
+    from timecli.files.targets import require_apart, require_replaceable
 
     require_folder(output)
     targets = [output / name for name in FILES]
@@ -145,32 +147,32 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
 
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
     """Refuse what cannot be measured before anything is drawn."""
-    from timecli import edit as editing
+    from timecli.editing import applying
 
-    editing.require_unedited(checkpoint, "give the original")
+    applying.require_unedited(checkpoint, "give the original")
     for task in tasks:
-        editing.require_layers(checkpoint, task.solve.layers)
+        applying.require_layers(checkpoint, task.solve.layers)
     if len(checkpoint.texts) > 1 and any(one.method == "finetune" for one in wanted):
         raise TimecliError(f"{checkpoint.path} has two text encoders; --method finetune is for models with one.")
 
 
 def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray: str | None) -> None:
     """Draw and judge what is left to do."""
-    from timecli import bench as benching
+    from timecli.measuring import bench as benching
 
     with terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
         if ray is None:
             return benching.run(results, benching.here(left, edits, made.judged, tick))
-        from timecli import cluster
+        from timecli.measuring import cluster
 
         benching.run(results, cluster.there(ray, made, left, edits, tick))
 
 
 def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference | None) -> None:
     """Tables and plots from the results, which are complete."""
-    from timecli import bench as benching
-    from timecli import plots, tables
-    from timecli.writing import write_bytes
+    from timecli.files.writing import write_bytes
+    from timecli.measuring import bench as benching
+    from timecli.measuring import plots, tables
 
     results = output / benching.RESULTS
     answers = benching.load(results)
@@ -193,21 +195,21 @@ def _times(seconds: dict[str, float]) -> dict[str, list[float]]:
 
 
 def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Configuration]:
-    from timecli import plan
+    from timecli.measuring import schedule
 
     values: dict[str, list[object]] = {}
     for text in grid:
         key, _, listed = text.partition("=")
-        options.choice(key, "--grid", plan.GRIDS)
+        options.choice(key, "--grid", schedule.GRIDS)
         values.setdefault(key, []).extend(_value(key, item) for item in listed.split(","))
     for method in methods:
-        options.choice(method, "--method", plan.METHODS)
+        options.choice(method, "--method", schedule.METHODS)
     for key in values:
-        if not any(method in plan.GRIDS[key] for method in methods):
+        if not any(method in schedule.GRIDS[key] for method in methods):
             raise TimecliError(
-                f"--grid {key} is for {' and '.join(plan.GRIDS[key])}; add --method {plan.GRIDS[key][0]}."
+                f"--grid {key} is for {' and '.join(schedule.GRIDS[key])}; add --method {schedule.GRIDS[key][0]}."
             )
-    return plan.configurations(methods, values, bulk)
+    return schedule.configurations(methods, values, bulk)
 
 
 def _value(key: str, text: str) -> object:

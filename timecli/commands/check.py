@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import open_model, refuse, with_clip_skip
 from timecli.errors import TimecliError
 
 if TYPE_CHECKING:
-    from timecli.manifest import Manifest
+    from timecli.manifests.manifest import Manifest
 
 
 def check(
@@ -22,8 +22,8 @@ def check(
     clip_skip: options.ClipSkip = None,
 ) -> None:
     """Validate MANIFEST; with MODEL, show how tokens are paired and everything that would be refused."""
-    from timecli import manifest as manifests
-    from timecli.uisyntax import cautions
+    from timecli.manifests import manifest as manifests
+    from timecli.text.uisyntax import cautions
 
     manifest = with_clip_skip(manifests.load(manifest_path), clip_skip)
     if model is None:
@@ -40,17 +40,18 @@ def _check_model(
     manifest: Manifest, model: Path, config: Path | None, tokenizer: Path | None, text_encoder: list[Path] | None
 ) -> list[str]:
     """Print the token pairing and make the edit in memory; sentences for everything that would be refused."""
-    from timecli import edit as editing
-    from timecli.uisyntax import cautions
+    from timecli.editing import applying, compiling
+    from timecli.text import encoding
+    from timecli.text.uisyntax import cautions
 
     checkpoint, cpu = open_model(model, config, text_encoder), options.pick_device("cpu")
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, cpu, manifest.solve.clip_skip)
-    sentences = editing.problems(manifest, encoder)
+    encoder = encoding.read_text_encoder(checkpoint, tokenizer, cpu, manifest.solve.clip_skip)
+    sentences = compiling.problems(manifest, encoder)
     terminal.warn_all(cautions(manifest, encoder))
     terminal.print_pairs(manifest, encoder)
     for trial in (
-        lambda: editing.require_unedited(checkpoint),
-        lambda: editing.edit_matrices(checkpoint, [editing.compile_edit(manifest, encoder, cpu)], cpu),
+        lambda: applying.require_unedited(checkpoint),
+        lambda: applying.edit_matrices(checkpoint, [compiling.compile_edit(manifest, encoder, cpu)], cpu),
     ):
         try:
             trial()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import given, open_model
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
@@ -25,10 +25,10 @@ def diff(
     as_json: options.AsJson = False,
 ) -> None:
     """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
-    from timecli import compare
-    from timecli import delta as deltas
+    from timecli.editing import delta as deltas
     from timecli.errors import DeltaError
-    from timecli.targets import check_target
+    from timecli.files.targets import check_target
+    from timecli.shipping import compare
 
     if delta_path is not None:
         check_target(delta_path, given(one, other, text_encoder), force, 0)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import (
     bring_settings,
     check_in_place,
@@ -23,7 +23,7 @@ from timecli.errors import OutputError
 if TYPE_CHECKING:
     import torch
 
-    from timecli.checkpoint import Checkpoint
+    from timecli.models.checkpoint import Checkpoint
 
 
 def edit(
@@ -50,21 +50,22 @@ def edit(
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
     with terminal.stage(seconds, "start"):
-        from timecli import delta as deltas
-        from timecli import edit as editing
-        from timecli import manifest as manifests
-        from timecli import provenance
-        from timecli.publish import publish
-        from timecli.uisyntax import cautions
+        from timecli.editing import applying, compiling
+        from timecli.editing import delta as deltas
+        from timecli.manifests import manifest as manifests
+        from timecli.shipping import provenance
+        from timecli.shipping.publish import publish
+        from timecli.text import encoding
+        from timecli.text.uisyntax import cautions
 
         target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
         exact = options.exact_device(where)
     with terminal.stage(seconds, "open"):
         manifest = with_clip_skip(manifests.load(manifest_path), clip_skip)
         checkpoint = open_model(model, config, text_encoder, not leave_ema)
-        editing.require_layers(checkpoint, manifest.solve.layers)
+        applying.require_layers(checkpoint, manifest.solve.layers)
         if not stack:
-            editing.require_unedited(checkpoint)
+            applying.require_unedited(checkpoint)
         output = choose_output(model, output, in_place)
         if output is None and delta_path is None:
             output = _default_output(model, manifest.name)
@@ -74,15 +75,15 @@ def edit(
             if output is not None:
                 settings = settings_beside(model, output, inputs, with_config, force)
     with terminal.stage(seconds, "text encoder"):
-        encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+        encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
     with terminal.stage(seconds, "compile"):
-        delta = editing.compile_edit(manifest, encoder, exact)
-        moved = editing.moved(manifest, encoder, delta.operator)
+        delta = compiling.compile_edit(manifest, encoder, exact)
+        moved = compiling.moved(manifest, encoder, delta.operator)
     edited, digest = None, {}
     if output is not None:  # a delta alone needs the text encoder only
         with terminal.stage(seconds, "apply"):
-            edited = editing.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
+            edited = applying.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
     with terminal.stage(seconds, "write"):
         if output is not None and edited is not None and not dry_run:
             records = [provenance.record(delta, edited.base, 1.0, not no_recipe, averages=not leave_ema)]
@@ -90,7 +91,7 @@ def edit(
         if delta_path is not None and not dry_run:
             deltas.save_delta(delta, delta_path, force)
     copied = bring_settings(settings, output, with_config, force) if settings and output else []
-    summary = {**editing.summary(delta, edited.changes if edited else (), moved), **digest}
+    summary = {**applying.summary(delta, edited.changes if edited else (), moved), **digest}
     written = [] if dry_run else [*given(output, delta_path), *copied]
     summary["rounding"] = edited.rounding if edited else None
     summary["written"] = list(map(str, written))
@@ -114,7 +115,7 @@ def _check(
     dtype: torch.dtype | None,
 ) -> None:
     """Refuse what cannot be written before any work is done."""
-    from timecli.targets import check_target
+    from timecli.files.targets import check_target
 
     if output is not None and delta is not None and output.resolve() == delta.resolve():
         raise OutputError(f"{output} is given for both the model and the delta; choose two names.")

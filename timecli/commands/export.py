@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import given, open_model
 from timecli.errors import OutputError
 
@@ -21,14 +21,14 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write DELTA for MODEL as a LoRA, which A1111, Forge, ComfyUI and diffusers load: the same edit, exactly."""
-    from timecli import delta as deltas
-    from timecli import edit as editing
-    from timecli import export as exporting
-    from timecli import provenance
-    from timecli.encode import fingerprint
-    from timecli.safefile import DTYPES
-    from timecli.targets import check_target
-    from timecli.writing import write_tensors
+    from timecli.editing import applying
+    from timecli.editing import delta as deltas
+    from timecli.files.safefile import DTYPES
+    from timecli.files.targets import check_target
+    from timecli.files.writing import write_tensors
+    from timecli.shipping import export as exporting
+    from timecli.shipping import provenance
+    from timecli.text.encoding import fingerprint
 
     form = options.choice(form, "--format", exporting.FORMATS)
     if rank is not None and tolerance is not None:
@@ -36,7 +36,7 @@ def export(
     target_dtype = DTYPES[options.choice(dtype, "--dtype", DTYPES)]
     delta, checkpoint = deltas.load_delta(delta_path), open_model(model, text_encoder=text_encoder)
     check_target(output, given(delta_path, model, text_encoder), force, 0)
-    editing.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
+    applying.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
     operator, lost = exporting.truncated(delta.operator, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, operator)
     records = [provenance.record(delta, made.base, 1.0, not no_recipe)]

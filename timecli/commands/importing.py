@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import require_folder
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="timed or gender.")]
@@ -17,9 +17,9 @@ Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the man
 
 def import_(kind: Kind, file: Table, output: Folder, force: options.Force = False) -> None:
     """Turn a published TIMED file of edits (timed) or professions (gender) into manifests."""
-    from timecli import timed
-    from timecli.targets import require_apart, require_replaceable
-    from timecli.writing import write_bytes
+    from timecli.files.targets import require_apart, require_replaceable
+    from timecli.files.writing import write_bytes
+    from timecli.manifests import timed
 
     require_folder(output)
     found = timed.read(file, options.choice(kind, "KIND", timed.COLUMNS))

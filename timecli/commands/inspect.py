@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import open_model, settle
 from timecli.errors import OutputError
 
 
 def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: options.AsJson = False) -> None:
     """Say what FILE is: form, architecture, dtypes, edits that it carries."""
-    from timecli import checkpoint as files
-    from timecli import delta as deltas
-    from timecli import export as exporting
-    from timecli.safefile import open_file
+    from timecli.editing import delta as deltas
+    from timecli.files.safefile import open_file
+    from timecli.models import checkpoint as files
+    from timecli.shipping import export as exporting
 
     if textconv and as_json:
         raise OutputError("--textconv and --json are two forms of output; choose one.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from timecli import terminal
+from timecli.commands import terminal
 
 
 def schema() -> None:
     """Print the JSON Schema of manifests, for editors."""
-    from timecli import manifest
+    from timecli.manifests import manifest
 
     terminal.print_json(manifest.schema())

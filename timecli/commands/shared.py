@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from timecli import terminal
+from timecli.commands import terminal
 from timecli.errors import OutputError, TimecliError
 
 if TYPE_CHECKING:
     import torch
 
-    from timecli.checkpoint import Checkpoint
-    from timecli.manifest import Manifest
+    from timecli.manifests.manifest import Manifest
+    from timecli.models.checkpoint import Checkpoint
 
 ROUNDING = 0.05
 """Share of an edit that rounding may lose without a word; fp16 loses less than one hundredth, fp8 about a third."""
@@ -31,7 +31,7 @@ def open_model(
     needs_text: bool = True,
 ) -> Checkpoint:
     """`open_checkpoint` on settled files, and what the user should know of the model on stderr."""
-    from timecli.checkpoint import open_checkpoint
+    from timecli.models.checkpoint import open_checkpoint
 
     settle(*given(path, config, text_encoder))
     checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text)
@@ -72,7 +72,7 @@ def model_last(paths: Sequence[Path], what: str) -> tuple[list[Path], Path]:
 
 def settle(*paths: Path | None) -> None:
     """Settle what stopped runs have left half-way at these paths, and say so."""
-    from timecli import swap
+    from timecli.files import swap
 
     for path in filter(None, paths):
         for sentence in swap.settle(path):
@@ -88,8 +88,8 @@ def check_output(
     checkpoint: Checkpoint, inputs: Sequence[Path], output: Path, force: bool, dtype: torch.dtype | None
 ) -> None:
     """Refuse a model that cannot be written before any work is done. `inputs` are those beside the model."""
-    from timecli import publish
-    from timecli.targets import check_target, require_model_only
+    from timecli.files.targets import check_target, require_model_only
+    from timecli.shipping import publish
 
     settle(output)
     size = publish.size_on_disk(checkpoint, dtype)
@@ -101,8 +101,8 @@ def check_output(
 
 def check_in_place(checkpoint: Checkpoint, inputs: Sequence[Path], dtype: torch.dtype | None) -> None:
     """Refuse to replace a model's files where that cannot be done, or where one is another input, too."""
-    from timecli import publish
-    from timecli.targets import require_apart, require_space
+    from timecli.files.targets import require_apart, require_space
+    from timecli.shipping import publish
 
     files = publish.rewritten(checkpoint, dtype)
     require_apart(files, inputs)
@@ -114,7 +114,7 @@ def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: boo
 
     With `copy`, refuse what cannot be copied before any work is done.
     """
-    from timecli.targets import check_target
+    from timecli.files.targets import check_target
 
     source = model if model.is_dir() else model.with_suffix(".yaml")
     if not source.is_file():
@@ -131,7 +131,7 @@ def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: boo
 
 def bring_settings(source: Path, output: Path, copy: bool, force: bool) -> list[Path]:
     """Copy a model's .yaml under the output's name, or say that it is there. Returns what was written."""
-    from timecli.writing import write_bytes
+    from timecli.files.writing import write_bytes
 
     target = output.with_suffix(".yaml")
     if not copy:

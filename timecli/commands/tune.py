@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import choose_output, given, judge_folder, open_model, refuse, settle, with_clip_skip
 from timecli.errors import OutputError
-from timecli.kinds import MOST_SEEDS
+from timecli.manifests.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
-    from timecli.tune import Trial
+    from timecli.measuring.tune import Trial
 
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write λ into MANIFEST itself; comments stay.")]
@@ -42,11 +42,13 @@ def tune(
     as_json: options.AsJson = False,
 ) -> None:
     """Find λ for MANIFEST by drawing with MODEL, and write it into the manifest."""
-    from timecli import edit as editing
-    from timecli import manifest as manifests
-    from timecli import render, studio, tables, tune
-    from timecli.targets import check_target
-    from timecli.writing import write_bytes
+    from timecli.drawing import render
+    from timecli.editing import applying, compiling
+    from timecli.files.targets import check_target
+    from timecli.files.writing import write_bytes
+    from timecli.manifests import manifest as manifests
+    from timecli.measuring import studio, tables, tune
+    from timecli.text import encoding
 
     options.choice(objective, "--objective", tune.OBJECTIVES)
     manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
@@ -60,10 +62,10 @@ def tune(
         check_target(target, inputs, force or in_place, 0)
         tune.written(manifest, manifest.solve.lam)  # refused before anything is drawn
     checkpoint = open_model(model, config, text_encoder)
-    editing.require_unedited(checkpoint, "give the original")
-    editing.require_layers(checkpoint, manifest.solve.layers)
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
-    refuse(editing.problems(manifest, encoder))
+    applying.require_unedited(checkpoint, "give the original")
+    applying.require_layers(checkpoint, manifest.solve.layers)
+    encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+    refuse(compiling.problems(manifest, encoder))
     exact = options.exact_device(where)
     settings = render.Settings(tuple(range(seeds)), steps, guidance)
     made = studio.open_studio(checkpoint, encoder, judge, settings, where)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from timecli import options, terminal
+from timecli.commands import options, terminal
 from timecli.commands.shared import given, judge_folder, open_model, refuse, settle, with_clip_skip
 from timecli.errors import CheckpointError, OutputError, TimecliError
 
 if TYPE_CHECKING:
     import torch
 
-    from timecli.checkpoint import Checkpoint
-    from timecli.encode import TextEncoder
-    from timecli.judge import Judge
-    from timecli.manifest import Manifest
-    from timecli.verify import Images
+    from timecli.drawing.judge import Judge
+    from timecli.drawing.verify import Images
+    from timecli.manifests.manifest import Manifest
+    from timecli.models.checkpoint import Checkpoint
+    from timecli.text.encoding import TextEncoder
 
 
 def verify(
@@ -42,11 +42,12 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
-    from timecli import edit as editing
-    from timecli import manifest as manifests
-    from timecli import render, report
-    from timecli import verify as verifying
-    from timecli.uisyntax import cautions
+    from timecli.drawing import render, report
+    from timecli.drawing import verify as verifying
+    from timecli.editing import applying, compiling
+    from timecli.manifests import manifest as manifests
+    from timecli.text import encoding
+    from timecli.text.uisyntax import cautions
 
     manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
     folder = output or Path(f"{manifest.name}-verify")
@@ -55,9 +56,9 @@ def verify(
     settle(*inputs)
     _check_report(folder, report.FILES, inputs, force)
     checkpoint = open_model(model, config, text_encoder)
-    editing.require_unedited(checkpoint, "give the original")
-    encoder = editing.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
-    refuse(editing.problems(manifest, encoder))
+    applying.require_unedited(checkpoint, "give the original")
+    encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+    refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(judge_path, model, manifest, where)
     draw = _drawing(edited_path, manifest, checkpoint, encoder, where, config, tokenizer, text_encoder)
@@ -93,9 +94,9 @@ def _drawing(
     text_encoder: Sequence[Path] | None,
 ) -> Callable[..., tuple[Images, Images]]:
     """How the pictures are drawn: a model by all of itself, a delta or no file by the unedited model's other parts."""
-    from timecli import edit as editing
-    from timecli import verify as verifying
-    from timecli.render import load_pipeline
+    from timecli.drawing import verify as verifying
+    from timecli.drawing.render import load_pipeline
+    from timecli.text import encoding
 
     original = partial(load_pipeline, checkpoint, encoder, device)
     if edited is None or not verifying.is_model(edited):
@@ -105,7 +106,7 @@ def _drawing(
     copy = _open_copy(edited, checkpoint, config, text_encoder)
     for sentence in verifying.require_copy(copy, checkpoint, encoder):
         terminal.warn(sentence)
-    own = editing.read_text_encoder(copy, tokenizer, device, manifest.solve.clip_skip)
+    own = encoding.read_text_encoder(copy, tokenizer, device, manifest.solve.clip_skip)
     return partial(verifying.draw_copy, original, partial(load_pipeline, copy, own, device))
 
 
@@ -124,7 +125,7 @@ def _open_copy(
 
 def _check_report(folder: Path, names: tuple[str, ...], inputs: list[Path], force: bool) -> None:
     """Refuse a place for the report before anything is drawn."""
-    from timecli.targets import require_apart, require_replaceable
+    from timecli.files.targets import require_apart, require_replaceable
 
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose a folder for the report.")
@@ -137,8 +138,8 @@ def _check_report(folder: Path, names: tuple[str, ...], inputs: list[Path], forc
 
 def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.device) -> Judge | None:
     """The judge that was asked for, or the one beside the model; None without any."""
-    from timecli.judge import load_judge
-    from timecli.verify import demanded
+    from timecli.drawing.judge import load_judge
+    from timecli.drawing.verify import demanded
 
     folder = judge_folder(path, model)
     if path is not None or (folder / "config.json").exists():

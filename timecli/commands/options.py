@@ -1,0 +1,153 @@
+"""The arguments and options of the command line, and what their values mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timecli.errors import TimecliError
+from timecli.manifests.kinds import MOST_SEEDS
+
+if TYPE_CHECKING:
+    import torch
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN, which lies in no range and outside of none."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
+OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Also check against this model.")]
+DeltaPaths = Annotated[
+    list[Path],
+    typer.Argument(metavar="DELTA... MODEL", help="Delta files, and the model last."),
+]
+DeltaPath = Annotated[Path, typer.Argument(metavar="DELTA", help="Delta file, from `timecli edit --delta`.")]
+EditedPath = Annotated[
+    Path | None,
+    typer.Argument(metavar="[EDITED]", help="Edited model or delta; without it the edit is made in memory."),
+]
+EditOutput = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<manifest name>, in this folder]")
+]
+ApplyOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Edited model.")]
+AdapterOutput = Annotated[Path, typer.Option("-o", "--output", help="Adapter file (.safetensors).")]
+AdapterFormat = Annotated[
+    str, typer.Option("--format", help="lora (kohya's names), peft (diffusers' own), or diff (dense).")
+]
+AdapterDtype = Annotated[str, typer.Option("--dtype", help="fp16, bf16 or fp32.")]
+Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: all]")]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance", min=0.0, max=1.0, callback=finite, help="Drop columns as long as no more of D is lost."
+    ),
+]
+AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
+Textconv = Annotated[bool, typer.Option("--textconv", help="Print the manifests alone, for `git diff`.")]
+DeltaOutput = Annotated[
+    Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
+]
+ReportFolder = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for the report. [default: <manifest name>-verify]")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Diffusers folder with configs and tokenizer. [default: 'config' beside the file]"),
+]
+Tokenizer = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
+]
+TextEncoders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none; once for each of two."
+    ),
+]
+ClipSkip = Annotated[
+    int | None,
+    typer.Option(
+        "--clip-skip",
+        min=1,
+        max=999,
+        help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
+    ),
+]
+InPlace = Annotated[
+    bool,
+    typer.Option("--in-place", help="Replace MODEL, of a folder its edited files alone, once the copies are complete."),
+]
+WithConfig = Annotated[
+    bool, typer.Option("--with-config", help="Copy the .yaml of MODEL's name, too, under the output's.")
+]
+LeaveEma = Annotated[bool, typer.Option("--leave-ema", help="Leave moving averages (model_ema.*) as they are.")]
+NoRecipe = Annotated[bool, typer.Option("--no-recipe", help="Leave manifest and prompts out of the output's metadata.")]
+WithHash = Annotated[bool, typer.Option("--hash", help="SHA-256 of the output, in its metadata and printed.")]
+Strength = Annotated[
+    float,
+    typer.Option("--strength", min=-1.0, max=2.0, callback=finite, help="1 is the edit as compiled, 0 none."),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt. [default: the manifest's, else 8]"),
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, max=1000, help="Denoising steps.")]
+Guidance = Annotated[
+    float, typer.Option("--guidance", min=0.0, max=1000.0, callback=finite, help="Classifier-free guidance scale.")
+]
+JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="keep, fp16, bf16 or fp32: convert every float tensor of the output.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Stack = Annotated[
+    bool, typer.Option("--stack", help="Edit a model that already carries a timecli edit; order matters then.")
+]
+Undo = Annotated[
+    bool, typer.Option("--undo", help="Take the edits of DELTA... out of MODEL again, the last one first.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes the best one there is."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()  # "meta" is a device without numbers
+    except (RuntimeError, AssertionError) as error:
+        raise TimecliError(f"--device {name} is not available here; use auto, cpu, cuda, cuda:N or mps.") from error
+    return device
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Where to calculate in float64, which MPS lacks."""
+    return pick_device("cpu") if device.type == "mps" else device
+
+
+def pick_dtype(name: str) -> torch.dtype | None:
+    """The dtype to convert to; None for "keep"."""
+    from timecli.files.safefile import DTYPES
+
+    return DTYPES.get(choice(name, "--dtype", ("keep", *DTYPES)))
+
+
+def choice(value: str, option: str, choices: Collection[str]) -> str:
+    """`value`, if it is one of `choices`."""
+    if value not in choices:
+        raise TimecliError(f"{option} {value} is not known; use {', '.join(choices)}.")
+    return value

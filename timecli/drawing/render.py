@@ -1,0 +1,206 @@
+"""Prompts and seeds to images, by diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils import logging
+from PIL.Image import Image
+
+from timecli.errors import CheckpointError, explained
+from timecli.files.safefile import require_finite
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint
+from timecli.shown import brief
+from timecli.text.encoding import TextEncoder
+from timecli.text.sizes import require_plausible
+
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+
+LATENT_PIXELS = 16384
+"""How many latent pixels one batch may hold: 4 pictures of 512 x 512, 64 of 64 x 64."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to render: the seeds (each fixes the start noise), denoising steps, classifier-free guidance scale."""
+
+    seeds: tuple[int, ...]
+    steps: int = 25
+    guidance: float = 7.5
+
+
+CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
+"""Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
+
+
+def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device) -> Pipeline:
+    """The whole model in float32, from local files only.
+
+    A single file without a config folder takes the configs that ship with this package.
+
+    Raises:
+        CheckpointError: diffusers cannot load it, it draws from more than text, or a weight is missing or NaN.
+    """
+    if checkpoint.channels != 4:
+        raise CheckpointError(
+            f"{checkpoint.path} takes {checkpoint.channels} channels, an image among them; only text-to-image models "
+            "can be drawn with. Verify the edit on the model that it was made from."
+        )
+    logging.disable_progress_bar()
+    kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
+    options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **_parts(checkpoint, encoder)}
+    _require_plausible(checkpoint)
+    with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
+        if checkpoint.is_folder:
+            options |= {"variant": _variant(checkpoint), "use_safetensors": True}
+            pipeline = kind.from_pretrained(checkpoint.path, **options)
+        else:
+            with _as_safetensors(checkpoint.path) as file:
+                pipeline = kind.from_single_file(str(file), config=str(_config(checkpoint)), **options)
+        side = pipeline.unet.config.sample_size
+    if not isinstance(side, int) or side < 1:
+        raise CheckpointError(
+            f"{checkpoint.path} has a UNet config whose sample_size is {brief(side)}; it must be a number."
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    _require_sound(pipeline, checkpoint.path)
+    return pipeline.to(device)
+
+
+@contextmanager
+def _as_safetensors(path: Path) -> Iterator[Path]:
+    """The file under a name that diffusers, which goes by the ending, does not take for a pickle's."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "model.safetensors"
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def _require_plausible(checkpoint: Checkpoint) -> None:
+    """Refuse configs that diffusers would believe before it looks at the weights."""
+    folder = checkpoint.path if checkpoint.is_folder else _config(checkpoint)
+    weights = {place.file.path: place.file for place in checkpoint.places}.values()
+    for name in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+        require_plausible(folder / name, weights)
+
+
+def _require_sound(pipeline: Pipeline, path: Path) -> None:
+    """Refuse weights that are not there, which diffusers leaves without a value, and NaN or infinite ones."""
+    modules = {part: module for part, module in pipeline.components.items() if isinstance(module, torch.nn.Module)}
+    for part, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            if tensor.is_meta:
+                raise CheckpointError(f"{path}: {name} of the {part} is missing; use a complete model.")
+            require_finite(tensor, f"{path}: {name} of the {part}")
+
+
+def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
+    """What is in memory already. SDXL needs more of its text encoders than their states, so diffusers reads them."""
+    folders = [text.tower.folder for text in checkpoint.texts]
+    pairs = list(zip(folders, encoder.towers, strict=True))
+    parts: dict[str, Any] = {folder.replace("text_encoder", "tokenizer"): tower.tokenizer for folder, tower in pairs}
+    if len(pairs) == 1:
+        parts |= {folders[0]: encoder.towers[0].model, "safety_checker": None}
+    return parts
+
+
+def _variant(checkpoint: Checkpoint) -> str | None:
+    """The variant of the UNet that is edited first, as diffusers calls it; None for the plain one."""
+    return checkpoint.copies[0].variant or None
+
+
+def _config(checkpoint: Checkpoint) -> Path:
+    if checkpoint.config is not None:
+        return checkpoint.config
+    if checkpoint.family.name not in CONFIGS:
+        raise CheckpointError(f"{checkpoint.path} is {checkpoint.family.name}; give its diffusers folder as --config.")
+    return Path(str(resources.files("timecli").joinpath(f"data/{CONFIGS[checkpoint.family.name]}")))
+
+
+@contextmanager
+def replaced(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, a UNet or text encoder has `tensors` (by its parameters' names); afterwards exactly its own again."""
+    parameters = {name: module.get_parameter(name) for name in tensors}
+    originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.data.copy_(tensors[name])
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data.copy_(originals[name])
+
+
+def start_noise(pipeline: Pipeline, seed: int) -> torch.Tensor:
+    """Start noise `[channels, height, width]` of a seed; drawn on the CPU so that every device gets the same."""
+    unet = pipeline.unet.config
+    shape = (pipeline.vae.config.latent_channels, unet.sample_size, unet.sample_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch_size(pipeline: Pipeline) -> int:
+    """How many pictures are drawn at once."""
+    latent: int = pipeline.unet.config.sample_size**2
+    return max(1, min(64, LATENT_PIXELS // latent))
+
+
+def render(
+    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None]
+) -> dict[str, list[Image]]:
+    """One picture per prompt and seed, in the order of the seeds.
+
+    Args:
+        pipeline: from `load_pipeline`.
+        prompts: what to draw; repetitions are drawn once.
+        settings: seeds, steps, guidance.
+        tick: called with the number of pictures finished since the last call, in fractions.
+    """
+    jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
+    size = batch_size(pipeline)
+    images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
+    for first in range(0, len(jobs), size):
+        batch = jobs[first : first + size]
+        for (prompt, _), image in zip(batch, _draw(pipeline, batch, settings, tick), strict=True):
+            images[prompt].append(image)
+    return images
+
+
+@torch.no_grad()
+def _draw(
+    pipeline: Pipeline, batch: list[tuple[str, int]], settings: Settings, tick: Callable[[float], None]
+) -> list[Image]:
+    def after_step(_pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        tick(len(batch) / pipeline.num_timesteps)
+        return values
+
+    with explained("the model cannot be drawn with; diffusers says"):
+        result = pipeline(
+            prompt=[prompt for prompt, _ in batch],
+            # Schedulers with noise of their own must not draw it from a generator that everything shares.
+            generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
+            latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.device),
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            callback_on_step_end=after_step,
+            output_type="np",
+        )
+    for (prompt, _), pixels in zip(batch, result.images, strict=True):
+        if not np.isfinite(pixels).all():
+            raise CheckpointError(
+                f"{prompt!r} is drawn as NaN, which would be black; the model is damaged, use another copy."
+            )
+    images: list[Image] = pipeline.image_processor.numpy_to_pil(result.images)
+    return images

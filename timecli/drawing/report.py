@@ -1,0 +1,130 @@
+"""Numbers and images to a PNG sheet, a Markdown page and JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from timecli.drawing.render import Settings
+from timecli.drawing.verify import METRICS, Images, Row, Score, Scores, mean
+from timecli.files.writing import write_bytes
+from timecli.manifests.manifest import Manifest
+from timecli.shown import harmless, in_markdown
+
+INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
+FILES = ("sheet.png", "report.md", "report.json")
+SHOWN = 4
+"""Seeds on the sheet."""
+CELL, LABEL, GAP, HEAD = 112, 300, 16, 40
+
+
+def sheet(table: Sequence[Row], before: Images, after: Images, title: str) -> Image.Image:
+    """Rows of prompts; columns before, after, and oracle (the unedited model given the destination)."""
+    shown = min(SHOWN, len(next(iter(before.values()))))
+    block = shown * CELL + GAP
+    image = Image.new("RGB", (LABEL + 3 * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
+    canvas = ImageDraw.Draw(image)
+    canvas.text((GAP, 10), harmless(title), "black", ImageFont.load_default(20))
+    for i, name in enumerate(("before", "after", "oracle")):
+        canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
+    for i, row in enumerate(table):
+        top = 2 * HEAD + i * (CELL + 4)
+        _label(canvas, row, top)
+        oracle = before[row.oracle] if row.oracle else []
+        for j, images in enumerate((before[row.prompt], after[row.prompt], oracle)):
+            for k, picture in enumerate(images[:shown]):
+                image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
+    return image
+
+
+def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    """Kind, prompt (two lines at most) and destination, in the colour of the kind."""
+    font, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    canvas.rectangle([0, top, 5, top + CELL - 1], fill=INK[row.kind])
+    canvas.text((GAP, top + 2), row.kind, INK[row.kind], small)
+    canvas.text((GAP, top + 20), _lines(row.prompt, 32), INK[row.kind], font)
+    if row.destination:
+        canvas.text((GAP, top + 66), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
+
+
+def _lines(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(harmless(text), width, max_lines=2, placeholder=" ..."))
+
+
+def _fit(picture: Image.Image) -> Image.Image:
+    side = CELL - 2
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def numbers(
+    manifest: Manifest, model: str, settings: Settings, scores: Scores | None, misses: Sequence[str]
+) -> dict[str, Any]:
+    """What `verify` found, as plain data. `scores` is None without a judge."""
+    measured = None
+    if scores is not None:
+        measured = {
+            name: {**{metric: _plain(score) for metric, score in found.items()}, "harmonic_mean": mean(found)}
+            for name, found in scores.items()
+        }
+    return {"manifest": manifest.name, "model": model, **asdict(settings), "scores": measured, "missed": list(misses)}
+
+
+def _plain(score: Score) -> dict[str, float]:
+    return {"mean": score.mean, "std": score.std}
+
+
+def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
+    """The report as a page that Git hosts show, with the sheet."""
+    lines = [
+        f"# {in_markdown(found['manifest'])} on {in_markdown(found['model'])}",
+        "",
+        f"Seeds: {len(found['seeds'])}, steps: {found['steps']}, guidance: {found['guidance']:g}.",
+        "",
+    ]
+    if found["scores"]:
+        head = [*METRICS, "harmonic mean"]
+        lines += [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+        lines += [f"| {' | '.join(cells)} |" for cells in score_rows(found["scores"])]
+    else:
+        lines.append("No judge was given, so nothing was measured.")
+    lines += [
+        "",
+        *(f"- **missed**: {in_markdown(sentence)}" for sentence in found["missed"]),
+        "",
+        "![before, after, oracle](sheet.png)",
+        "",
+    ]
+    lines += ["| kind | prompt | destination |", "|---|---|---|"]
+    lines += [f"| {row.kind} | {in_markdown(row.prompt)} | {in_markdown(row.destination or '')} |" for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Cells of the table of scores: model, three metrics, harmonic mean."""
+
+    def cell(score: Mapping[str, float] | None) -> str:
+        return f"{score['mean']:.1%} ± {score['std']:.1%}" if score else "-"
+
+    return [
+        [name, *(cell(found.get(metric)) for metric in METRICS), f"{found['harmonic_mean']:.1%}"]
+        for name, found in scores.items()
+    ]
+
+
+def save_report(
+    folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row], replace: bool = True
+) -> None:
+    """Write `FILES` into a folder, which is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet_bytes = BytesIO()
+    image.save(sheet_bytes, "PNG")
+    page, data = markdown(found, table), json.dumps(found, indent=2) + "\n"
+    for name, content in zip(FILES, (sheet_bytes.getvalue(), page.encode(), data.encode()), strict=True):
+        write_bytes(folder / name, content, replace)

@@ -1,0 +1,195 @@
+"""Applying: a delta becomes the edited cross-attention matrices of a checkpoint. No UNet is built.
+
+`timecli edit` compiles and applies, so that it gives the same bytes as the one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from timecli.editing.delta import Delta, Origin
+from timecli.editing.solve import Operator, apply
+from timecli.errors import CheckpointError, DeltaError
+from timecli.files.safefile import convert, plain, raw
+from timecli.models.checkpoint import Checkpoint
+from timecli.models.layouts import Matrix
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit did to one matrix: `relative` is ‖W' − W‖ / ‖W‖ in the Frobenius norm."""
+
+    name: str
+    shape: tuple[int, ...]
+    relative: float
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The edited matrices.
+
+    Attributes:
+        tensors: by file and name.
+        changes: what changed, in the order of the matrices.
+        base: the `base_hash` of the model before.
+        rounding: the share of the edit that the dtype's rounding lost, ‖W' − W (I + D)‖ / ‖W D‖ over all matrices.
+    """
+
+    tensors: dict[tuple[Path, str], torch.Tensor]
+    changes: tuple[Change, ...]
+    base: str
+    rounding: float
+
+
+def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
+    """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
+    if checkpoint.edits:
+        names = ", ".join(repr(str(entry["name"])) for entry in checkpoint.edits)
+        raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
+
+
+def require_one(deltas: Sequence[Delta]) -> None:
+    """Refuse several deltas at once: one after the other they are not the joint solution of all."""
+    if len(deltas) > 1:
+        names = " and ".join(repr(delta.origin.name) for delta in deltas)
+        raise DeltaError(
+            f"{names} were compiled apart, so their order would matter; write their edits into one manifest, or use "
+            "--stack to apply them in the order given."
+        )
+
+
+def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str) -> None:
+    """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has this fingerprint."""
+    if delta.operator.width != checkpoint.width:
+        raise DeltaError(
+            f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
+            f"width {checkpoint.width}; compile the manifest for this model."
+        )
+    if fingerprint != delta.origin.encoder:
+        raise DeltaError(
+            f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; "
+            "compile the manifest for this model."
+        )
+
+
+def edit_matrices(
+    checkpoint: Checkpoint,
+    deltas: Sequence[Delta],
+    device: torch.device,
+    strength: float = 1.0,
+    dtype: torch.dtype | None = None,
+) -> Edited:
+    """Apply deltas, one after the other, to every matrix that they cover.
+
+    Args:
+        checkpoint: the model; it is only read.
+        deltas: compiled edits, for the checkpoint's text encoder (`require_same_encoder`).
+        device: where to multiply.
+        strength: s in W' = W (I + s D).
+        dtype: of the results; None keeps each matrix's own.
+
+    Raises:
+        CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
+    """
+    for delta in deltas:
+        require_layers(checkpoint, delta.origin.layers)
+    _ = checkpoint.edits  # refuses files that carry different ones
+    tensors, changes, digest, lost, whole = {}, [], hashlib.sha256(), 0.0, 0.0
+    for place, before in checkpoint.projections():
+        if not place.twin:
+            digest.update(raw(before))
+        operators = [delta.operator for delta in deltas if covers(delta.origin, place.matrix)]
+        if operators:
+            where = f"{place.file.path}: {place.name}"
+            exact = _exact(before, where, operators, device, strength)
+            after = tensors[place.key] = _rounded(exact, dtype or before.dtype, where)
+            changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
+            lost += float((after.to(exact) - exact).square().sum())
+            whole += float((exact - before.to(exact)).square().sum())
+    return Edited(tensors, tuple(changes), digest.hexdigest(), (lost / whole) ** 0.5 if whole else 0.0)
+
+
+def require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
+    """Refuse layers that the model does not have."""
+    last = max(matrix.layer for matrix in checkpoint.family.matrices)
+    if layers is not None and max(layers) > last:
+        raise CheckpointError(
+            f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
+        )
+
+
+def covers(origin: Origin, matrix: Matrix) -> bool:
+    """Whether an edit is for this matrix."""
+    return matrix.kind in origin.matrices and (origin.layers is None or matrix.layer in origin.layers)
+
+
+def edit_matrix(
+    before: torch.Tensor,
+    where: str,
+    operators: Sequence[Operator],
+    device: torch.device,
+    strength: float,
+    dtype: torch.dtype | None,
+) -> torch.Tensor:
+    """One matrix `[out, d]` after some operators, in `dtype` or its own; `where` is how errors call it."""
+    return _rounded(_exact(before, where, operators, device, strength), dtype or before.dtype, where)
+
+
+def _exact(
+    before: torch.Tensor, where: str, operators: Sequence[Operator], device: torch.device, strength: float
+) -> torch.Tensor:
+    """A matrix after some operators, before it is rounded, on the CPU."""
+    width = operators[0].width
+    if before.ndim != 2 or before.shape[1] != width:
+        raise CheckpointError(
+            f"{where} is {list(before.shape)} and the text encoder's width is {width}; "
+            "its parts come from different models."
+        )
+    exact = before.to(device)
+    for operator in operators:
+        exact = apply(exact, operator, strength)
+    return exact.cpu()
+
+
+def _rounded(exact: torch.Tensor, dtype: torch.dtype, where: str) -> torch.Tensor:
+    """The matrix in the dtype in which it is written."""
+    after = convert(exact, dtype, f"{where}, edited,")
+    if not torch.isfinite(plain(after)).all():
+        raise CheckpointError(f"{where} becomes infinite; use a larger lambda or a smaller strength.")
+    return after
+
+
+def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
+    """‖after − before‖ / ‖before‖ in the Frobenius norm."""
+    size = before.double().norm().clamp(min=torch.finfo(torch.float64).tiny)  # a matrix of zeros stays one
+    return float((after.double() - before.double()).norm() / size)
+
+
+def base_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the bytes of the cross-attention matrices: which model an edit was made from."""
+    digest = hashlib.sha256()
+    for _, tensor in checkpoint.projections(twins=False):
+        digest.update(raw(tensor))
+    return digest.hexdigest()
+
+
+def summary(delta: Delta, changes: Sequence[Change], moved_shares: Sequence[float]) -> dict[str, Any]:
+    """What an edit did, as plain data."""
+    ordered = sorted(change.relative for change in changes)
+    return {
+        "name": delta.origin.name,
+        "lambdas": list(delta.origin.lambdas),
+        "rank": delta.operator.rank,
+        "width": delta.operator.width,
+        "condition": delta.operator.condition,
+        "moved": list(moved_shares),
+        "changed": [asdict(change) for change in changes],
+        "change": {"least": ordered[0], "median": median(ordered), "most": ordered[-1]} if ordered else None,
+    }

@@ -1,0 +1,109 @@
+"""Compiling: a manifest's prompts become a delta. It needs the text encoder only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from timecli import __version__
+from timecli.editing.delta import Delta, Origin
+from timecli.editing.solve import Operator, solve
+from timecli.errors import CheckpointError, PromptError
+from timecli.manifests.manifest import Manifest
+from timecli.text import pairing
+from timecli.text.encoding import TextEncoder
+
+
+def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
+    """Every sentence with which compiling this manifest, or rendering its prompts, would be refused."""
+    found: dict[str, None] = {}
+    for edit in manifest.edits:
+        tests = [*edit.positives, *edit.negatives]
+        singles = [
+            *pairing.augmented(edit.destination, manifest.solve.augment),
+            *(t.prompt for t in tests),
+            *(t.destination for t in tests),
+        ]
+        for prompt in singles:
+            _try(found, encoder.tokens, prompt)
+        for pair in pairing.augmented_pairs(edit, manifest.solve.augment):
+            _try(found, encoder.alignment, *pair)
+    kept = [text for prompt in manifest.preserve.prompts for text in pairing.augmented(prompt, manifest.solve.augment)]
+    for prompt in (*kept, *manifest.verify.prompts):
+        _try(found, encoder.tokens, prompt)
+    return list(found)
+
+
+def too_long(prompts: Iterable[str], encoder: TextEncoder) -> list[str]:
+    """Sentences for prompts that the text encoder would cut."""
+    found: dict[str, None] = {}
+    for prompt in prompts:
+        _try(found, encoder.tokens, prompt)
+    return list(found)
+
+
+def _try(found: dict[str, None], function: Any, *arguments: str) -> None:
+    try:
+        function(*arguments)
+    except PromptError as error:
+        found[str(error)] = None
+
+
+def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device) -> Delta:
+    """Prompts to a delta.
+
+    Raises:
+        PromptError: a prompt is too long, or a pair has nothing in common.
+        CheckpointError: the text encoder gives NaN or infinity, or reads another layer than the manifest asks for.
+    """
+    if encoder.clip_skip != manifest.solve.clip_skip:
+        raise CheckpointError(
+            f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and the text encoder was read with "
+            f"{encoder.clip_skip}; read it with the manifest's."
+        )
+    operator = solve(_finite(block, device) for block in pairing.columns(manifest, encoder))
+    if not operator.rank:
+        raise PromptError(
+            "the text encoder sees no difference between sources and destinations; the edit would do nothing."
+        )
+    cpu = Operator(operator.left.cpu(), operator.right.cpu(), operator.condition)
+    return Delta(cpu, origin(manifest, encoder))
+
+
+def origin(manifest: Manifest, encoder: TextEncoder) -> Origin:
+    """Where a delta of this manifest comes from."""
+    return Origin(
+        manifest.name,
+        manifest.text,
+        __version__,
+        encoder.fingerprint,
+        tuple(manifest.lam(edit) for edit in manifest.edits),
+        manifest.solve.matrices,
+        manifest.solve.layers,
+        tuple((tuple(encoder.tokens(edit.source)), tuple(encoder.tokens(edit.destination))) for edit in manifest.edits),
+        encoder.clip_skip,
+    )
+
+
+def _finite(columns: pairing.Columns, device: torch.device) -> pairing.Columns:
+    if not (torch.isfinite(columns.source).all() and torch.isfinite(columns.destination).all()):
+        raise CheckpointError(
+            "the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy."
+        )
+    return pairing.Columns(*(part.to(device) for part in columns))
+
+
+def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[float]:
+    """How far each source went to its destination in text space: 0 stayed, 1 arrived.
+
+    1 − ‖c + D c − c*‖ / ‖c − c*‖ over all positions of the pair, without augmentations.
+    """
+    shares = []
+    for edit in manifest.edits:
+        rows = encoder.alignment(edit.source, edit.destination)
+        source, destination = encoder.embed([edit.source])[0], encoder.embed([edit.destination])[0][rows]
+        left = (source + operator.shift(source) - destination).norm() / (source - destination).norm()
+        shares.append(1 - left.item())
+    return shares

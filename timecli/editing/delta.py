@@ -1,0 +1,117 @@
+"""A compiled edit as a file: the operator's factors and where they came from.
+
+The file is a safetensors file with two float32 tensors, `left` [d, r] and `right` [r, d], and one metadata entry,
+`timecli.delta`, a JSON object. W' = W (I + left · right) for every cross-attention matrix W that the edit covers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from timecli.editing.solve import Operator
+from timecli.errors import DeltaError, ManifestError
+from timecli.files.foreign import read_json
+from timecli.files.safefile import SafeFile, open_file, require_finite
+from timecli.files.writing import write_tensors
+from timecli.manifests import records
+
+FACTORS = ("left", "right")
+KEY = "timecli.delta"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an edit came from and what it covers."""
+
+    name: str
+    manifest: str
+    """The manifest's text."""
+    version: str
+    """The timecli that compiled it."""
+    encoder: str
+    """Fingerprint of the text encoder (`encode.fingerprint`)."""
+    lambdas: tuple[float, ...]
+    """λ of each pair."""
+    matrices: tuple[str, ...]
+    layers: tuple[int, ...] | None
+    """None for all."""
+    tokens: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    """Token ids of each pair, source and destination: what the text encoder read."""
+    clip_skip: int = 1
+    """Which layer of the text encoder was read, counted from the last."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An operator on text space, and its origin."""
+
+    operator: Operator
+    origin: Origin
+
+
+def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
+    """Write the file; reading it back gives equal values, bit for bit."""
+    about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
+    tensors = {name: getattr(delta.operator, name).cpu() for name in FACTORS}
+    write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)}, replace)
+
+
+def is_delta(file: SafeFile) -> bool:
+    """Whether a safetensors file is a delta."""
+    return KEY in file.metadata
+
+
+def load_delta(path: Path) -> Delta:
+    """Read a delta file.
+
+    Raises:
+        CheckpointError: not safetensors, or NaN.
+        DeltaError: not a delta, or of a later format.
+    """
+    file = open_file(path)
+    if not is_delta(file):
+        raise DeltaError(
+            f"{path} is not a delta file (no {KEY!r} in its metadata); give DELTA first, then MODEL, or make one with "
+            "`timecli edit --delta`."
+        )
+    about = _about(file)
+    _check_factors(file)
+    condition = about.pop("condition")
+    tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
+    for name, tensor in tensors.items():
+        require_finite(tensor, f"{path}: {name}")
+    return Delta(Operator(tensors["left"], tensors["right"], condition), Origin(**about))
+
+
+def _about(file: SafeFile) -> dict[str, Any]:
+    """The values in the metadata, each of its kind, without the number of the format."""
+    try:
+        about = read_json(file.metadata[KEY])
+        if isinstance(about, dict) and about.pop("format", None) != FORMAT:
+            raise DeltaError(f"{file.path} has another delta format than {FORMAT}; update timecli.")
+        needed = [item.name for item in fields(Origin) if item.default is MISSING]
+        known = [item.name for item in fields(Origin)]
+        return records.table(about, ["condition", *needed], ["condition", *known])
+    except (ValueError, ManifestError) as error:
+        detail = str(error).rstrip(".")
+        raise DeltaError(f"{file.path} is a damaged delta file ({detail}); compile the edit again.") from error
+
+
+def _check_factors(file: SafeFile) -> None:
+    """Refuse factors that are not `left` [d, r] and `right` [r, d] in float32, before they are read."""
+    left, right = (file.entries.get(name, {"dtype": "missing", "shape": []}) for name in FACTORS)
+    wide, high = left["shape"], right["shape"]
+    if {left["dtype"], right["dtype"]} != {"F32"} or len(wide) != 2 or 0 in wide or wide[::-1] != high:
+        raise DeltaError(
+            f"{file.path}: left {left['dtype']} {wide} and right {right['dtype']} {high} do not fit, they must be F32 "
+            "[d, r] and [r, d]; compile the edit again."
+        )
+
+
+def describe(delta: Delta) -> dict[str, Any]:
+    """What `timecli inspect` says of a delta."""
+    return {"form": "timecli delta", "rank": delta.operator.rank, "width": delta.operator.width, **asdict(delta.origin)}

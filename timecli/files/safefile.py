@@ -1,0 +1,217 @@
+"""Safetensors files, read: a checked header, and tensors by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from timecli.errors import CheckpointError, one_line, out_of_memory
+from timecli.files.foreign import ARCHIVE, START, identified, is_safetensors, read_json, require_file
+
+SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
+"""How the factor beside a quantised weight ends, in place of `weight`."""
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+HEADER_LIMIT = 100_000_000
+"""Bytes of a header that the safetensors library reads."""
+FP8 = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
+SAFETENSORS_NAMES = {
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    **FP8,
+}
+ITEMSIZES = {name: dtype.itemsize for dtype, name in SAFETENSORS_NAMES.items()}
+
+
+@dataclass(frozen=True)
+class SafeFile:
+    """The header of one safetensors file.
+
+    Attributes:
+        entries: name -> dtype, shape and data_offsets as in the header, in the order of the data.
+        data: where the data section begins, in bytes.
+        stamp: size in bytes and time of the last change in ns when the header was read.
+    """
+
+    path: Path
+    metadata: Mapping[str, str]
+    entries: Mapping[str, dict[str, Any]]
+    data: int
+    stamp: tuple[int, int]
+
+    def read(self, names: Iterable[str]) -> Iterator[torch.Tensor]:
+        """Tensors one by one, in their stored dtypes."""
+        self.require_unchanged()
+        with safe_open(self.path, framework="pt") as file:
+            for name in names:
+                try:
+                    tensor = file.get_tensor(name).clone()
+                except SafetensorError as error:
+                    raise CheckpointError(f"{self.path}: {name} cannot be read ({one_line(error)}).") from error
+                yield tensor
+        self.require_unchanged()
+
+    def require_unchanged(self) -> None:
+        """Refuse a file that somebody has written to since its header was read."""
+        if _stamp(self.path) != self.stamp:
+            raise CheckpointError(f"{self.path} changed while it was read; wait until it is complete and try again.")
+
+
+def open_file(path: Path) -> SafeFile:
+    """Read and check a safetensors header.
+
+    Raises:
+        CheckpointError: missing, a pickle, truncated, or not safetensors; the sentence says what it is instead.
+    """
+    size, start = require_file(path, CheckpointError), b""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START)
+            _refuse_pickle(path, start)
+            _require_utf8(path)
+            with safe_open(path, framework="pt"):
+                pass
+            file.seek(8)
+            header = json.loads(file.read(_length(start)), object_pairs_hook=_unique)
+            stamp = _stamp(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        if out_of_memory(error):
+            raise
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(f"{path} is {_instead(path, start, size, one_line(error))}.") from error
+    metadata = header.pop("__metadata__", None) or {}
+    entries = dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
+    return SafeFile(path, metadata, entries, 8 + _length(start), stamp)
+
+
+def _length(start: bytes) -> int:
+    """Bytes of the header's JSON, as a safetensors file that begins so says."""
+    return int.from_bytes(start[:8], "little")
+
+
+def _refuse_pickle(path: Path, start: bytes) -> None:
+    # A header length may begin like a pickle does; only safetensors goes on with "{".
+    zipped = start.startswith(b"PK") and (b"data.pkl" in start or not start.startswith(b"PK\x03\x04"))
+    named = path.suffix in PICKLES and bool(start) and identified(start) in (None, ARCHIVE)
+    if named or ((zipped or start.startswith(b"\x80")) and start[8:9] != b"{"):
+        raise CheckpointError(
+            f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it where "
+            "you trust it: torch.load with weights_only=True, then safetensors.torch.save_file."
+        )
+
+
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{path} has a name that is not UTF-8, which safetensors cannot open; rename it."
+        ) from error
+
+
+def _instead(path: Path, start: bytes, size: int, reason: str) -> str:
+    """What a file is that is not safetensors, or what a safetensors file lacks, and what to do."""
+    if not start:
+        return "empty, not a complete safetensors file; download or copy it again"
+    if found := identified(start):
+        return found
+    text = start.decode("utf-8", "ignore")
+    if is_safetensors(start) or not text.isprintable() and not text.replace("\n", "").isprintable():
+        lacks = _lacks(path, 8 + _length(start), size)
+        return f"not a complete safetensors file ({lacks or reason}); download or copy it again"
+    if path.suffix == ".toml":
+        return "a manifest, not a model or a delta; give MANIFEST first, then MODEL"
+    begins = f"text, not a complete safetensors file, and begins with {text[:60]!r}"
+    return f"{begins}; give the model's own file, or download it again"
+
+
+def _lacks(path: Path, data: int, size: int) -> str | None:
+    """How many bytes a file lacks, by its own header; None where that cannot be told."""
+    if not 8 < data <= HEADER_LIMIT:
+        return None
+    if data > size:
+        return f"{data - size:,} bytes of its header and all tensors are missing"
+    try:
+        with path.open("rb") as file:
+            file.seek(8)
+            header = read_json(file.read(data - 8))
+        whole = data + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+    if whole > size:
+        return f"{whole - size:,} of {whole:,} bytes are missing"
+    return f"{size - whole:,} bytes follow its last tensor" if whole < size else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no key stands twice: readers would not agree on which one counts."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("its header names something twice")
+    return dict(pairs)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def require_floats(file: SafeFile, names: Iterable[str]) -> None:
+    """Refuse tensors whose numbers are not all that they say: integers, and quantised weights with a factor beside.
+
+    Raises:
+        CheckpointError: with the tensor's name.
+    """
+    for name in names:
+        if (kind := file.entries[name]["dtype"]) not in ITEMSIZES:
+            raise CheckpointError(f"{file.path}: {name} is {kind}; use a copy of the model in fp16, bf16 or fp32.")
+        if name.endswith("weight"):
+            for end in SCALES:
+                if (scale := name.removesuffix("weight") + end) in file.entries:
+                    raise CheckpointError(
+                        f"{file.path}: {name} is quantised, with its factor in {scale}; use a copy of the model in "
+                        "fp16, bf16 or plain fp8."
+                    )
+
+
+def require_finite(tensor: torch.Tensor, where: str) -> None:
+    """Refuse NaN and infinity with the tensor's name."""
+    if not torch.isfinite(plain(tensor)).all():
+        raise CheckpointError(f"{where} holds NaN or infinite values; the model is damaged, use another copy.")
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with which torch calculates: float32 in place of fp8, whose every value it holds."""
+    return tensor.float() if tensor.dtype in FP8 else tensor
+
+
+def rounding(tensor: torch.Tensor) -> torch.Tensor:
+    """How far, in the mean square, each number is off from the one that was rounded to it: ε |w| / 5, in float64."""
+    limits = torch.finfo(tensor.dtype)
+    return plain(tensor).double().abs().clamp(min=limits.smallest_normal) * (limits.eps / 5)
+
+
+def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torch.Tensor:
+    """`tensor` in `dtype`, rounded to nearest. Raises CheckpointError when a finite value does not fit."""
+    result = tensor.to(dtype or tensor.dtype)
+    finite = torch.isfinite(plain(tensor))
+    # torch cuts what is too large for fp8 off at its largest number.
+    large = plain(tensor).abs() > torch.finfo(result.dtype).max if result.dtype in FP8 else ~torch.isfinite(result)
+    if (finite & large).any():
+        raise CheckpointError(
+            f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16."
+        )
+    return result
+
+
+def raw(tensor: torch.Tensor) -> memoryview:
+    """A tensor's bytes, without a copy where it is in memory as in a file."""
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -1,0 +1,216 @@
+"""A bench that is run: results on disk line by line, and a run that was stopped goes on where it was.
+
+`results.jsonl` is a header and one line for every group of the plan, in the plan's order. It only grows, by whole
+batches, and how often it was interrupted cannot be seen from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from timecli.drawing import digest
+from timecli.editing import applying
+from timecli.errors import OutputError
+from timecli.files.foreign import read_json, require_file
+from timecli.files.safefile import open_file
+from timecli.files.writing import write_bytes, write_tensors
+from timecli.manifests.manifest import Manifest
+from timecli.measuring.quality import Reference, unpacked
+from timecli.measuring.rivals import Change, make
+from timecli.measuring.schedule import BASE, Batch, Job, Texts
+from timecli.measuring.studio import Studio
+from timecli.models.checkpoint import Checkpoint
+from timecli.text.encoding import TextEncoder
+
+RESULTS = "results.jsonl"
+Answers = dict[tuple[str, str, Texts], tuple[int, ...]]
+"""(model, prompt, texts) -> which of the two texts each picture shows."""
+
+
+@dataclass
+class Edits:
+    """The edited models of a bench, made when they are needed; what took long to make is kept in a folder.
+
+    Attributes:
+        head: what results depend on, see `header`.
+        seconds: how long making each took, by model.
+    """
+
+    checkpoint: Checkpoint
+    encoder: TextEncoder
+    device: torch.device
+    iterations: int
+    jobs: Mapping[str, Job]
+    head: str
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    _last: tuple[str, Change | None] = (BASE, None)
+
+    def __call__(self, model: str) -> Change | None:
+        """The edit that makes `model` of the base; None for the base itself."""
+        if model != self._last[0]:
+            self._last = model, None if model == BASE else self._make(self.jobs[model])
+        return self._last[1]
+
+    def _make(self, job: Job) -> Change:
+        name = hashlib.sha256(f"{self.head}{job.model}".encode()).hexdigest()[:16]
+        kept = self.folder / f"{name}.safetensors"
+        if kept.exists():
+            file = open_file(kept)
+            return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
+        started = time.perf_counter()
+        change = make(job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations)
+        self.seconds[job.model] = time.perf_counter() - started
+        if change.text is not None:
+            self.folder.mkdir(exist_ok=True)
+            write_tensors(kept, change.text, {"model": job.model})
+        return change
+
+
+def header(
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    manifests: Sequence[Manifest],
+    studio: Studio,
+    iterations: int,
+    reference: Reference | None = None,
+) -> str:
+    """What results depend on beside the plan, as the first line of the file."""
+    settings = studio.settings
+    texts = {manifest.name: hashlib.sha256(manifest.text.encode()).hexdigest() for manifest in manifests}
+    return json.dumps(
+        {
+            "model": checkpoint.path.name,
+            "base": applying.base_hash(checkpoint),
+            "encoder": encoder.fingerprint,
+            "pipeline": digest.of_pipeline(studio.pipeline),
+            "judge": digest.of_judge(studio.judge),
+            "reference": reference.digest if reference else None,
+            "seeds": list(settings.seeds),
+            "steps": settings.steps,
+            "guidance": settings.guidance,
+            "iterations": iterations,
+            "manifests": texts,
+        },
+        sort_keys=True,
+    )
+
+
+def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
+    """Cut a results file to its last whole batch, or begin one; the batches that are still to do.
+
+    Raises:
+        OutputError: the file belongs to another bench.
+    """
+    if path.exists():
+        require_file(path, OutputError)
+    lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1] if path.exists() else []
+    if not lines:
+        write_bytes(path, f"{head}\n".encode())
+        return list(plan)
+    if lines[0] != head:
+        raise OutputError(f"{path} holds the results of another bench; choose another folder or remove it.")
+    seeds = len(json.loads(head)["seeds"])
+    done, position = 0, 1
+    for batch in plan:
+        if len(lines) - position < len(batch.groups):
+            break
+        for group, line in zip(batch.groups, lines[position:], strict=False):
+            if not _fits(line, batch.model, group.prompt, group.questions, seeds):
+                raise OutputError(
+                    f"{path}, line {position + 1} is not of this bench, whose edits or settings have changed; choose "
+                    "another folder or remove it."
+                )
+            position += 1
+        done += 1
+    if done == len(plan) and position < len(lines):
+        raise OutputError(
+            f"{path} holds more than this bench draws; choose another folder, or ask for all of it again."
+        )
+    write_bytes(path, "".join(f"{line}\n" for line in lines[:position]).encode())
+    return list(plan[done:])
+
+
+def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds: int) -> bool:
+    """Whether a line of the file is a whole group of the plan, with its answers or its quality."""
+    try:
+        found = read_json(line)
+    except ValueError:
+        return False
+    wanted: dict[str, Any] = {"model": model, "prompt": prompt, "questions": [list(texts) for texts in questions]}
+    if not isinstance(found, dict) or {key: found.get(key) for key in wanted} != wanted:
+        return False
+    if not questions:
+        return isinstance(found.get("clip_score"), float) and _features(found.get("features"))
+    answers = found.get("answers")
+    return isinstance(answers, list) and len(answers) == len(questions) and all(_counted(one, seeds) for one in answers)
+
+
+def _features(text: Any) -> bool:
+    """Whether this is a row of features."""
+    try:
+        row = unpacked(text)
+    except (TypeError, ValueError):
+        return False
+    return len(row) > 0 and bool(torch.isfinite(row).all())
+
+
+def _counted(answers: Any, seeds: int) -> bool:
+    """Whether these are answers to one question: 0 or 1 for every seed."""
+    return isinstance(answers, list) and len(answers) == seeds and all(answer in (0, 1) for answer in answers)
+
+
+def pictures(work: Sequence[Batch], seeds: int) -> int:
+    """How many pictures some batches have."""
+    return sum(seeds if group.questions else 1 for batch in work for group in batch.groups)
+
+
+def run(path: Path, lines: Iterable[list[str]]) -> None:
+    """Append the lines of each batch as it is finished."""
+    for batch in lines:
+        with path.open("ab") as file:
+            file.write("".join(f"{line}\n" for line in batch).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def here(
+    work: Sequence[Batch],
+    edits: Callable[[str], Change | None],
+    judged: Callable[[Change | None, Batch, Callable[[float], None]], list[str]],
+    tick: Callable[[float], None],
+) -> Iterator[list[str]]:
+    """Draw batch after batch in this process."""
+    for batch in work:
+        yield judged(edits(batch.model), batch, tick)
+
+
+def load(path: Path) -> Answers:
+    """All answers of a results file."""
+    found: Answers = {}
+    for row in _rows(path):
+        for texts, answers in zip(row["questions"], row.get("answers", ()), strict=True):
+            found[row["model"], row["prompt"], (texts[0], texts[1])] = tuple(answers)
+    return found
+
+
+def load_quality(path: Path) -> dict[str, list[tuple[float, str]]]:
+    """CLIP Score and features of every caption's picture, by model."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for row in _rows(path):
+        if "clip_score" in row:
+            found.setdefault(row["model"], []).append((row["clip_score"], row["features"]))
+    return found
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    yield from map(json.loads, path.read_bytes().decode().split("\n")[1:-1])

@@ -1,0 +1,120 @@
+"""How good pictures are, whatever they show: CLIP Score and FID against reference pictures (appendix C)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from PIL import Image
+
+from timecli.drawing.judge import Judge
+from timecli.errors import CheckpointError, explained
+from timecli.files.foreign import read_json, require_file
+
+INDEX = "metadata.jsonl"
+"""A line for every picture of a reference folder: file_name and text, as Hugging Face's image folders have it."""
+BATCH, LEAST = 64, 2
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference pictures.
+
+    Attributes:
+        captions: their texts.
+        features: what the judge sees in them, `[n, d]` float32.
+        digest: SHA-256 of captions and picture files.
+    """
+
+    captions: tuple[str, ...]
+    features: torch.Tensor
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """FID against the reference, and the mean CLIP Score."""
+
+    fid: float
+    clip_score: float
+
+
+def captions(folder: Path) -> dict[str, Path]:
+    """Captions of a reference folder and their pictures; of equal captions the first counts.
+
+    Raises:
+        CheckpointError: it has no index, or a line of it is wrong.
+    """
+    index = folder / INDEX
+    found: dict[str, Path] = {}
+    if index.exists():
+        require_file(index, CheckpointError)
+    try:
+        lines = index.read_bytes().decode("utf-8").rstrip("\n").split("\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{index} cannot be read: {error.strerror}; --reference takes an image folder."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{index} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = read_json(line)
+            text, path = str(row["text"]), folder / Path(row["file_name"]).name
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{index}, line {number} must be JSON with file_name and text.") from error
+        if not path.exists():
+            raise CheckpointError(f"{index}, line {number}: {path.name} is not in the folder.")
+        require_file(path, CheckpointError)
+        found.setdefault(text, path)
+    if len(found) < LEAST:
+        raise CheckpointError(
+            f"{index} has {len(found)} captions; FID needs {LEAST} at least, and is steady from thousands."
+        )
+    return found
+
+
+def load(folder: Path, judge: Judge) -> Reference:
+    """A reference folder, as the judge sees it."""
+    found = captions(folder)
+    texts, paths = list(found), list(found.values())
+    parts, digest = [], hashlib.sha256()
+    for text, path in found.items():
+        digest.update(f"{text}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for first in range(0, len(paths), BATCH):
+        images = [_opened(path) for path in paths[first : first + BATCH]]
+        parts.append(judge.described(images, texts[first : first + BATCH])[1])
+    return Reference(tuple(texts), torch.cat(parts), digest.hexdigest())
+
+
+def _opened(path: Path) -> Image.Image:
+    with explained(f"{path} cannot be read as a picture"):
+        return Image.open(path).convert("RGB")
+
+
+def packed(features: torch.Tensor) -> str:
+    """A row of features as text, exactly."""
+    return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
+
+
+def unpacked(text: str) -> torch.Tensor:
+    """The row again."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
+
+
+def measure(reference: Reference, scores: Sequence[float], features: Sequence[str]) -> Quality:
+    """FID (Heusel et al. 2017) of some pictures' features, and the mean of their CLIP Scores."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    seen = torch.nn.Identity()
+    seen.num_features = reference.features.shape[1]  # type: ignore[assignment]
+    metric = FrechetInceptionDistance(feature=seen)
+    metric.update(reference.features, real=True)
+    metric.update(torch.stack([unpacked(row) for row in features]), real=False)
+    return Quality(float(metric.compute()), fmean(scores))

@@ -1,0 +1,108 @@
+"""What is done to a model in a bench: TIME itself, and the methods that it is compared with."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+
+from timecli.editing import applying, compiling
+from timecli.editing.delta import Delta
+from timecli.editing.solve import solve
+from timecli.errors import CheckpointError
+from timecli.manifests.manifest import Manifest
+from timecli.measuring.schedule import Configuration
+from timecli.models.checkpoint import Checkpoint
+from timecli.text import pairing
+from timecli.text.encoding import TextEncoder
+from timecli.text.pairing import Columns
+
+UCE_LAMBDA = 0.5
+"""The default of UCE's code (Gandikota et al. 2024)."""
+RATE = 0.01
+"""Adam's learning rate in appendix G."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """An edit that a model can take on: a delta for its matrices, or weights for its text encoder."""
+
+    delta: Delta | None = None
+    text: dict[str, torch.Tensor] | None = None
+
+
+def make(
+    configuration: Configuration,
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    device: torch.device,
+    iterations: int,
+) -> Change:
+    """The edit of one manifest as a configuration has it.
+
+    Args:
+        configuration: the method and its settings; fine-tuning is for models with one text encoder.
+        manifest: what to edit.
+        checkpoint: the model, for the matrices whose projections fine-tuning aims at.
+        encoder: the model's text encoder.
+        device: where to calculate.
+        iterations: steps of Adam; 4000 in appendix G.
+    """
+    wanted = configuration.applied(manifest)
+    if configuration.method == "finetune":
+        return Change(text=finetune(wanted, checkpoint, encoder, configuration.eta, iterations))
+    if configuration.method == "uce":
+        return Change(delta=Delta(solve([uce_columns(wanted, encoder)]), compiling.origin(wanted, encoder)))
+    return Change(delta=compiling.compile_edit(wanted, encoder, device))
+
+
+def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
+    """UCE's rows: of every prompt the last token before the end, λ 0.5, preserved prompts with weight 1."""
+    pairs = [(pair.source, pair.destination) for pair in manifest.edits]
+    pairs += [(prompt, prompt) for prompt in manifest.preserve.prompts]
+    sides = []
+    for prompts in zip(*pairs, strict=True):
+        states = encoder.embed(prompts)
+        sides.append(torch.stack([s[len(encoder.tokens(p)) - 2] for s, p in zip(states, prompts, strict=True)]))
+    weight = torch.full((len(pairs),), 1 / UCE_LAMBDA, dtype=torch.float64)
+    return Columns(sides[0], sides[1], weight)
+
+
+def finetune(
+    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, eta: float, iterations: int
+) -> dict[str, torch.Tensor]:
+    """The text encoder trained to give sources the projections of their destinations (appendix G).
+
+    Eq. 4 with λ = 0, over the text encoder's weights instead of the matrices: with E the encoder's states, the loss is
+    Σ ‖W E − W C*‖² over all matrices W, which is (E − C*) M (E − C*)ᵀ with M = Σ Wᵀ W. Adam, with weight decay η.
+
+    Returns:
+        The trained parameters by their names in the text encoder, float32 on the CPU.
+
+    Raises:
+        CheckpointError: training ends in NaN.
+    """
+    model = copy.deepcopy(encoder.towers[0].model).train()
+    trained = replace(encoder, towers=(replace(encoder.towers[0], model=model),))
+    device = model.device
+    metric = torch.zeros(checkpoint.width, checkpoint.width, dtype=torch.float64)
+    origin = compiling.origin(manifest, encoder)
+    for place, weight in checkpoint.projections(twins=False):
+        if applying.covers(origin, place.matrix):
+            metric += weight.double().T @ weight.double()
+    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.solve.augment)]
+    goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).float().to(device)
+    ids = trained.towers[0].padded([encoder.tokens(source) for source, _ in pairs]).to(device)
+    root = torch.linalg.cholesky(metric + 1e-9 * metric.diagonal().mean() * torch.eye(len(metric))).float().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, weight_decay=eta)
+    for _ in range(iterations):
+        optimizer.zero_grad()
+        loss = ((trained.towers[0].states(ids) - goals) @ root).square().sum()
+        loss.backward()
+        optimizer.step()
+    found = {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
+    if not all(torch.isfinite(tensor).all() for tensor in found.values()):
+        raise CheckpointError(f"fine-tuning for {manifest.name} ended in NaN; use another eta.")
+    return found

@@ -1,0 +1,235 @@
+"""A bench on paper: which models draw which prompts, and what the judge is asked about the pictures.
+
+Everything here follows from manifests and settings alone, so that a run that was stopped finds its place again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import gcd
+
+from timecli.drawing import verify
+from timecli.errors import ManifestError
+from timecli.manifests.manifest import AUGMENTATIONS, Manifest, folded
+
+BASE = "base"
+"""The unedited model."""
+METHODS = ("time", "finetune", "uce")
+GRIDS = {"lambda": ("time",), "matrices": ("time",), "augment": ("time", "finetune"), "eta": ("finetune",)}
+"""What a grid can vary, and for which methods."""
+
+Texts = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How manifests are edited; what is None is as each manifest says.
+
+    Attributes:
+        method: one of `METHODS`.
+        lam: λ of every edit.
+        matrices: "v" or "kv".
+        augment: with the paper's augmentations or without any.
+        eta: weight decay η of fine-tuning (appendix G).
+        bulk: all manifests in one joint edit (appendix F).
+    """
+
+    method: str = "time"
+    lam: float | None = None
+    matrices: str | None = None
+    augment: bool | None = None
+    eta: float = 0.01
+    bulk: bool = False
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        parts = [self.method, *(["bulk"] if self.bulk else [])]
+        parts += [f"η={self.eta:g}"] if self.method == "finetune" else []
+        parts += [f"λ={self.lam:g}"] if self.lam is not None else []
+        parts += [self.matrices] if self.matrices is not None else []
+        parts += ["augmented" if self.augment else "plain"] if self.augment is not None else []
+        return " ".join(parts)
+
+    def applied(self, manifest: Manifest) -> Manifest:
+        """The manifest as this configuration has it."""
+        solve, edits = manifest.solve, manifest.edits
+        if self.lam is not None:
+            solve, edits = replace(solve, lam=self.lam), tuple(replace(edit, lam=None) for edit in edits)
+        if self.matrices is not None:
+            solve = replace(solve, matrices=tuple(self.matrices))
+        if self.augment is not None:
+            solve = replace(solve, augment=AUGMENTATIONS if self.augment else ())
+        return replace(manifest, solve=solve, edits=edits)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures of one prompt, one for every seed, and the pairs of texts between which the judge decides.
+
+    A caption has no questions; it is drawn once, to measure the quality of pictures.
+    """
+
+    prompt: str
+    questions: tuple[Texts, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Groups that one model draws in one go. The model is `BASE` or an edit, called `configuration/manifest`."""
+
+    model: str
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One edited model: what it is called, what it is made from, and the manifests whose prompts it draws."""
+
+    model: str
+    configuration: Configuration
+    manifest: Manifest
+    tested: tuple[Manifest, ...]
+
+
+def configurations(methods: Sequence[str], grid: Mapping[str, Sequence[object]], bulk: bool) -> list[Configuration]:
+    """Every combination of the grid's values, for the methods that know them."""
+    found = []
+    for method in methods:
+        keys = [key for key in grid if method in GRIDS[key]]
+        for values in itertools.product(*(grid[key] for key in keys)):
+            chosen = {"lam" if key == "lambda" else key: value for key, value in zip(keys, values, strict=True)}
+            found.append(Configuration(method, bulk=bulk, **chosen))  # type: ignore[arg-type]
+    return list(dict.fromkeys(found))
+
+
+def jobs(manifests: Sequence[Manifest], wanted: Sequence[Configuration], cross: bool) -> list[Job]:
+    """Every edited model. With `cross`, each also draws the validation prompts of all other manifests."""
+    found = []
+    for configuration in wanted:
+        if configuration.bulk:
+            joined, kept = joint(manifests)
+            found.append(Job(configuration.name, configuration, joined, tuple(kept)))
+            continue
+        for manifest in manifests:
+            others = [other for other in manifests if other is not manifest] if cross else []
+            tested = (manifest, *(_validation_only(other) for other in others if other.balance))
+            found.append(Job(f"{configuration.name}/{manifest.name}", configuration, manifest, tested))
+    return found
+
+
+def _validation_only(manifest: Manifest) -> Manifest:
+    assert manifest.balance is not None
+    edits = tuple(replace(edit, positives=(), negatives=()) for edit in manifest.edits)
+    return replace(manifest, edits=edits, balance=replace(manifest.balance, prompts=()))
+
+
+def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
+    """One manifest with all edits, and whose edits they are: of equal sources the first counts (appendix F)."""
+    taken: set[str] = set()
+    kept = []
+    for manifest in manifests:
+        sources = {folded(edit.source) for edit in manifest.edits}
+        if not sources & taken:
+            kept.append(manifest)
+            taken |= sources
+    for manifest in kept:
+        if _shared(manifest) != _shared(kept[0]):
+            raise ManifestError(
+                f"{manifest.name} has other solve or preserve settings than {kept[0].name}; only their lambdas may "
+                "differ in one joint edit."
+            )
+    edits = tuple(replace(edit, lam=manifest.lam(edit)) for manifest in kept for edit in manifest.edits)
+    preserved = tuple(dict.fromkeys(prompt for manifest in kept for prompt in manifest.preserve.prompts))
+    first = kept[0]
+    return replace(first, name="bulk", edits=edits, preserve=replace(first.preserve, prompts=preserved)), kept
+
+
+def _shared(manifest: Manifest) -> tuple[object, ...]:
+    """Settings that a joint edit has once; its preserved prompts enter with the first manifest's λ."""
+    return replace(manifest.solve, lam=1.0), manifest.preserve.weight
+
+
+def worded(manifest: Manifest, prompt: str) -> Texts:
+    """The balance's two descriptions in the wording of a prompt: in place of the source, where that occurs in it."""
+    assert manifest.balance is not None
+    one, other = (_in_place(manifest.edits[0].source, text, prompt) for text in manifest.balance.descriptions)
+    return one, other
+
+
+def _in_place(source: str, description: str, prompt: str) -> str:
+    start = f" {prompt} ".lower().find(f" {source.lower()} ")
+    if start < 0:
+        return description
+    text = prompt[:start] + description + prompt[start + len(source) :]
+    return text[0].upper() + text[1:] if prompt[0].isupper() else text
+
+
+def batches(
+    manifests: Sequence[Manifest], work: Sequence[Job], seeds: int, at_once: int, captions: Sequence[str] = ()
+) -> list[Batch]:
+    """Everything that is drawn, in order. Every batch but a model's last fills whole batches of the renderer.
+
+    The captions are shared out among the edits of a configuration (appendix C); the unedited model draws all of them.
+    """
+    size = at_once // gcd(at_once, seeds)
+    found = list(_chunked(BASE, _groups(manifests, before=True), size))
+    found += _chunked(BASE, [Group(caption, ()) for caption in captions], at_once)
+    for configuration, same in itertools.groupby(work, key=lambda job: job.configuration):
+        del configuration
+        jobs = list(same)
+        for i, job in enumerate(jobs):
+            found += _chunked(job.model, _groups(job.tested, before=False), size)
+            found += _chunked(job.model, [Group(caption, ()) for caption in captions[i :: len(jobs)]], at_once)
+    return found
+
+
+def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
+    """Prompts with all that is asked about them: of the unedited model its destinations, too, for the oracle."""
+    questions: dict[str, dict[Texts, None]] = {}
+    for manifest in manifests:
+        for row in verify.rows(manifest):
+            if row.destination is None or manifest.balance:
+                continue
+            pair = (row.prompt, row.destination)
+            questions.setdefault(row.prompt, {})[pair] = None
+            if before and row.oracle:
+                questions.setdefault(row.oracle, {})[pair] = None
+        if manifest.balance:
+            for prompt in (manifest.balance.validation, *manifest.balance.prompts):
+                questions.setdefault(prompt, {})[worded(manifest, prompt)] = None
+    return [Group(prompt, tuple(pairs)) for prompt, pairs in questions.items()]
+
+
+def _chunked(model: str, groups: Sequence[Group], size: int) -> Iterator[Batch]:
+    for first in range(0, len(groups), size):
+        yield Batch(model, tuple(groups[first : first + size]))
+
+
+def texts(work: Sequence[Batch]) -> Iterator[str]:
+    """Every prompt that is drawn and every text that the judge is asked for."""
+    for group in (group for batch in work for group in batch.groups):
+        yield group.prompt
+        for pair in group.questions:
+            yield from pair
+
+
+def require_one_clip_skip(manifests: Sequence[Manifest]) -> None:
+    """Refuse manifests that read different layers of the text encoder: the unedited model is drawn once."""
+    for manifest in manifests:
+        if manifest.solve.clip_skip != manifests[0].solve.clip_skip:
+            raise ManifestError(
+                f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and {manifests[0].name} "
+                f"{manifests[0].solve.clip_skip}; bench them apart."
+            )
+
+
+def require_names(manifests: Sequence[Manifest]) -> None:
+    """Refuse manifests of one name: results go by it."""
+    seen: set[str] = set()
+    for manifest in manifests:
+        if manifest.name in seen:
+            raise ManifestError(f"two manifests are called {manifest.name!r}; give each a name of its own.")
+        seen.add(manifest.name)

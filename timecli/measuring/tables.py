@@ -1,0 +1,246 @@
+"""Answers to tables: Tables 2, 4, 5 and 7 of Orgad et al. (2023) for any edits and any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import StatisticsError, correlation, fmean, harmonic_mean, pstdev
+
+from timecli.drawing import verify
+from timecli.drawing.verify import METRICS, Score
+from timecli.manifests.manifest import Manifest
+from timecli.measuring.bench import Answers
+from timecli.measuring.quality import Quality, Reference, measure
+from timecli.measuring.schedule import BASE, Configuration, Job, worded
+from timecli.shown import in_markdown
+
+SPLITS = 3
+"""Parts of the seeds over which Δ_p has a mean and a deviation (appendix H.2)."""
+MEASURED = ("generality", "specificity")
+"""What the paper's "Mean" is the harmonic mean of."""
+
+FILTER = 0.8
+"""What the oracle must reach on the positive prompts for an edit to count in the filtered table (appendix D)."""
+
+Scores = Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """How often one of two descriptions was drawn: F_p, and Δ_p for parts of the seeds (§6.3)."""
+
+    share: float
+    deltas: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one edited model reached: by manifest, the scores of baseline, oracle and edited, or the two shares."""
+
+    job: Job
+    scores: dict[str, verify.Scores]
+    balanced: dict[str, tuple[Balanced, Balanced]]
+
+
+def collect(work: Sequence[Job], answers: Answers) -> list[Result]:
+    """Scores of every edited model, on the manifests that it was tested with."""
+    found = []
+    for job in work:
+        own = [manifest for manifest in job.tested if not manifest.balance]
+        scores = {manifest.name: _scores(manifest, job.model, answers) for manifest in own}
+        shares = {
+            m.name: _shares(m, job.model, answers) for m in job.tested if m.balance and not _only_looked_at(m, job)
+        }
+        found.append(Result(job, scores, shares))
+    return found
+
+
+def _scores(manifest: Manifest, model: str, answers: Answers) -> verify.Scores:
+    rows = verify.rows(manifest)
+    return verify.measure(rows, lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
+
+
+def _only_looked_at(manifest: Manifest, job: Job) -> bool:
+    """Whether a manifest is there to see what the edit of another does to it."""
+    return not job.configuration.bulk and manifest.name != job.manifest.name
+
+
+def _shares(manifest: Manifest, model: str, answers: Answers) -> tuple[Balanced, Balanced]:
+    assert manifest.balance is not None
+    prompts = manifest.balance.prompts or (manifest.balance.validation,)
+    before, after = (balanced(manifest, prompts, name, answers) for name in (BASE, model))
+    return before, after
+
+
+def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: Answers) -> Balanced:
+    """F of the first description over some prompts, and Δ for each part of the seeds."""
+    assert manifest.balance is not None
+    target = manifest.balance.target
+    per_seed = [
+        fmean(answer == 0 for answer in seed)
+        for seed in zip(*(answers[model, prompt, worded(manifest, prompt)] for prompt in prompts), strict=True)
+    ]
+    parts = [part for i in range(SPLITS) if (part := per_seed[i::SPLITS])]
+    return Balanced(fmean(per_seed), tuple(distance(fmean(part), target) for part in parts))
+
+
+def distance(share: float, target: float) -> float:
+    """Δ: how far a share is from the target, 1 at the farthest (§6.3)."""
+    return abs(share - target) / max(target, 1 - target)
+
+
+def total(scores: Sequence[Scores]) -> dict[str, Score]:
+    """Mean over the edits that have tests for a metric, for every seed."""
+    measured = {metric: [one[metric].per_seed for one in scores if metric in one] for metric in METRICS}
+    return {
+        metric: Score(tuple(fmean(seed) for seed in zip(*per_edit, strict=True)))
+        for metric, per_edit in measured.items()
+        if per_edit
+    }
+
+
+def mean(scores: Scores) -> float:
+    """Harmonic mean of generality and specificity."""
+    return harmonic_mean([scores[metric].mean for metric in MEASURED if metric in scores])
+
+
+def by_configuration(results: Sequence[Result]) -> dict[Configuration, list[Result]]:
+    """Results that stand in one row."""
+    found: dict[Configuration, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.job.configuration, []).append(result)
+    return found
+
+
+def qualities(
+    results: Sequence[Result], reference: Reference, pictures: Mapping[str, Sequence[tuple[float, str]]]
+) -> dict[str, Quality]:
+    """FID and CLIP Score of the unedited model and of every configuration, over the captions of all its edits."""
+    models = {BASE: [BASE]}
+    for configuration, found in by_configuration(results).items():
+        models[configuration.name] = [result.job.model for result in found]
+    drawn = {name: [one for model in own for one in pictures.get(model, ())] for name, own in models.items()}
+    return {name: measure(reference, *zip(*found, strict=True)) for name, found in drawn.items()}
+
+
+def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
+    yield from (_row("", "FID in the judge's features", "CLIP Score"), "|---|---|---|")
+    for name, one in found.items():
+        yield _row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
+    yield ""
+
+
+def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Quality] | None = None) -> str:
+    """All tables as a page."""
+    lines = [f"# {in_markdown(title)}", ""]
+    if quality:
+        lines += _qualities(quality)
+    if any(result.scores for result in results):
+        names = set(filtered(results))
+        count = len({name for result in results for name in result.scores})
+        lines += _totals(results, f"All {count} edits")
+        if 0 < len(names) < count:
+            lines += _totals(_only(results, names), f"The {len(names)} edits whose oracle reaches {FILTER:.0%}")
+        lines += _edits(results)
+    if any(result.balanced for result in results):
+        lines += _balances(results)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def filtered(results: Sequence[Result]) -> list[str]:
+    """The manifests on whose positive prompts the oracle is right often enough, given the destination."""
+    first = next(iter(by_configuration(results).values()))
+    oracles = {name: scores["oracle"] for result in first for name, scores in result.scores.items()}
+    return [name for name, scores in oracles.items() if "generality" in scores and scores["generality"].mean >= FILTER]
+
+
+def _only(results: Sequence[Result], names: set[str]) -> list[Result]:
+    kept = [replace(r, scores={n: s for n, s in r.scores.items() if n in names}) for r in results]
+    return [result for result in kept if result.scores]
+
+
+def merged(found: Sequence[Result], which: str) -> list[Scores]:
+    """The scores of baseline, oracle or edited, edit by edit."""
+    return [scores[which] for result in found for scores in result.scores.values()]
+
+
+def _totals(results: Sequence[Result], title: str) -> Iterator[str]:
+    rows = by_configuration(results)
+    first = next(iter(rows.values()))
+    yield from (f"**{title}**", "")
+    yield _row("", *METRICS, "mean", "correlation with the oracle")
+    yield "|---" * (len(METRICS) + 3) + "|"
+    for name in ("baseline", "oracle"):
+        yield _row(name, *_cells(total(merged(first, name))), "")
+    for configuration, found in rows.items():
+        cells = _cells(total(merged(found, "edited")))
+        yield _row(configuration.name, *cells, _correlation(merged(found, "oracle"), merged(found, "edited")))
+    yield ""
+    yield "Mean ± standard deviation over the seeds; *mean* is the harmonic mean of generality and specificity;"
+    yield "the correlation is Pearson's between the generality of oracle and edit, over the edits."
+    yield ""
+
+
+def _edits(results: Sequence[Result]) -> Iterator[str]:
+    for configuration, found in by_configuration(results).items():
+        yield f"## {configuration.name}"
+        yield ""
+        yield _row("edit", "oracle's generality", *METRICS, "mean")
+        yield "|---" * (len(METRICS) + 3) + "|"
+        for result in found:
+            for name, scores in result.scores.items():
+                oracle = scores["oracle"].get("generality")
+                yield _row(in_markdown(name), f"{oracle.mean:.1%}" if oracle else "-", *_cells(scores["edited"]))
+        yield ""
+
+
+def _balances(results: Sequence[Result]) -> Iterator[str]:
+    for configuration, found in by_configuration(results).items():
+        yield f"## {configuration.name}, share of the first description"
+        yield ""
+        yield _row("edit", "baseline F", "baseline Δ", "λ", "edited F", "edited Δ")
+        yield "|---" * 6 + "|"
+        pairs = [pair for result in found for pair in result.balanced.values()]
+        for result in found:
+            lam = {result.job.configuration.applied(result.job.manifest).lam(e) for e in result.job.manifest.edits}
+            for name, (before, after) in result.balanced.items():
+                shown = f"{next(iter(lam)):g}" if len(lam) == 1 else "several"
+                yield _row(
+                    in_markdown(name), f"{before.share:.1%}", _delta(before), shown, f"{after.share:.1%}", _delta(after)
+                )
+        means = [_mean_delta([pair[side] for pair in pairs]) for side in (0, 1)]
+        yield _row("**all**", "", means[0], "", "", means[1])
+        yield ""
+
+
+def overall(found: Sequence[Balanced]) -> tuple[float, ...]:
+    """Δ: the mean of Δ_p over all edits, for each part of the seeds."""
+    return tuple(fmean(part) for part in zip(*(one.deltas for one in found), strict=True))
+
+
+def _mean_delta(found: Sequence[Balanced]) -> str:
+    parts = overall(found)
+    return f"**{fmean(parts):.2f} ± {pstdev(parts):.2f}**"
+
+
+def _delta(found: Balanced) -> str:
+    return f"{fmean(found.deltas):.2f} ± {pstdev(found.deltas):.2f}"
+
+
+def _correlation(oracle: Sequence[Scores], edited: Sequence[Scores]) -> str:
+    pairs = [
+        (a["generality"].mean, b["generality"].mean) for a, b in zip(oracle, edited, strict=True) if "generality" in b
+    ]
+    try:
+        return f"{correlation(*zip(*pairs, strict=True)):.2f}"
+    except (StatisticsError, TypeError):  # too few edits, or an oracle that is always right
+        return "-"
+
+
+def _cells(scores: Scores) -> list[str]:
+    shown = [f"{scores[m].mean:.1%} ± {scores[m].std:.1%}" if m in scores else "-" for m in METRICS]
+    return [*shown, f"{mean(scores):.1%}" if any(m in scores for m in MEASURED) else "-"]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

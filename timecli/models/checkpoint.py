@@ -1,0 +1,215 @@
+"""Models on disk: what they are, and where in their files the tensors are that an edit needs.
+
+A single file holds everything; a diffusers folder holds files per component, perhaps in several variants or shards.
+Either way a `Checkpoint` says where the cross-attention matrices and the text encoders are, and reads nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from timecli.errors import CheckpointError, ManifestError
+from timecli.files.safefile import SafeFile, require_finite, require_floats
+from timecli.manifests import records
+from timecli.models import layouts, towers, unets
+from timecli.models.towers import TextWeights
+from timecli.models.variants import Group
+
+EDITS = "timecli.edits"
+"""Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
+
+CONV_IN = ("input_blocks.0.0.weight", "conv_in.weight")
+"""How the name of a UNet's first convolution ends, in a single file and in a folder."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cross-attention matrix is: a tensor of a file.
+
+    A `twin` is another copy of the same matrix, edited from its own weights: a moving average (EMA) in a single file,
+    or another copy of the UNet in a folder.
+    """
+
+    matrix: layouts.Matrix
+    file: SafeFile
+    name: str
+    twin: bool
+
+    @property
+    def key(self) -> tuple[Path, str]:
+        """File and tensor name."""
+        return self.file.path, self.name
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk.
+
+    Attributes:
+        path: the file or the folder.
+        family: what kind of model it is.
+        places: the cross-attention matrices from the input to the output, twins behind them.
+        texts: the text encoders, in the order in which their states stand side by side.
+        config: a diffusers folder with configs and tokenizers, or None.
+        channels: how many the UNet takes: 4, with an image to fill in 9, with one to follow 8.
+        copies: the copies of the UNet that are edited; the first is the one that diffusers loads.
+        left_out: files of a folder that hold the UNet and are not edited; a copy of the folder goes without them.
+        cautions: sentences that a user should see.
+    """
+
+    path: Path
+    family: layouts.Family
+    places: tuple[Place, ...]
+    texts: tuple[TextWeights, ...]
+    config: Path | None
+    channels: int
+    copies: tuple[Group, ...]
+    left_out: tuple[Path, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether this is a diffusers folder."""
+        return self.path.is_dir()
+
+    @property
+    def width(self) -> int:
+        """The d of the text that the matrices take."""
+        first = self.places[0]
+        return int(first.file.entries[first.name]["shape"][-1])
+
+    @property
+    def edits(self) -> list[dict[str, Any]]:
+        """Records of the timecli edits that the model carries.
+
+        Raises:
+            CheckpointError: its files carry different ones, so that what is edited depends on the loader.
+        """
+        files = list({place.file.path: place.file for place in self.places}.values())
+        records = edits(files[0])
+        for file in files[1:]:
+            if edits(file) != records:
+                raise CheckpointError(
+                    f"{files[0].path} and {file.path} carry different timecli edits, so what a tool draws depends on "
+                    "the file that it takes; start from the original, or use --leave-ema if one is a moving average."
+                )
+        return records
+
+    def text_encoders(self) -> list[dict[str, torch.Tensor]]:
+        """The tensors of each text encoder."""
+        return [text.read() for text in self.texts]
+
+    def projections(self, twins: bool = True) -> Iterator[tuple[Place, torch.Tensor]]:
+        """Every cross-attention matrix `[out, d]` in its stored dtype."""
+        wanted = [place for place in self.places if twins or not place.twin]
+        for _, group in groupby(wanted, key=lambda place: place.file.path):
+            places = list(group)
+            for place, tensor in zip(places, places[0].file.read(place.name for place in places), strict=True):
+                require_finite(tensor, f"{place.file.path}: {place.name}")
+                yield place, tensor
+
+
+def edits(file: SafeFile) -> list[dict[str, Any]]:
+    """Records of the timecli edits that a file carries."""
+    try:
+        return records.edits(file.metadata.get(EDITS, "[]"))
+    except (ValueError, ManifestError) as error:
+        detail = str(error).rstrip(".")
+        raise CheckpointError(
+            f"{file.path} has a damaged record of its edits ({EDITS} in its metadata: {detail}); use another copy."
+        ) from error
+
+
+def open_checkpoint(
+    path: Path,
+    config: Path | None = None,
+    text_encoder: Sequence[Path] = (),
+    ema: bool = True,
+    needs_text: bool = True,
+) -> Checkpoint:
+    """Find out what a model is.
+
+    Args:
+        path: a single file, a diffusers folder, or the folder of a UNet.
+        config: a diffusers folder for tokenizers and configs; by default the folder itself, or one named `config`
+            beside a single file; else the same of the text encoder.
+        text_encoder: other models, or text encoders, for a model that has none; one for each that is missing.
+        ema: whether moving averages are edited too.
+        needs_text: whether a model without a text encoder is refused.
+
+    Raises:
+        CheckpointError: it is not a model of a known family in safetensors form.
+    """
+    if config is None:
+        nearby = [path, path.parent / "config"]
+        nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]
+        config = next((folder for folder in nearby if (folder / "model_index.json").exists()), None)
+    elif not (config / "model_index.json").exists():
+        raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")
+    found = unets.find(path, ema)
+    first = found.copies[0]
+    family, places = _places(first, str(path), False)
+    places += _averages(places) if ema and not path.is_dir() else []
+    for copy in found.copies[1:]:
+        places += _places(copy, str(copy.files[0].path), True)[1]
+    for place in places:
+        require_floats(place.file, [place.name])
+    width = first.shapes[places[0].name][-1]
+    texts = towers.find(family, path, first.files, text_encoder, width) if needs_text else ()
+    cautions = [*found.cautions, *(sentence for text in texts if (sentence := text.caution()))]
+    channels = _channels(first.shapes)
+    return Checkpoint(
+        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, tuple(cautions)
+    )
+
+
+def _channels(shapes: layouts.Shapes) -> int:
+    name = next((name for end in CONV_IN for name in shapes if name.endswith(end)), None)
+    return shapes[name][1] if name and len(shapes[name]) > 1 else 4
+
+
+def _places(group: Group, where: str, twin: bool) -> tuple[layouts.Family, list[Place]]:
+    shapes = group.shapes
+    if shapes.keys() == {"left", "right"}:
+        raise CheckpointError(f"{where} is a delta, not a model; give the model that it is for.")
+    family, prefix, spelling = layouts.find(shapes, where)
+    names = {prefix + matrix.names[spelling]: matrix for matrix in family.matrices}
+    home = {name: file for name, (file, _) in group.entries.items() if name in names}
+    return family, [Place(matrix, home[name], name, twin) for name, matrix in names.items()]
+
+
+def _averages(places: Iterable[Place]) -> list[Place]:
+    return [
+        Place(place.matrix, place.file, name, True)
+        for place in places
+        for name in layouts.twins(place.matrix)
+        if name in place.file.entries
+    ]
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoders' files."""
+    files = {place.file.path: place.file for place in checkpoint.places}
+    files |= {file.path: file for text in checkpoint.texts for file in text.files}
+    entries = [entry for file in files.values() for entry in file.entries.values()]
+    edited = [place.file.entries[place.name]["shape"] for place in checkpoint.places if not place.twin]
+    return {
+        "form": "diffusers folder" if checkpoint.is_folder else "single file",
+        "architecture": checkpoint.family.name,
+        "text_width": checkpoint.width,
+        "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
+        "parameters": sum(math.prod(entry["shape"]) for entry in entries),
+        "cross_attention_matrices": len(edited),
+        "cross_attention_parameters": sum(map(math.prod, edited)),
+        "twins": len(checkpoint.places) - len(edited),
+        "copies": [copy.describe() for copy in checkpoint.copies],
+        "edits": checkpoint.edits,
+    }

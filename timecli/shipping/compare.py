@@ -1,0 +1,213 @@
+"""Two models: which tensors differ, and whether one edit of text space explains it.
+
+An edit in closed form, by this tool or by another, is W' = W (I + D) with one D for all matrices. D is then the least
+squares solution of W D = W' − W over all of them. Each column of D has as many unknowns as the text is wide: where the
+matrices that changed have fewer rows than that, some D explains any change, and nothing can be said. Nor can it where
+rounding to the models' dtype is as large as the change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from timecli import __version__
+from timecli.editing.applying import covers, relative_change
+from timecli.editing.delta import Delta, Origin
+from timecli.editing.solve import factored
+from timecli.errors import CheckpointError
+from timecli.files.safefile import SafeFile, open_file, rounding
+from timecli.models.checkpoint import Checkpoint, Place
+from timecli.shipping.export import truncated
+from timecli.text import encoding
+
+FIT = 0.02
+"""Largest share of the change that may stay unexplained, beside what rounding to the models' dtype explains."""
+FIT_OF_ONE = 0.05
+"""The same in each single matrix, so that a strange change in one does not hide behind an edit of all."""
+ROOM = 1.1
+"""Rows for each unknown from which on noise would be seen: of noise, D leaves √(1 − 1/1.1) = 30 % unexplained."""
+SLACK = 1.5
+"""How much larger than in the mean rounding may be."""
+HIDDEN = 0.2
+"""Share of the change that rounding may be; a larger one hides what else there is."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A tensor that is not the same in both: `relative` is ‖B − A‖ / ‖A‖, or None where they cannot be subtracted."""
+
+    name: str
+    what: str
+    relative: float | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of one matrix, or of all: ‖W D − ΔW‖², ‖ΔW‖², and how much of it rounding is in the mean."""
+
+    name: str
+    rest: float
+    change: float
+    rounding: float
+
+    @property
+    def unexplained(self) -> float:
+        """The share of the change that D leaves unexplained."""
+        return _root(self.rest, self.change)
+
+    def limit(self, fit: float) -> float:
+        """The share that may stay unexplained."""
+        return math.hypot(fit, SLACK * _root(self.rounding, self.change))
+
+
+def _root(part: float, whole: float) -> float:
+    return math.sqrt(part / whole) if whole else math.inf if part else 0.0
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The operator that explains the change best.
+
+    Attributes:
+        delta: the operator.
+        whole: what it explains, over all matrices.
+        shares: the same in each matrix.
+        rows: how many rows the matrices have together.
+    """
+
+    delta: Delta
+    whole: Share
+    shares: tuple[Share, ...]
+    rows: int
+
+    @property
+    def worst(self) -> Share:
+        """The matrix of which the largest share stays unexplained."""
+        return max(self.shares, key=lambda share: share.unexplained)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it is an edit of text space; None where that cannot be told."""
+        if self.too_few_rows:
+            return None
+        if self.whole.unexplained > self.whole.limit(FIT):
+            return False
+        if any(share.unexplained > share.limit(FIT_OF_ONE) for share in self.shares):
+            return False
+        return None if self.doubt else True
+
+    @property
+    def too_few_rows(self) -> bool:
+        """Whether some D would explain any change."""
+        return self.rows < ROOM * self.delta.operator.width
+
+    @property
+    def doubt(self) -> str | None:
+        """Why it cannot be told, if it fits, whether it is an edit; None where it can."""
+        if self.too_few_rows:
+            return (
+                f"the matrices that differ have {self.rows} rows, too few for the {self.delta.operator.width} unknowns "
+                "of an edit"
+            )
+        hidden = _root(self.whole.rounding, self.whole.change)
+        return f"rounding to their dtype is {hidden:.0%} of the change and hides the rest" if hidden > HIDDEN else None
+
+
+def differences(one: Path, other: Path) -> list[Difference]:
+    """Every tensor that differs between two files or two folders, in the order of the first."""
+    if one.is_dir() != other.is_dir():
+        raise CheckpointError(f"{one} and {other} are a file and a folder; compare two models of one form.")
+    left, right = _tensors(one), _tensors(other)
+    found = [Difference(name, "only in the first", None) for name in left if name not in right]
+    found += [Difference(name, "only in the second", None) for name in right if name not in left]
+    shared = [name for name in left if name in right]
+    for _, group in groupby(shared, key=lambda name: (left[name][0].path, right[name][0].path)):
+        names = list(group)
+        before, after = (side[names[0]][0].read([side[name][1] for name in names]) for side in (left, right))
+        for name, a, b in zip(names, before, after, strict=True):
+            if a.shape != b.shape:
+                found.append(Difference(name, f"{list(a.shape)} became {list(b.shape)}", None))
+            elif a.dtype != b.dtype or not torch.equal(a, b):
+                found.append(Difference(name, _change(a, b), relative_change(a, b)))
+    return found
+
+
+def _tensors(path: Path) -> dict[str, tuple[SafeFile, str]]:
+    """Where every tensor is; in a folder, the file's name stands before the tensor's."""
+    if not path.is_dir():
+        file = open_file(path)
+        return {name: (file, name) for name in file.entries}
+    files = {file: open_file(file) for file in sorted(path.rglob("*.safetensors"))}
+    return {f"{p.relative_to(path)}: {name}": (file, name) for p, file in files.items() for name in file.entries}
+
+
+def _change(a: torch.Tensor, b: torch.Tensor) -> str:
+    return "values" if a.dtype == b.dtype else f"{a.dtype} became {b.dtype}".replace("torch.", "")
+
+
+def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
+    """The edit of text space that makes `other` of `one`; None where no cross-attention matrix differs.
+
+    Raises:
+        CheckpointError: they are models of two kinds, or damaged.
+    """
+    if one.family != other.family or one.width != other.width:
+        raise CheckpointError(
+            f"{one.path} is {one.family.name} of width {one.width} and {other.path} {other.family.name} of width "
+            f"{other.width}; only models of one kind can be compared."
+        )
+    changed = [place for place, before, after in _pairs(one, other) if not torch.equal(before.double(), after.double())]
+    if not changed:
+        return None
+    kinds, layers = sorted({p.matrix.kind for p in changed}), sorted({p.matrix.layer for p in changed})
+    every = len(layers) == 1 + max(matrix.layer for matrix in one.family.matrices)
+    fingerprint = encoding.fingerprint(one.text_encoders()) if one.texts else ""
+    origin = Origin(name, "", __version__, fingerprint, (), tuple(kinds), None if every else tuple(layers), ())
+    rows, gram = 0, torch.zeros(one.width, one.width, dtype=torch.float64)
+    moved = torch.zeros_like(gram)
+    for place, before, after in _pairs(one, other):
+        if covers(origin, place.matrix):
+            before, change = before.double(), after.double() - before.double()
+            rows += len(before)
+            gram += before.T @ before
+            moved += before.T @ change
+    if not (torch.isfinite(gram).all() and torch.isfinite(moved).all()):
+        raise CheckpointError(
+            f"{one.path} and {other.path} have numbers too large to multiply; the models are damaged, use other copies."
+        )
+    full = factored(torch.linalg.lstsq(gram, moved).solution)
+    shares = tuple(_shares(one, other, full.left.double() @ full.right.double(), origin))
+    sums = [sum(getattr(share, part) for share in shares) for part in ("rest", "change", "rounding")]
+    whole = Share("", *sums)
+    operator, _ = truncated(full, None, max(whole.unexplained, 1e-6))
+    return Recovered(Delta(operator, origin), whole, shares, rows)
+
+
+def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
+    """Each matrix before and after, in its stored dtypes."""
+    pairs = zip(one.projections(twins=False), other.projections(twins=False), strict=True)
+    for (place, before), (_, after) in pairs:
+        if before.shape != after.shape:
+            raise CheckpointError(
+                f"{place.name} is {list(before.shape)} in {one.path} and {list(after.shape)} in {other.path}; only "
+                "models of one kind can be compared."
+            )
+        yield place, before, after
+
+
+def _shares(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> Iterator[Share]:
+    """What D explains in each matrix."""
+    for place, before, after in _pairs(one, other):
+        if covers(origin, place.matrix):
+            change = after.double() - before.double()
+            rest = before.double() @ d - change
+            # W' is rounded; of two dtypes W may be, too.
+            off = float(rounding(after).square().sum())
+            off += float(rounding(before).square().sum()) if before.dtype != after.dtype else 0.0
+            yield Share(place.name, float(rest.square().sum()), float(change.square().sum()), off)

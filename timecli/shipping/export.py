@@ -1,0 +1,159 @@
+"""A delta for one model in the forms that user interfaces load: LoRA, PEFT, or the dense difference.
+
+W' = W (I + left · right) is W + (W · left) · right: a low-rank adapter whose `up` is W · left and whose `down` is
+`right`, exactly. With alpha = rank every loader scales it by 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from timecli.editing.applying import covers
+from timecli.editing.delta import Delta
+from timecli.editing.solve import Operator
+from timecli.errors import DeltaError
+from timecli.files.safefile import SafeFile, convert, raw
+from timecli.models import layouts
+from timecli.models.checkpoint import EDITS, Checkpoint, edits
+
+FORMATS = ("lora", "peft", "diff")
+KOHYA = {
+    # ModelSpec's architecture -> how kohya's trainer calls the base model, which A1111 and Forge read
+    layouts.SD1.short: {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
+    layouts.SD2.short: {"ss_base_model_version": "sd_v2", "ss_v2": "True"},
+    layouts.SDXL.short: {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
+}
+
+Tensors = dict[str, torch.Tensor]
+
+
+def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> tuple[Operator, float]:
+    """The operator with fewer columns, and the share of D that is lost, ‖D − D_r‖ / ‖D‖ in the Frobenius norm.
+
+    The columns stand in the order of their singular values, so the first are the best approximation of their number.
+
+    Args:
+        operator: D, in balanced factors.
+        rank: columns to keep at most.
+        tolerance: share of D that may be lost; the fewest columns that do.
+    """
+    sizes = (operator.left.double().norm(dim=0) * operator.right.double().norm(dim=1)).square()
+    tail = sizes.flip(0).cumsum(0).flip(0)  # what is lost with this column and all behind it
+    lost = torch.cat([(tail / tail[0]).sqrt(), torch.zeros(1, dtype=torch.float64)])
+    keep = operator.rank if rank is None else min(rank, operator.rank)
+    if tolerance is not None:
+        keep = min(keep, int((lost > tolerance).sum()))
+    keep = max(keep, 1)
+    cut = replace(operator, left=operator.left[:, :keep].clone(), right=operator.right[:keep].clone())
+    return cut, float(lost[keep])
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A delta for one model.
+
+    Attributes:
+        tensors: what the file holds.
+        base: SHA-256 over the model's matrices, as `edit.base_hash` takes it.
+        error: ‖up · down − W D‖ / ‖W D‖ over all matrices in the Frobenius norm, for a smaller rank and the dtype.
+    """
+
+    tensors: Tensors
+    base: str
+    error: float
+
+
+def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype, operator: Operator) -> Adapter:
+    """The delta for every matrix of `checkpoint` that it covers.
+
+    Args:
+        checkpoint: the model that the adapter is for.
+        delta: the edit, for the checkpoint's text encoder.
+        form: one of `FORMATS`.
+        dtype: of the tensors; the products are made in float64.
+        operator: the delta's, or one with fewer columns (`truncated`).
+    """
+    tensors: Tensors = {}
+    digest, rest, whole = hashlib.sha256(), 0.0, 0.0
+    left, right = delta.operator.left.double(), delta.operator.right.double()
+    for place, weight in checkpoint.projections(twins=False):
+        digest.update(raw(weight))
+        if covers(delta.origin, place.matrix):
+            up, down = (
+                convert(part, dtype, place.name) for part in (weight.double() @ operator.left.double(), operator.right)
+            )
+            change = weight.double() @ left @ right
+            found = up.double() @ down.double()
+            if form == "diff":
+                found = convert(found, dtype, place.name)
+            tensors |= _named(form, checkpoint.family, place.matrix, up, down, found)
+            rest += float((found.double() - change).square().sum())
+            whole += float(change.square().sum())
+    if not tensors:
+        raise DeltaError(f"the delta {delta.origin.name!r} covers no matrix of {checkpoint.path}.")
+    return Adapter(tensors, digest.hexdigest(), (rest / whole) ** 0.5)
+
+
+def _named(
+    form: str,
+    family: layouts.Family,
+    matrix: layouts.Matrix,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    change: torch.Tensor,
+) -> Tensors:
+    """The tensors for one matrix, under the names that the loaders of a form know.
+
+    kohya's trainer has diffusers' block names for SD 1 and SD 2 and those of the original code for SDXL; A1111, Forge,
+    ComfyUI and diffusers read each family's as kohya writes them.
+    """
+    kohya = f"lora_unet_{matrix.names[family.kohya].removesuffix('.weight').replace('.', '_')}"
+    if form == "diff":
+        return {f"{kohya}.diff": change}
+    if form == "peft":
+        module = matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
+        return {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
+    alpha = torch.tensor(float(len(down)), dtype=up.dtype)
+    return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}
+
+
+def about(
+    checkpoint: Checkpoint, delta: Delta, rank: int, form: str, records: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """The adapter's metadata: what A1111, Forge and kohya's tools read, ModelSpec, and the edit."""
+    family = checkpoint.family
+    network = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(rank)}
+    return {
+        "format": "pt",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{family.short}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": delta.origin.name,
+        "ss_output_name": delta.origin.name,
+        **KOHYA[family.short],
+        **(network if form == "lora" else {}),
+        EDITS: json.dumps(list(records), sort_keys=True),
+    }
+
+
+def is_adapter(file: SafeFile) -> bool:
+    """Whether a file is what `timecli export` writes."""
+    return EDITS in file.metadata and file.metadata.get("modelspec.architecture", "").endswith("/lora")
+
+
+def describe(file: SafeFile) -> dict[str, Any]:
+    """What `timecli inspect` says of an adapter."""
+    return {
+        "form": "adapter",
+        "architecture": file.metadata["modelspec.architecture"],
+        "dtypes": dict(Counter(entry["dtype"] for entry in file.entries.values())),
+        "tensors": len(file.entries),
+        "edits": edits(file),
+    }

@@ -1,0 +1,205 @@
+"""Prompts to text embeddings, by the checkpoint's own text encoder and tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from timecli.errors import CheckpointError, PromptError, explained
+from timecli.files.safefile import raw
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint
+from timecli.text import sizes, tokenizers
+from timecli.text.align import align
+from timecli.text.sizes import without_last_layers
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A CLIP text tower with its tokenizer; `penultimate`: the UNet sees the states before its last layer."""
+
+    tokenizer: CLIPTokenizer
+    model: CLIPTextModel
+    penultimate: bool = False
+
+    def padded(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Token ids of some prompts, filled up to the length that the tower reads, `[n, length]`."""
+        length, pad = self.model.config.max_position_embeddings, self.tokenizer.pad_token_id
+        return torch.tensor([[*ids, *[pad] * (length - len(ids))] for ids in tokens])
+
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the UNet sees, `[n, length, d]`, of token ids `[n, length]`."""
+        output: Any = self.model(input_ids=ids.to(self.model.device), output_hidden_states=self.penultimate)
+        states: torch.Tensor = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
+        return states
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL.
+
+    Attributes:
+        towers: without the layers that `clip_skip` skips.
+        fingerprint: of the whole text encoder.
+        clip_skip: which layer's states come out, counted from the last; 1 is the last.
+    """
+
+    towers: tuple[Tower, ...]
+    fingerprint: str
+    clip_skip: int = 1
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The first tower's; all have the same vocabulary and differ in their padding."""
+        return self.towers[0].tokenizer
+
+    @property
+    def width(self) -> int:
+        """The d of the embeddings."""
+        return sum(int(tower.model.config.hidden_size) for tower in self.towers)
+
+    @property
+    def length(self) -> int:
+        """Positions of the output, padding included."""
+        return int(self.towers[0].model.config.max_position_embeddings)
+
+    def tokens(self, prompt: str) -> list[int]:
+        """Token ids from start to end token, without padding.
+
+        Raises:
+            PromptError: the prompt is longer than the encoder reads; it would be cut silently.
+        """
+        ids = list(self.tokenizer(prompt).input_ids)
+        if len(ids) > self.length:
+            raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
+        return ids
+
+    def knows(self, word: str) -> bool:
+        """Whether a word is one token."""
+        return len(self.tokenizer(word).input_ids) == 3
+
+    def words(self, prompt: str) -> list[str]:
+        """The tokens as text, for people."""
+        return tokenizers.words(list(map(str, self.tokenizer.convert_ids_to_tokens(self.tokens(prompt)))))
+
+    def alignment(self, source: str, destination: str) -> list[int]:
+        """`align` on the tokens of two prompts. "an" counts as "a": the article follows the next word."""
+        an, a = self.tokenizer.convert_tokens_to_ids(["an</w>", "a</w>"])
+        one, other = (
+            [a if token == an else token for token in self.tokens(prompt)] for prompt in (source, destination)
+        )
+        if one == other:
+            raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
+        try:
+            return align(one, other, self.length)
+        except PromptError as error:
+            raise PromptError(f"{source!r} -> {destination!r}: {error}") from error
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Last hidden states `[len(prompts), length, d]` float64 on the CPU, each distinct prompt encoded once."""
+        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        tokens = [self.tokens(prompt) for prompt in number]
+        states = torch.cat([self._states(tower, tokens) for tower in self.towers], dim=2)
+        return states[[number[prompt] for prompt in prompts]]
+
+    def _states(self, tower: Tower, tokens: list[list[int]]) -> torch.Tensor:
+        rows = tower.padded(tokens)
+        return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
+
+
+def load(
+    weights: Mapping[str, torch.Tensor],
+    tower: layouts.Tower,
+    tokenizer: Path | None,
+    config: Path | None,
+    device: torch.device,
+    name: str,
+) -> Tower:
+    """Build a text tower from its tensors, in float32.
+
+    Args:
+        weights: tensors with the names of transformers' `CLIPTextModel`, below `text_model.`.
+        tower: what the family has in this place.
+        tokenizer: a tokenizer folder; None for OpenAI CLIP's vocabulary.
+        config: a `config.json`; None reads the sizes from the shapes.
+        device: where to encode.
+        name: how errors call the model.
+
+    Raises:
+        CheckpointError: weights, sizes and vocabulary do not fit each other.
+    """
+    found = sizes.measured(weights, name)
+    reader = tokenizers.load(tokenizer, tower.padding, found["vocab_size"], name)
+    settings = found | (sizes.stated(config, found, name) if config else sizes.guessed(found, tower, name))
+    ends = {
+        "bos_token_id": reader.bos_token_id,
+        "eos_token_id": reader.eos_token_id,
+        "pad_token_id": reader.pad_token_id,
+    }
+    # On "meta" it takes no time and no memory for weights that are replaced at once.
+    with explained(f"{config or name} describes a text encoder that cannot be built"), torch.device("meta"):
+        model = CLIPTextModel(CLIPTextConfig(**{**settings, **ends}))
+    # transformers 5 has no `text_model.` level inside CLIPTextModel; earlier releases do.
+    inner = getattr(model, "text_model", model)
+    own = {key: value.float() for key, value in weights.items() if not key.endswith("position_ids")}
+    wanted = {key: value.shape for key, value in inner.state_dict().items() if not key.endswith("position_ids")}
+    wrong = sorted(key for key in own.keys() | wanted.keys() if key not in own or own[key].shape != wanted.get(key))
+    if wrong:
+        raise CheckpointError(
+            f"the text encoder of {name} does not fit CLIP's ({wrong[0]} differs); use a complete model."
+        )
+    inner.load_state_dict(own, strict=False, assign=True)
+    inner.embeddings.position_ids = torch.arange(len(own["embeddings.position_embedding.weight"]))[None]
+    return Tower(reader, model.to(device).eval(), tower.penultimate)
+
+
+def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
+    """SHA-256 of the weights, rounded to fp16 so that fp32 and fp16 copies count as one encoder."""
+    digest = hashlib.sha256()
+    for weights in towers:
+        for key in sorted(key for key in weights if not key.endswith("position_ids")):
+            digest.update(key.encode())
+            digest.update(raw(weights[key].half()))
+    return digest.hexdigest()
+
+
+def read_text_encoder(
+    checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int = 1
+) -> TextEncoder:
+    """The checkpoint's own text encoders; the tokenizers from `tokenizer`, the config folder, or CLIP's.
+
+    Args:
+        checkpoint: the model.
+        tokenizer: a tokenizer folder.
+        device: where to encode.
+        clip_skip: which layer's states the UNet is given, counted from the last, as A1111 counts: 1 is the last. It is
+            diffusers' `clip_skip` plus one.
+    """
+    if tokenizer is not None and len(checkpoint.texts) > 1:
+        raise CheckpointError(f"{checkpoint.path} has two tokenizers; give a folder with both as --config.")
+    if clip_skip > 1 and any(text.tower.penultimate for text in checkpoint.texts):
+        raise CheckpointError(
+            f"{checkpoint.path} is {checkpoint.family.name}, which is given the states before the last layer as it is; "
+            "leave clip_skip at 1."
+        )
+    towers, weights = [], checkpoint.text_encoders()
+    for text, tensors in zip(checkpoint.texts, weights, strict=True):
+        folder = text.tower.folder
+        own = _existing(checkpoint.config, folder.replace("text_encoder", "tokenizer"))
+        sizes = _existing(checkpoint.config, f"{folder}/config.json")
+        shorter = without_last_layers(tensors, clip_skip - 1, str(checkpoint.path))
+        towers.append(load(shorter, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
+    return TextEncoder(tuple(towers), fingerprint(weights), clip_skip)
+
+
+def _existing(folder: Path | None, name: str) -> Path | None:
+    return folder / name if folder is not None and (folder / name).exists() else None

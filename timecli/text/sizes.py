@@ -1,0 +1,142 @@
+"""How large networks are: a text encoder from its weights, and what no weight tells from its config.
+
+Libraries believe a config before they look at the weights, and build what it says; so configs are checked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTextConfig
+
+from timecli.errors import CheckpointError, one_line
+from timecli.files import foreign
+from timecli.files.safefile import SafeFile
+from timecli.models import layouts
+from timecli.shown import brief
+
+LAYER = "encoder.layers."
+LARGEST, LONGEST_LIST = 4096, 64
+"""What numbers in a config may be where no weight tells: the side of a picture, the steps of a schedule; entries."""
+
+
+def without_last_layers(weights: Mapping[str, torch.Tensor], count: int, name: str) -> dict[str, torch.Tensor]:
+    """A text tower's tensors without its last layers: the final norm then sees the states before them.
+
+    That is what A1111's "clip skip" and diffusers' `clip_skip` do.
+
+    Raises:
+        CheckpointError: no layer would be left.
+    """
+    layers = _layers(weights)
+    if count and count >= layers:
+        raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
+    skipped = tuple(f"{LAYER}{number}." for number in range(layers - count, layers))
+    return {key: tensor for key, tensor in weights.items() if not key.startswith(skipped)}
+
+
+def _layers(weights: Mapping[str, torch.Tensor]) -> int:
+    return len({key.split(".")[2] for key in weights if key.startswith(LAYER)})
+
+
+def measured(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
+    """A text encoder's sizes from its shapes, by the names that its config has for them."""
+    shapes = {}
+    for key in (layouts.HF_MARK, "embeddings.position_embedding.weight", "encoder.layers.0.mlp.fc1.weight"):
+        if key not in weights:
+            raise CheckpointError(f"{name} has a text encoder without {key}; the file is incomplete.")
+        shapes[key] = tuple(weights[key].shape)
+        if len(shapes[key]) != 2 or 0 in shapes[key]:
+            raise CheckpointError(f"{name} has a text encoder whose {key} is {list(shapes[key])}; use another copy.")
+    for key, value in weights.items():
+        if not value.is_floating_point() and not key.endswith("position_ids"):
+            raise CheckpointError(
+                f"{name} has a text encoder whose {key} is {value.dtype}; use a copy in fp16 or fp32."
+            )
+    (vocabulary, width), (length, _), (inner, _) = shapes.values()
+    return {
+        "hidden_size": width,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": length,
+        "intermediate_size": inner,
+        "num_hidden_layers": _layers(weights),
+    }
+
+
+def guessed(sizes: Mapping[str, int], tower: layouts.Tower, name: str) -> dict[str, Any]:
+    """What no shape tells: CLIP's heads are 64 wide in every release, and its activation follows from the family."""
+    width = sizes["hidden_size"]
+    if width % 64:
+        raise CheckpointError(f"{name} has a text encoder of width {width}, which CLIP has not; give its --config.")
+    return {"num_attention_heads": width // 64, "hidden_act": "gelu" if tower.openclip else "quick_gelu"}
+
+
+def stated(config: Path, sizes: Mapping[str, int], name: str) -> dict[str, Any]:
+    """What no shape tells, from a `config.json`, whose sizes must be those of the weights."""
+    table = read_config(config)
+    found = {**CLIPTextConfig().to_dict(), **table}
+    for key, size in sizes.items():
+        fits = found[key] == size
+        if key == "num_hidden_layers" and isinstance(found[key], int):  # clip skip takes some away
+            fits = size <= found[key] <= LARGEST
+        if not fits:
+            raise CheckpointError(
+                f"{config}: {key} is {brief(found[key])} and the text encoder of {name} has {size}; use its own config."
+            )
+    heads, width = found["num_attention_heads"], sizes["hidden_size"]
+    if not isinstance(heads, int) or not 1 <= heads <= width or width % heads:
+        raise CheckpointError(
+            f"{config}: num_attention_heads is {brief(heads)}, which does not divide {width}; use its own config."
+        )
+    return {"num_attention_heads": heads, **{key: found[key] for key in ("hidden_act", "layer_norm_eps")}}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config file, which holds a JSON object.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        table = foreign.read_json(foreign.read_text(path, "a config", CheckpointError))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({one_line(error)}); copy it again.") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path} is {brief(table)}, not a config; copy it again.")
+    return table
+
+
+def require_plausible(config: Path, files: Iterable[SafeFile] = ()) -> None:
+    """Refuse a config that describes a network larger than its weights, or anything that no machine can hold.
+
+    Args:
+        config: a JSON file; one that is missing is left to whoever needs it.
+        files: where the weights are. Layers are counted by the numbers in their names.
+    """
+    if not config.exists():
+        return
+    entries = {name: entry for file in files for name, entry in file.entries.items()}
+    side = max((size for entry in entries.values() for size in entry["shape"]), default=0)
+    depth = 1 + max((int(part) for name in entries for part in name.split(".") if part.isdecimal()), default=0)
+    for key, number in _numbers("", read_config(config)):
+        most = LONGEST_LIST if key.endswith("[]") else depth if "layers" in key else max(side, LARGEST)
+        if number > most:
+            raise CheckpointError(
+                f"{config}: {key} is {brief(number)}, more than the {most} that it can be; copy it again."
+            )
+
+
+def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every number in JSON with the key that it stands under, and the length of every list as that of `key[]`."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(name, part)
+    elif isinstance(value, list):
+        yield f"{key}[]", len(value)
+        for part in value:
+            yield from _numbers(key, part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield key, value

@@ -1,0 +1,62 @@
+"""What user interfaces interpret in a prompt before they encode it, while here it is encoded letter by letter.
+
+A1111 and Forge read round brackets as more emphasis and square ones as less, or as a schedule ("[dogs:cats:0.5]",
+"[dogs|cats]"), a backslash as "this bracket is one", "<lora:name:0.8>" as a network to load, and BREAK and AND as where
+a prompt is divided. ComfyUI reads round brackets, "embedding:name" and "{dogs|cats}".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from timecli.manifests.manifest import Manifest
+
+if TYPE_CHECKING:  # `check` without a model needs no text encoder
+    from timecli.text.encoding import TextEncoder
+
+SYNTAX = (
+    # what is interpreted -> by whom
+    (re.compile(r"(?<!\\)\(+[^()]*\)*"), "A1111, Forge and ComfyUI"),
+    (re.compile(r"(?<!\\)\[+[^\[\]]*\]*"), "A1111 and Forge"),
+    (re.compile(r"\\[()\[\]]?"), "A1111 and Forge"),
+    (re.compile(r"<\w+:[^<>]+>"), "A1111 and Forge"),
+    (re.compile(r"\b(?:BREAK|AND)\b"), "A1111 and Forge"),
+    (re.compile(r"\bembedding:\S+"), "ComfyUI"),
+    (re.compile(r"\{[^{}]*\|[^{}]*\}"), "ComfyUI"),
+)
+TOKEN = re.compile(r"<[^<>\s:]+>")
+"""How textual inversion writes the name of an embedding."""
+
+
+def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str]:
+    """A sentence for every prompt that a user interface would encode otherwise.
+
+    Args:
+        manifest: whose prompts.
+        encoder: tells which embeddings have a token of their own; without it they are not looked at.
+    """
+    found = []
+    for prompt in dict.fromkeys(_prompts(manifest)):
+        if parts := [f"{match[0].strip()!r} ({who})" for mark, who in SYNTAX for match in mark.finditer(prompt)]:
+            found.append(
+                f"user interfaces interpret a part of {prompt!r} before they encode it: {', '.join(parts)}; here it is "
+                "encoded letter by letter, so write the words alone."
+            )
+        elif encoder is not None and (names := [name for name in TOKEN.findall(prompt) if not encoder.knows(name)]):
+            found.append(
+                f"{names[0]!r} in {prompt!r} is no token of this model and is encoded letter by letter; an embedding "
+                "of that name must be in its tokenizer and its text encoder."
+            )
+    return found
+
+
+def _prompts(manifest: Manifest) -> Iterator[str]:
+    for edit in manifest.edits:
+        yield from (edit.source, edit.destination)
+        for test in (*edit.positives, *edit.negatives):
+            yield from (test.prompt, test.destination)
+    yield from (*manifest.solve.augment, *manifest.preserve.prompts, *manifest.verify.prompts)
+    if manifest.balance:
+        yield from (*manifest.balance.descriptions, manifest.balance.validation, *manifest.balance.prompts)
