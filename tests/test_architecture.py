@@ -23,6 +23,7 @@ HOMES = {
     "matplotlib": {"measuring/plots"},
     "ray": {"measuring/cluster"},
     "torchmetrics": {"measuring/quality"},
+    "platformdirs": {"commands/shared"},
     "typer": {"commands", "cli"},
     "rich": {"commands/terminal"},
     "PIL": {"drawing", "measuring/quality", "measuring/studio"},

@@ -172,7 +172,7 @@ def test_a_prompt_with_dollars_is_no_formula() -> None:
     manifests = [manifest.parse(text.format(name)) for name in ("one", "two")]
     jobs = schedule.jobs(manifests, [schedule.Configuration()], cross=True)
     models = [schedule.BASE, *(job.model for job in jobs)]
-    prompts = [one.balance.validation for one in manifests if one.balance]
+    prompts = [prompt for one in manifests if one.balance for prompt in one.balance.validation]
     answers = {(model, prompt, ("c", "d")): (0, 1) for model in models for prompt in prompts}
     figure = plots.crossed(tables.collect(jobs, answers), answers)
     assert figure is not None

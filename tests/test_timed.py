@@ -58,7 +58,7 @@ def test_professions_have_a_balance_and_no_augmentations(run: Run, tmp_path: Pat
     found = manifest.load(tmp_path / "out" / "001-a-female-ceo.toml")
     assert found.solve.augment == () and found.balance is not None
     assert found.balance.descriptions == ("a female CEO", "a male CEO")
-    assert found.balance.validation == "A photo of a CEO" and len(found.balance.prompts) == 5
+    assert found.balance.validation == ("A photo of a CEO",) and len(found.balance.prompts) == 5
 
 
 @pytest.mark.parametrize(

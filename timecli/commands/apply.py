@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Writing, grouped
 from timecli.commands.shared import (
     bring_settings,
     check_in_place,
@@ -19,21 +20,16 @@ from timecli.commands.shared import (
 from timecli.errors import OutputError, TimecliError
 
 
+@grouped
 def apply(
     paths: options.DeltaPaths,
     output: options.ApplyOutput = None,
-    in_place: options.InPlace = False,
     strength: options.Strength = 1.0,
     text_encoder: options.TextEncoders = None,
     device: options.Device = "auto",
-    dtype: options.Dtype = "keep",
-    force: options.Force = False,
-    stack: options.Stack = False,
+    *,
+    writing: Writing,
     undo: options.Undo = False,
-    leave_ema: options.LeaveEma = False,
-    no_recipe: options.NoRecipe = False,
-    with_hash: options.WithHash = False,
-    with_config: options.WithConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
@@ -46,33 +42,34 @@ def apply(
 
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
-    target_dtype, exact = options.pick_dtype(dtype), options.exact_device(options.pick_device(device))
+    target_dtype, exact = options.pick_dtype(writing.dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]
-    checkpoint = open_model(model, text_encoder=text_encoder, ema=not leave_ema)
-    output = choose_output(model, output, in_place)
+    checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema)
+    output = choose_output(model, output, writing.in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
-    if not (stack or undo):
+    if not (writing.stack or undo):
         applying.require_unedited(checkpoint)
         applying.require_one(edits)
     inputs = given(recipes, text_encoder)
-    if in_place:
+    if writing.in_place:
         check_in_place(checkpoint, inputs, target_dtype)
     else:
-        check_output(checkpoint, inputs, output, force, target_dtype)
-    settings = settings_beside(model, output, inputs, with_config, force)
+        check_output(checkpoint, inputs, output, writing.force, target_dtype)
+    settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
     encoder = fingerprint(checkpoint.text_encoders())
     for delta in edits:
         applying.require_same_encoder(delta, checkpoint, encoder)
-    made = undoing.undone(checkpoint, edits, not leave_ema) if undo else edits
+    made = undoing.undone(checkpoint, edits, not writing.leave_ema) if undo else edits
     off = undoing.require_near(checkpoint, made) if undo else None
     edited = applying.edit_matrices(checkpoint, made, exact, strength, target_dtype)
-    records = [provenance.record(delta, edited.base, strength, not no_recipe, not leave_ema) for delta in edits]
+    records = [
+        provenance.record(delta, edited.base, strength, not writing.no_recipe, not writing.leave_ema) for delta in edits
+    ]
     taken_back = len(edits) if undo else 0
-    digest = publish(
-        checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place, taken_back
-    )
-    copied = bring_settings(settings, output, with_config, force) if settings else []
+    replace = writing.force or writing.in_place
+    digest = publish(checkpoint, output, edited.tensors, records, target_dtype, writing.with_hash, replace, taken_back)
+    copied = bring_settings(settings, output, writing.with_config, writing.force) if settings else []
     summary = {**applying.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
     summary |= {"rounding": edited.rounding} if off is None else {"blur": off}
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Drawing, Reading, grouped
 from timecli.commands.shared import (
+    everyday_worlds,
     given,
     judge_folder,
     model_last,
@@ -18,6 +20,7 @@ from timecli.commands.shared import (
     require_extra,
     require_folder,
     settle,
+    with_clip_skip,
 )
 from timecli.errors import OutputError, TimecliError
 from timecli.manifests.kinds import MOST_SEEDS
@@ -37,11 +40,14 @@ Folder = Annotated[
 Grid = Annotated[
     list[str] | None,
     typer.Option(
-        "--grid", help="KEY=VALUE,... of lambda, matrices (v, kv), augment (true, false) or eta; may be repeated."
+        "--grid",
+        help="KEY=VALUE,... of lambda, weight, strength, matrices (v, kv), augment (true, false, wordings) or eta; may "
+        "be repeated.",
     ),
 ]
 Method = Annotated[
-    list[str] | None, typer.Option("--method", help="time, finetune or uce; may be repeated. [default: time]")
+    list[str] | None,
+    typer.Option("--method", help="time, everyday, uce, finetune or embedit; may be repeated. [default: time]"),
 ]
 Bulk = Annotated[bool, typer.Option("--bulk", help="One joint edit of all manifests.")]
 Cross = Annotated[bool, typer.Option("--cross", help="Draw every balance's validation prompt with every edited model.")]
@@ -57,6 +63,7 @@ Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: i
 FILES = ("results.jsonl", "table.md", "filtered.txt", "tradeoff.png", "edits.png", "cross.png")
 
 
+@grouped
 def bench(
     paths: Paths,
     output: Folder,
@@ -65,14 +72,10 @@ def bench(
     bulk: Bulk = False,
     cross: Cross = False,
     seeds: BenchSeeds = 24,
-    steps: options.Steps = 25,
-    guidance: options.Guidance = 7.5,
     iterations: Iterations = 4000,
-    judge_path: options.JudgePath = None,
-    config: options.Config = None,
-    tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoders = None,
-    device: options.Device = "auto",
+    *,
+    drawing: Drawing,
+    reading: Reading,
     reference: ReferenceFolder = None,
     ray: Ray = None,
 ) -> None:
@@ -92,19 +95,20 @@ def bench(
     from timecli.measuring import quality, schedule, studio
     from timecli.text import encoding
 
-    judge = judge_folder(judge_path, model)
-    inputs = given(manifest_paths, model, judge, config, tokenizer, text_encoder, reference)
+    judge = judge_folder(drawing.judge_path, model)
+    inputs = given(manifest_paths, model, judge, reading.config, reading.tokenizer)
+    inputs += given(reading.text_encoder, reading.everyday, reference)
     settle(*inputs)
     _check_folder(output, inputs)
-    where = options.pick_device("cpu" if ray else device)  # what travels is put on a device where it arrives
-    tasks = [manifests.load(path) for path in manifest_paths]
+    where = options.pick_device("cpu" if ray else reading.device)  # what travels is put on a device where it arrives
+    tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
     schedule.require_names(tasks)
     schedule.require_one_clip_skip(tasks)
-    checkpoint = open_model(model, config, text_encoder)
+    checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
-    encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, tasks[0].solve.clip_skip)
+    encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
-    settings = render.Settings(tuple(range(seeds)), steps, guidance)
+    settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
     made = studio.open_studio(checkpoint, encoder, judge, settings, where)
     compared = quality.load(reference, made.judge) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
@@ -120,12 +124,14 @@ def bench(
             encoder,
             options.exact_device(where),
             iterations,
+            everyday_worlds(encoder, reading),
             {job.model: job for job in jobs},
             head,
             output / "weights",
         )
         _draw(output / benching.RESULTS, left, edits, made, ray)
-        title = f"{len(tasks)} edits on {model.name}: {seeds} seeds, {steps} steps, guidance {guidance:g}"
+        how = f"{seeds} seeds, {drawing.steps} steps, guidance {drawing.guidance:g}"
+        title = f"{len(tasks)} edits on {model.name}: {how}"
         _report(output, title, jobs, compared)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
@@ -152,8 +158,11 @@ def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[C
     applying.require_unedited(checkpoint, "give the original")
     for task in tasks:
         applying.require_layers(checkpoint, task.solve.layers)
-    if len(checkpoint.texts) > 1 and any(one.method == "finetune" for one in wanted):
-        raise TimecliError(f"{checkpoint.path} has two text encoders; --method finetune is for models with one.")
+    for one in wanted:
+        if len(checkpoint.texts) > 1 and one.method in ("finetune", "embedit"):
+            raise TimecliError(
+                f"{checkpoint.path} has two text encoders; --method {one.method} is for models with one."
+            )
 
 
 def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray: str | None) -> None:
@@ -213,9 +222,11 @@ def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Con
 
 
 def _value(key: str, text: str) -> object:
+    from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS
+
     known: dict[str, dict[str, object]] = {
         "matrices": {"v": "v", "kv": "kv"},
-        "augment": {"true": True, "false": False},
+        "augment": {"true": AUGMENTATIONS, "false": (), "wordings": WORDINGS},
     }
     if key in known:
         return known[key][options.choice(text, f"--grid {key}", known[key])]

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Reading, Writing, grouped
 from timecli.commands.shared import (
     bring_settings,
     check_in_place,
     check_output,
     choose_output,
+    everyday_world,
     given,
     open_model,
     settings_beside,
@@ -26,24 +28,15 @@ if TYPE_CHECKING:
     from timecli.models.checkpoint import Checkpoint
 
 
+@grouped
 def edit(
     manifest_path: options.ManifestPath,
     model: options.ModelPath,
     output: options.EditOutput = None,
     delta_path: options.DeltaOutput = None,
-    in_place: options.InPlace = False,
-    config: options.Config = None,
-    tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoders = None,
-    clip_skip: options.ClipSkip = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "keep",
-    force: options.Force = False,
-    stack: options.Stack = False,
-    leave_ema: options.LeaveEma = False,
-    no_recipe: options.NoRecipe = False,
-    with_hash: options.WithHash = False,
-    with_config: options.WithConfig = False,
+    *,
+    reading: Reading,
+    writing: Writing,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -58,27 +51,29 @@ def edit(
         from timecli.text import encoding
         from timecli.text.uisyntax import cautions
 
-        target_dtype, where = options.pick_dtype(dtype), options.pick_device(device)
+        target_dtype, where = options.pick_dtype(writing.dtype), options.pick_device(reading.device)
         exact = options.exact_device(where)
     with terminal.stage(seconds, "open"):
-        manifest = with_clip_skip(manifests.load(manifest_path), clip_skip)
-        checkpoint = open_model(model, config, text_encoder, not leave_ema)
+        manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+        checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         applying.require_layers(checkpoint, manifest.solve.layers)
-        if not stack:
+        if not writing.stack:
             applying.require_unedited(checkpoint)
-        output = choose_output(model, output, in_place)
+        output = choose_output(model, output, writing.in_place)
         if output is None and delta_path is None:
             output = _default_output(model, manifest.name)
-        settings, inputs = None, given(manifest_path, tokenizer, text_encoder)
+        settings, inputs = None, given(manifest_path, reading.tokenizer, reading.text_encoder, reading.everyday)
         if not dry_run:
-            _check(checkpoint, inputs, output, delta_path, force, in_place, target_dtype)
+            _check(checkpoint, inputs, output, delta_path, writing, target_dtype)
             if output is not None:
-                settings = settings_beside(model, output, inputs, with_config, force)
+                settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
     with terminal.stage(seconds, "text encoder"):
-        encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+        encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
+    with terminal.timed(seconds, "everyday"):
+        world = everyday_world(manifest, encoder, reading)
     with terminal.stage(seconds, "compile"):
-        delta = compiling.compile_edit(manifest, encoder, exact)
+        delta = compiling.compile_edit(manifest, encoder, exact, world)
         moved = compiling.moved(manifest, encoder, delta.operator)
     edited, digest = None, {}
     if output is not None:  # a delta alone needs the text encoder only
@@ -86,11 +81,12 @@ def edit(
             edited = applying.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
     with terminal.stage(seconds, "write"):
         if output is not None and edited is not None and not dry_run:
-            records = [provenance.record(delta, edited.base, 1.0, not no_recipe, averages=not leave_ema)]
-            digest = publish(checkpoint, output, edited.tensors, records, target_dtype, with_hash, force or in_place)
+            records = [provenance.record(delta, edited.base, 1.0, not writing.no_recipe, not writing.leave_ema)]
+            replace = writing.force or writing.in_place
+            digest = publish(checkpoint, output, edited.tensors, records, target_dtype, writing.with_hash, replace)
         if delta_path is not None and not dry_run:
-            deltas.save_delta(delta, delta_path, force)
-    copied = bring_settings(settings, output, with_config, force) if settings and output else []
+            deltas.save_delta(delta, delta_path, writing.force)
+    copied = bring_settings(settings, output, writing.with_config, writing.force) if settings and output else []
     summary = {**applying.summary(delta, edited.changes if edited else (), moved), **digest}
     written = [] if dry_run else [*given(output, delta_path), *copied]
     summary["rounding"] = edited.rounding if edited else None
@@ -110,8 +106,7 @@ def _check(
     inputs: list[Path],
     output: Path | None,
     delta: Path | None,
-    force: bool,
-    in_place: bool,
+    writing: Writing,
     dtype: torch.dtype | None,
 ) -> None:
     """Refuse what cannot be written before any work is done."""
@@ -119,9 +114,9 @@ def _check(
 
     if output is not None and delta is not None and output.resolve() == delta.resolve():
         raise OutputError(f"{output} is given for both the model and the delta; choose two names.")
-    if in_place:
+    if writing.in_place:
         check_in_place(checkpoint, inputs, dtype)
     elif output is not None:
-        check_output(checkpoint, inputs, output, force, dtype)
+        check_output(checkpoint, inputs, output, writing.force, dtype)
     if delta is not None:
-        check_target(delta, [checkpoint.path, *given(checkpoint.config), *inputs], force, 0)
+        check_target(delta, [checkpoint.path, *given(checkpoint.config), *inputs], writing.force, 0)

@@ -81,6 +81,10 @@ ClipSkip = Annotated[
         help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
     ),
 ]
+EverydayFile = Annotated[
+    Path | None, typer.Option("--everyday", help="Everyday prompts as `timecli everyday` wrote them for MODEL.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode the everyday prompts anew and keep nothing.")]
 InPlace = Annotated[
     bool,
     typer.Option("--in-place", help="Replace MODEL, of a folder its edited files alone, once the copies are complete."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +16,11 @@ from timecli.errors import OutputError, TimecliError
 if TYPE_CHECKING:
     import torch
 
+    from timecli.commands.groups import Reading
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
+    from timecli.text.encoding import TextEncoder
+    from timecli.text.everyday import Everyday
 
 ROUNDING = 0.05
 """Share of an edit that rounding may lose without a word; fp16 loses less than one hundredth, fp8 about a third."""
@@ -52,6 +55,35 @@ def warn_of_rounding(lost: float | None) -> None:
 def with_clip_skip(manifest: Manifest, clip_skip: int | None) -> Manifest:
     """The manifest with another `solve.clip_skip`, if one is given."""
     return manifest if clip_skip is None else replace(manifest, solve=replace(manifest.solve, clip_skip=clip_skip))
+
+
+def everyday_world(manifest: Manifest, encoder: TextEncoder, reading: Reading) -> Everyday | None:
+    """What the edit preserves in expectation: from a file, the user's cache, or encoded with progress."""
+    from platformdirs import user_cache_path
+
+    from timecli.text import everyday
+
+    if manifest.preserve.everyday is False:
+        return None
+    if reading.everyday is not None:
+        return everyday.given(manifest, encoder, reading.everyday)
+    folder = None if reading.no_cache else user_cache_path("timecli", appauthor=False)
+    prompts = len(everyday.prompts(manifest, encoder))
+    with terminal.progress("everyday prompts", prompts, "prompts") as tick:
+        return everyday.kept(manifest, encoder, folder, tick)
+
+
+def everyday_worlds(encoder: TextEncoder, reading: Reading) -> Callable[[Manifest], Everyday | None]:
+    """`everyday_world` for many manifests, of which most have the same list: none is encoded twice."""
+    seen: dict[object, Everyday | None] = {}
+
+    def world(manifest: Manifest) -> Everyday | None:
+        key = (manifest.preserve.everyday, manifest.folder, manifest.solve.tokens)
+        if key not in seen:
+            seen[key] = everyday_world(manifest, encoder, reading)
+        return seen[key]
+
+    return world
 
 
 def refuse(sentences: Sequence[str]) -> None:

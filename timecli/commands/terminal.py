@@ -209,16 +209,22 @@ def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Time one stage; on a terminal, show its name while it runs."""
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Time one stage that shows its own progress."""
     started = time.perf_counter()
-    with console(stderr=True).status(name):
-        yield
+    yield
     seconds[name] = round(time.perf_counter() - started, 3)
 
 
 @contextmanager
-def progress(name: str, total: float) -> Iterator[Callable[[float], None]]:
+def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Time one stage; on a terminal, show its name while it runs."""
+    with timed(seconds, name), console(stderr=True).status(name):
+        yield
+
+
+@contextmanager
+def progress(name: str, total: float, unit: str = "pictures") -> Iterator[Callable[[float], None]]:
     """A bar with the time left on stderr, if that is a terminal; yields the function that advances it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -226,7 +232,7 @@ def progress(name: str, total: float) -> Iterator[Callable[[float], None]]:
         TextColumn(name),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("pictures, left:"),
+        TextColumn(f"{unit}, left:"),
         TimeRemainingColumn(),
     )
     shown = console(stderr=True)

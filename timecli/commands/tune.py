@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Drawing, Reading, grouped
 from timecli.commands.shared import choose_output, given, judge_folder, open_model, refuse, settle, with_clip_skip
 from timecli.errors import OutputError
 from timecli.manifests.kinds import MOST_SEEDS
@@ -23,6 +24,7 @@ Objective = Annotated[
 TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt.")]
 
 
+@grouped
 def tune(
     manifest_path: options.ManifestPath,
     model: options.ModelPath,
@@ -30,14 +32,9 @@ def tune(
     in_place: InPlace = False,
     objective: Objective = "harmonic",
     seeds: TuneSeeds = 24,
-    steps: options.Steps = 25,
-    guidance: options.Guidance = 7.5,
-    judge_path: options.JudgePath = None,
-    config: options.Config = None,
-    tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoders = None,
-    clip_skip: options.ClipSkip = None,
-    device: options.Device = "auto",
+    *,
+    drawing: Drawing,
+    reading: Reading,
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -51,23 +48,27 @@ def tune(
     from timecli.text import encoding
 
     options.choice(objective, "--objective", tune.OBJECTIVES)
-    manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
+    manifest, where = (
+        with_clip_skip(manifests.load(manifest_path), reading.clip_skip),
+        options.pick_device(reading.device),
+    )
     rises = tune.rises(manifest) if objective == "balance" else False
     if objective == "harmonic":
         tune.require_tests(manifest)
-    target, judge = choose_output(manifest_path, output, in_place), judge_folder(judge_path, model)
-    settle(model, *given(config, text_encoder, judge))
+    target, judge = choose_output(manifest_path, output, in_place), judge_folder(drawing.judge_path, model)
+    settle(model, *given(reading.config, reading.text_encoder, judge))
     if target is not None:
-        inputs = given(model, config, tokenizer, text_encoder, judge, None if in_place else manifest_path)
+        inputs = given(model, reading.config, reading.tokenizer, reading.text_encoder, reading.everyday, judge)
+        inputs += given(None if in_place else manifest_path)
         check_target(target, inputs, force or in_place, 0)
         tune.written(manifest, manifest.solve.lam)  # refused before anything is drawn
-    checkpoint = open_model(model, config, text_encoder)
+    checkpoint = open_model(model, reading.config, reading.text_encoder)
     applying.require_unedited(checkpoint, "give the original")
     applying.require_layers(checkpoint, manifest.solve.layers)
-    encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+    encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
     refuse(compiling.problems(manifest, encoder))
     exact = options.exact_device(where)
-    settings = render.Settings(tuple(range(seeds)), steps, guidance)
+    settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
     made = studio.open_studio(checkpoint, encoder, judge, settings, where)
     drawings = tune.Drawings(made, manifest, encoder, exact)
     first = tune.start(manifest, encoder, exact, tune.START[objective])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.shared import given, judge_folder, open_model, refuse, settle, with_clip_skip
+from timecli.commands.groups import Drawing, Reading, grouped
+from timecli.commands.shared import everyday_world, given, judge_folder, open_model, refuse, settle, with_clip_skip
 from timecli.errors import CheckpointError, OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -24,20 +25,16 @@ if TYPE_CHECKING:
     from timecli.text.encoding import TextEncoder
 
 
+@grouped
 def verify(
     manifest_path: options.ManifestPath,
     model: options.ModelPath,
     edited_path: options.EditedPath = None,
     output: options.ReportFolder = None,
     seeds: options.Seeds = None,
-    steps: options.Steps = 25,
-    guidance: options.Guidance = 7.5,
-    judge_path: options.JudgePath = None,
-    config: options.Config = None,
-    tokenizer: options.Tokenizer = None,
-    text_encoder: options.TextEncoders = None,
-    clip_skip: options.ClipSkip = None,
-    device: options.Device = "auto",
+    *,
+    drawing: Drawing,
+    reading: Reading,
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -49,20 +46,24 @@ def verify(
     from timecli.text import encoding
     from timecli.text.uisyntax import cautions
 
-    manifest, where = with_clip_skip(manifests.load(manifest_path), clip_skip), options.pick_device(device)
+    manifest, where = (
+        with_clip_skip(manifests.load(manifest_path), reading.clip_skip),
+        options.pick_device(reading.device),
+    )
     folder = output or Path(f"{manifest.name}-verify")
-    judge_place = judge_folder(judge_path, model)
-    inputs = given(manifest_path, model, edited_path, judge_place, config, tokenizer, text_encoder)
+    judge_place = judge_folder(drawing.judge_path, model)
+    inputs = given(manifest_path, model, edited_path, judge_place, reading.config, reading.tokenizer)
+    inputs += given(reading.text_encoder, reading.everyday)
     settle(*inputs)
     _check_report(folder, report.FILES, inputs, force)
-    checkpoint = open_model(model, config, text_encoder)
+    checkpoint = open_model(model, reading.config, reading.text_encoder)
     applying.require_unedited(checkpoint, "give the original")
-    encoder = encoding.read_text_encoder(checkpoint, tokenizer, where, manifest.solve.clip_skip)
+    encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
-    judge = _judge(judge_path, model, manifest, where)
-    draw = _drawing(edited_path, manifest, checkpoint, encoder, where, config, tokenizer, text_encoder)
-    settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), steps, guidance)
+    judge = _judge(drawing.judge_path, model, manifest, where)
+    draw = _drawing(edited_path, manifest, checkpoint, encoder, where, reading)
+    settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), drawing.steps, drawing.guidance)
     table = verifying.rows(manifest)
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
@@ -89,9 +90,7 @@ def _drawing(
     checkpoint: Checkpoint,
     encoder: TextEncoder,
     device: torch.device,
-    config: Path | None,
-    tokenizer: Path | None,
-    text_encoder: Sequence[Path] | None,
+    reading: Reading,
 ) -> Callable[..., tuple[Images, Images]]:
     """How the pictures are drawn: a model by all of itself, a delta or no file by the unedited model's other parts."""
     from timecli.drawing import verify as verifying
@@ -101,12 +100,13 @@ def _drawing(
     original = partial(load_pipeline, checkpoint, encoder, device)
     if edited is None or not verifying.is_model(edited):
         exact = options.exact_device(device)
-        matrices = verifying.edited_matrices(edited, checkpoint, manifest, encoder, exact)
+        world = everyday_world(manifest, encoder, reading) if edited is None else None
+        matrices = verifying.edited_matrices(edited, checkpoint, manifest, encoder, exact, world)
         return partial(verifying.draw, original(), matrices)
-    copy = _open_copy(edited, checkpoint, config, text_encoder)
+    copy = _open_copy(edited, checkpoint, reading.config, reading.text_encoder)
     for sentence in verifying.require_copy(copy, checkpoint, encoder):
         terminal.warn(sentence)
-    own = encoding.read_text_encoder(copy, tokenizer, device, manifest.solve.clip_skip)
+    own = encoding.read_text_encoder(copy, reading.tokenizer, device, manifest.solve.clip_skip)
     return partial(verifying.draw_copy, original, partial(load_pipeline, copy, own, device))
 
 

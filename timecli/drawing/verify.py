@@ -20,6 +20,7 @@ from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.text import encoding
 from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
 
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative"}
 """Each metric and the kind of prompt that it looks at."""
@@ -91,7 +92,12 @@ def is_model(path: Path) -> bool:
 
 
 def edited_matrices(
-    path: Path | None, checkpoint: Checkpoint, manifest: Manifest, encoder: TextEncoder, exact: torch.device
+    path: Path | None,
+    checkpoint: Checkpoint,
+    manifest: Manifest,
+    encoder: TextEncoder,
+    exact: torch.device,
+    world: Everyday | None = None,
 ) -> dict[str, torch.Tensor]:
     """The edited model's matrices by diffusers' names.
 
@@ -101,12 +107,13 @@ def edited_matrices(
         manifest: the edit.
         encoder: the unedited model's text encoder.
         exact: where to calculate in float64.
+        world: the everyday world, for an edit that is compiled.
 
     Raises:
         DeltaError: the delta is for another text encoder, or another layer of it.
     """
     if path is None:
-        delta = compiling.compile_edit(manifest, encoder, exact)
+        delta = compiling.compile_edit(manifest, encoder, exact, world)
     else:
         delta = load_delta(path)
         applying.require_same_encoder(delta, checkpoint, encoder.fingerprint)

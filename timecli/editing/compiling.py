@@ -12,25 +12,26 @@ from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.manifest import Manifest
-from timecli.text import pairing
+from timecli.text import everyday, pairing
 from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
 
 
 def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     """Every sentence with which compiling this manifest, or rendering its prompts, would be refused."""
     found: dict[str, None] = {}
     for edit in manifest.edits:
-        tests = [*edit.positives, *edit.negatives]
+        tests = [*edit.positives, *edit.negatives, *edit.explicit]
         singles = [
-            *pairing.augmented(edit.destination, manifest.solve.augment),
+            *pairing.augmented(edit.destination, manifest.templates),
             *(t.prompt for t in tests),
             *(t.destination for t in tests),
         ]
         for prompt in singles:
             _try(found, encoder.tokens, prompt)
-        for pair in pairing.augmented_pairs(edit, manifest.solve.augment):
+        for pair in pairing.augmented_pairs(edit, manifest.templates):
             _try(found, encoder.alignment, *pair)
-    kept = [text for prompt in manifest.preserve.prompts for text in pairing.augmented(prompt, manifest.solve.augment)]
+    kept = [text for prompt in manifest.preserve.prompts for text in pairing.augmented(prompt, manifest.templates)]
     for prompt in (*kept, *manifest.verify.prompts):
         _try(found, encoder.tokens, prompt)
     return list(found)
@@ -51,8 +52,16 @@ def _try(found: dict[str, None], function: Any, *arguments: str) -> None:
         found[str(error)] = None
 
 
-def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device) -> Delta:
+def compile_edit(
+    manifest: Manifest, encoder: TextEncoder, device: torch.device, world: Everyday | None = None
+) -> Delta:
     """Prompts to a delta.
+
+    Args:
+        manifest: the edits, and what is to be preserved.
+        encoder: the model's.
+        device: where to calculate in float64.
+        world: the everyday world; None measures it where the manifest preserves it.
 
     Raises:
         PromptError: a prompt is too long, or a pair has nothing in common.
@@ -63,16 +72,20 @@ def compile_edit(manifest: Manifest, encoder: TextEncoder, device: torch.device)
             f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and the text encoder was read with "
             f"{encoder.clip_skip}; read it with the manifest's."
         )
-    operator = solve(_finite(block, device) for block in pairing.columns(manifest, encoder))
+    if manifest.preserve.everyday is False:
+        world = None
+    elif world is None:
+        world = everyday.measured(manifest, encoder)
+    operator = solve(_finite(block, device) for block in pairing.columns(manifest, encoder, world))
     if not operator.rank:
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
         )
     cpu = Operator(operator.left.cpu(), operator.right.cpu(), operator.condition)
-    return Delta(cpu, origin(manifest, encoder))
+    return Delta(cpu, origin(manifest, encoder, world))
 
 
-def origin(manifest: Manifest, encoder: TextEncoder) -> Origin:
+def origin(manifest: Manifest, encoder: TextEncoder, world: Everyday | None = None) -> Origin:
     """Where a delta of this manifest comes from."""
     return Origin(
         manifest.name,
@@ -84,6 +97,9 @@ def origin(manifest: Manifest, encoder: TextEncoder) -> Origin:
         manifest.solve.layers,
         tuple((tuple(encoder.tokens(edit.source)), tuple(encoder.tokens(edit.destination))) for edit in manifest.edits),
         encoder.clip_skip,
+        tuple(manifest.strength(edit) for edit in manifest.edits),
+        world.digest if world else "",
+        manifest.preserve.everyday_weight if world else 0.0,
     )
 
 

@@ -43,6 +43,12 @@ class Origin:
     """Token ids of each pair, source and destination: what the text encoder read."""
     clip_skip: int = 1
     """Which layer of the text encoder was read, counted from the last."""
+    strengths: tuple[float, ...] = ()
+    """How much of each edit was wanted."""
+    everyday: str = ""
+    """SHA-256 of the list of everyday prompts that were preserved; empty for none."""
+    everyday_weight: float = 0.0
+    """Their weight, relative to the edits' own prompts."""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,16 @@ def either(word: str | bool | None, result: Any, kind: Kind) -> Kind:
     return Kind(read, {"anyOf": [{"const": word}, kind.schema]})
 
 
+def one_or_list(kind: Kind) -> Kind:
+    """One value, or a list of some; a tuple either way."""
+    several = list_of(kind)
+
+    def read(value: Any, where: str) -> Any:
+        return several.read(value, where) if isinstance(value, list) else (kind.read(value, where),)
+
+    return Kind(read, {"anyOf": [kind.schema, several.schema]})
+
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 TEXT = kind(
     "a text that is not empty",
@@ -109,6 +119,8 @@ NAME = kind(
 LAMBDA = number(1e-12, 1e12)
 """What float64 can work with."""
 SHARE = number(0, 1)
+STRENGTH = number(0, 10)
+"""How much of an edit is wanted; 1 is all of it, more overshoots."""
 LAYER = whole("a layer number", 0, 999)
 MOST_SEEDS = 10_000
 """Pictures of one prompt that fit into a machine's memory, and seeds that everything else can count."""

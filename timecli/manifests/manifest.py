@@ -20,6 +20,20 @@ from timecli.manifests import kinds
 
 AUGMENTATIONS = ("A photo of {}", "An image of {}", "A picture of {}")
 """The textual augmentations of Orgad et al. (2023), appendix C; `{}` stands for the prompt."""
+WORDINGS = (
+    *AUGMENTATIONS,
+    "A drawing of {}",
+    "A painting of {}",
+    "A close-up of {}",
+    "A picture with {}",
+    "This is {}",
+    "Look at {}",
+    "{} outside",
+    "{} in the morning",
+    "{} on a table",
+    "{} with a person",
+)
+"""More wordings, in front of the prompt and behind it; with `preserve.everyday` they cost nothing beside the edit."""
 
 T = TypeVar("T")
 
@@ -50,16 +64,25 @@ class Edit:
     destination: str = _key(kinds.TEXT)
     lam: float | None = _key(kinds.LAMBDA, None, "lambda")
     """λ of this pair; None takes the manifest's."""
+    strength: float | None = _key(kinds.STRENGTH, None)
+    """How much of this edit is wanted; None takes the manifest's."""
     positives: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
     negatives: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
+    explicit: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
+    """Prompts that name another value of what is edited, and keep it: "a red rose", after roses became blue."""
 
 
 @dataclass(frozen=True)
 class Solve:
-    """How the edit is computed. The defaults are those of Orgad et al. (2023), §5.1."""
+    """How the edit is computed. Without the everyday world the defaults are those of Orgad et al. (2023), §5.1."""
 
     lam: float = _key(kinds.LAMBDA, 0.1, "lambda")
-    augment: tuple[str, ...] = _key(kinds.either(True, AUGMENTATIONS, kinds.NO_TEMPLATES), AUGMENTATIONS)
+    strength: float = _key(kinds.STRENGTH, 1.0)
+    """C* becomes C + strength (C* − C); how much of every edit is wanted."""
+    augment: tuple[str, ...] | None = _key(
+        kinds.either("wordings", WORDINGS, kinds.either(True, AUGMENTATIONS, kinds.NO_TEMPLATES)), None
+    )
+    """Templates; None for `WORDINGS` where the everyday world is preserved, and `AUGMENTATIONS` where it is not."""
     matrices: tuple[str, ...] = _key(kinds.list_of(kinds.MATRIX, unique=True), ("k", "v"))
     layers: tuple[int, ...] | None = _key(kinds.either("all", None, kinds.list_of(kinds.LAYER, unique=True)), None)
     """Cross-attention layers counted from the input; None for all."""
@@ -71,10 +94,14 @@ class Solve:
 
 @dataclass(frozen=True)
 class Preserve:
-    """Prompts whose projections should stay. They enter the inverse only."""
+    """What should stay. It enters the inverse only."""
 
     prompts: tuple[str, ...] = _key(kinds.list_of(kinds.TEXT, minimum=0), ())
     weight: float = _key(kinds.LAMBDA, 1.0)
+    everyday: bool | str = _key(kinds.either(True, True, kinds.either(False, False, kinds.TEXT)), True)
+    """Everyday prompts, in expectation: True for the model's list or ours, a file with one prompt a line, or False."""
+    everyday_weight: float = _key(kinds.LAMBDA, 0.1)
+    """Relative to the edits' own prompts, all together."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,9 @@ class Verify:
     efficacy: float | None = _key(kinds.SHARE, None)
     generality: float | None = _key(kinds.SHARE, None)
     specificity: float | None = _key(kinds.SHARE, None)
+    explicit: float | None = _key(kinds.SHARE, None)
+    kept: float | None = _key(kinds.SHARE, None)
+    reached: float | None = _key(kinds.SHARE, None)
 
 
 @dataclass(frozen=True)
@@ -93,8 +123,8 @@ class Balance:
     """Two descriptions of one thing, and how often the first should be drawn (Orgad et al. 2023, §6)."""
 
     descriptions: tuple[str, str] = _key(kinds.pair_of(kinds.TEXT))
-    validation: str = _key(kinds.TEXT)
-    """The prompt on which `timecli tune` counts."""
+    validation: tuple[str, ...] = _key(kinds.one_or_list(kinds.TEXT))
+    """The prompts on which `timecli tune` counts."""
     prompts: tuple[str, ...] = _key(kinds.list_of(kinds.TEXT, minimum=0), ())
     """The prompts on which `timecli bench` counts."""
     target: float = _key(kinds.SHARE, 0.5)
@@ -116,10 +146,35 @@ class Manifest:
     balance: Balance | None = _key(_table(Balance), None)
     text: str = ""
     """The TOML text itself, as it travels with the edited model."""
+    folder: Path = field(default=Path(), compare=False)
+    """Where the files that it names are looked for."""
 
     def lam(self, edit: Edit) -> float:
         """λ of one of the edits."""
         return self.solve.lam if edit.lam is None else edit.lam
+
+    def strength(self, edit: Edit) -> float:
+        """How much of one of the edits is wanted."""
+        return self.solve.strength if edit.strength is None else edit.strength
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The wordings that every pair and every preserved prompt enters the solve with, beside its own."""
+        if self.solve.augment is not None:
+            return self.solve.augment
+        return WORDINGS if self.preserve.everyday is not False else AUGMENTATIONS
+
+
+def with_lambda(manifest: Manifest, lam: float) -> Manifest:
+    """The manifest with another λ for all its edits."""
+    edits = tuple(replace(edit, lam=None) for edit in manifest.edits)
+    return replace(manifest, solve=replace(manifest.solve, lam=lam), edits=edits)
+
+
+def with_strength(manifest: Manifest, strength: float) -> Manifest:
+    """The manifest with another strength for all its edits."""
+    edits = tuple(replace(edit, strength=None) for edit in manifest.edits)
+    return replace(manifest, solve=replace(manifest.solve, strength=strength), edits=edits)
 
 
 def _keys(cls: type) -> dict[str, Field[Any]]:
@@ -166,7 +221,7 @@ def _check_edits(manifest: Manifest, path: str) -> None:
             raise ManifestError(
                 f"{where}: source and destination are both {edit.source!r}; name the attribute in the destination."
             )
-        for kind in ("positives", "negatives"):
+        for kind in ("positives", "negatives", "explicit"):
             for j, test in enumerate(getattr(edit, kind)):
                 if same(test.prompt, test.destination):
                     raise ManifestError(
@@ -181,7 +236,7 @@ def _check_edits(manifest: Manifest, path: str) -> None:
 
 
 def _check_thresholds(manifest: Manifest, path: str) -> None:
-    for metric, kind in (("generality", "positives"), ("specificity", "negatives")):
+    for metric, kind in (("generality", "positives"), ("specificity", "negatives"), ("explicit", "explicit")):
         if getattr(manifest.verify, metric) is not None and not any(getattr(edit, kind) for edit in manifest.edits):
             raise ManifestError(f"{path}: verify.{metric} is set and no edit has {kind} to measure it; add some.")
 
@@ -215,7 +270,8 @@ def load(path: Path) -> Manifest:
     content = foreign.read(path, ManifestError)
     if foreign.is_model(content):
         raise ManifestError(f"{path} is a model, not a manifest; give MANIFEST first, then MODEL.")
-    return parse(foreign.decoded(content, path, "a manifest", ManifestError), str(path))
+    read = parse(foreign.decoded(content, path, "a manifest", ManifestError), str(path))
+    return replace(read, folder=Path(path).parent)
 
 
 def schema() -> dict[str, Any]:

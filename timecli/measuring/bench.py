@@ -30,6 +30,7 @@ from timecli.measuring.schedule import BASE, Batch, Job, Texts
 from timecli.measuring.studio import Studio
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
 
 RESULTS = "results.jsonl"
 Answers = dict[tuple[str, str, Texts], tuple[int, ...]]
@@ -41,6 +42,7 @@ class Edits:
     """The edited models of a bench, made when they are needed; what took long to make is kept in a folder.
 
     Attributes:
+        world: the everyday world of a manifest.
         head: what results depend on, see `header`.
         seconds: how long making each took, by model.
     """
@@ -49,6 +51,7 @@ class Edits:
     encoder: TextEncoder
     device: torch.device
     iterations: int
+    world: Callable[[Manifest], Everyday | None]
     jobs: Mapping[str, Job]
     head: str
     folder: Path
@@ -68,7 +71,9 @@ class Edits:
             file = open_file(kept)
             return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
         started = time.perf_counter()
-        change = make(job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations)
+        change = make(
+            job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations, self.world
+        )
         self.seconds[job.model] = time.perf_counter() - started
         if change.text is not None:
             self.folder.mkdir(exist_ok=True)

@@ -83,7 +83,7 @@ def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
     if not manifests or not all(len(job.tested) >= len(manifests) > 1 for job in jobs):
         return None
     shares = [
-        [tables.balanced(m, (m.balance.validation,), model, answers).share for m in manifests if m.balance]
+        [tables.balanced(m, m.balance.validation, model, answers).share for m in manifests if m.balance]
         for model in (BASE, *(job.model for job in jobs))
     ]
     figure = Figure(figsize=(WIDE[0], WIDE[0]), layout="constrained")

@@ -1,8 +1,9 @@
-"""What is done to a model in a bench: TIME itself, and the methods that it is compared with."""
+"""What is done to a model in a bench: TIME, with and without the everyday world, and the methods beside it."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,12 +17,15 @@ from timecli.measuring.schedule import Configuration
 from timecli.models.checkpoint import Checkpoint
 from timecli.text import pairing
 from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
 from timecli.text.pairing import Columns
 
 UCE_LAMBDA = 0.5
 """The default of UCE's code (Gandikota et al. 2024)."""
 RATE = 0.01
 """Adam's learning rate in appendix G."""
+EMBEDIT_STEPS, EMBEDIT_RATE = 150, 0.02
+"""Adam's steps and learning rate for one row of embeddings."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ def make(
     encoder: TextEncoder,
     device: torch.device,
     iterations: int,
+    world: Callable[[Manifest], Everyday | None],
 ) -> Change:
     """The edit of one manifest as a configuration has it.
 
@@ -48,14 +53,17 @@ def make(
         checkpoint: the model, for the matrices whose projections fine-tuning aims at.
         encoder: the model's text encoder.
         device: where to calculate.
-        iterations: steps of Adam; 4000 in appendix G.
+        iterations: steps of Adam for fine-tuning; 4000 in appendix G.
+        world: the everyday world of a manifest.
     """
     wanted = configuration.applied(manifest)
     if configuration.method == "finetune":
         return Change(text=finetune(wanted, checkpoint, encoder, configuration.eta, iterations))
+    if configuration.method == "embedit":
+        return Change(text=embedit(wanted, encoder))
     if configuration.method == "uce":
         return Change(delta=Delta(solve([uce_columns(wanted, encoder)]), compiling.origin(wanted, encoder)))
-    return Change(delta=compiling.compile_edit(wanted, encoder, device))
+    return Change(delta=compiling.compile_edit(wanted, encoder, device, world(wanted)))
 
 
 def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
@@ -92,7 +100,7 @@ def finetune(
     for place, weight in checkpoint.projections(twins=False):
         if applying.covers(origin, place.matrix):
             metric += weight.double().T @ weight.double()
-    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.solve.augment)]
+    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
     goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).float().to(device)
     ids = trained.towers[0].padded([encoder.tokens(source) for source, _ in pairs]).to(device)
     root = torch.linalg.cholesky(metric + 1e-9 * metric.diagonal().mean() * torch.eye(len(metric))).float().to(device)
@@ -106,3 +114,30 @@ def finetune(
     if not all(torch.isfinite(tensor).all() for tensor in found.values()):
         raise CheckpointError(f"fine-tuning for {manifest.name} ended in NaN; use another eta.")
     return found
+
+
+def embedit(manifest: Manifest, encoder: TextEncoder) -> dict[str, torch.Tensor]:
+    """The embedding rows of the sources' last tokens, trained to give the destinations' states.
+
+    The way of EmbEdit (He et al. 2024, arXiv 2412.03400): Adam on the mean squared distance to the destination's states,
+    token by token, in every augmentation. The rest of the model stays.
+
+    Returns:
+        The trained table of embeddings by its name in the text encoder, float32 on the CPU.
+    """
+    (tower,) = encoder.towers
+    name = next(name for name, _ in tower.model.named_parameters() if name.endswith("token_embedding.weight"))
+    table = tower.model.get_parameter(name).detach()
+    words = torch.tensor(sorted({encoder.tokens(pair.source)[-2] for pair in manifest.edits})).to(table.device)
+    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
+    goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).to(table)
+    ids = tower.padded([encoder.tokens(source) for source, _ in pairs]).to(table.device)
+    rows = table[words].clone().requires_grad_()
+    optimizer = torch.optim.Adam([rows], lr=EMBEDIT_RATE)
+    for _ in range(EMBEDIT_STEPS):
+        optimizer.zero_grad()
+        own = {name: table.index_copy(0, words, rows)}
+        states = torch.func.functional_call(tower.model, own, kwargs={"input_ids": ids}).last_hidden_state
+        (states - goals).square().mean().backward()
+        optimizer.step()
+    return {name: table.index_copy(0, words, rows.detach()).cpu()}

@@ -12,13 +12,23 @@ from math import gcd
 
 from timecli.drawing import verify
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, Manifest, folded
+from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Manifest, folded, with_lambda, with_strength
 
 BASE = "base"
 """The unedited model."""
-METHODS = ("time", "finetune", "uce")
-GRIDS = {"lambda": ("time",), "matrices": ("time",), "augment": ("time", "finetune"), "eta": ("finetune",)}
+METHODS = ("time", "everyday", "uce", "finetune", "embedit")
+GRIDS = {
+    "lambda": ("time", "everyday"),
+    "weight": ("everyday",),
+    "strength": ("everyday",),
+    "matrices": ("time", "everyday"),
+    "augment": ("time", "everyday", "finetune"),
+    "eta": ("finetune",),
+}
 """What a grid can vary, and for which methods."""
+
+AUGMENTED = {(): "plain", AUGMENTATIONS: "augmented", WORDINGS: "wordings"}
+"""What a grid can put for the templates, and how tables call it."""
 
 Texts = tuple[str, str]
 
@@ -28,18 +38,23 @@ class Configuration:
     """How manifests are edited; what is None is as each manifest says.
 
     Attributes:
-        method: one of `METHODS`.
+        method: one of `METHODS`. "time" is the paper's Eq. 5 whatever the manifests say; "everyday" preserves the
+            everyday world.
         lam: λ of every edit.
+        weight: `preserve.everyday_weight`.
+        strength: of every edit.
         matrices: "v" or "kv".
-        augment: with the paper's augmentations or without any.
+        augment: the templates; () is none.
         eta: weight decay η of fine-tuning (appendix G).
         bulk: all manifests in one joint edit (appendix F).
     """
 
     method: str = "time"
     lam: float | None = None
+    weight: float | None = None
+    strength: float | None = None
     matrices: str | None = None
-    augment: bool | None = None
+    augment: tuple[str, ...] | None = None
     eta: float = 0.01
     bulk: bool = False
 
@@ -49,20 +64,38 @@ class Configuration:
         parts = [self.method, *(["bulk"] if self.bulk else [])]
         parts += [f"η={self.eta:g}"] if self.method == "finetune" else []
         parts += [f"λ={self.lam:g}"] if self.lam is not None else []
+        parts += [f"weight={self.weight:g}"] if self.weight is not None else []
+        parts += [f"strength={self.strength:g}"] if self.strength is not None else []
         parts += [self.matrices] if self.matrices is not None else []
-        parts += ["augmented" if self.augment else "plain"] if self.augment is not None else []
+        parts += [AUGMENTED[self.augment]] if self.augment is not None else []
         return " ".join(parts)
 
     def applied(self, manifest: Manifest) -> Manifest:
         """The manifest as this configuration has it."""
-        solve, edits = manifest.solve, manifest.edits
+        if self.method == "everyday":
+            manifest = replace(
+                manifest, preserve=replace(manifest.preserve, everyday=manifest.preserve.everyday or True)
+            )
+        else:
+            manifest = _as_in_the_paper(manifest)
         if self.lam is not None:
-            solve, edits = replace(solve, lam=self.lam), tuple(replace(edit, lam=None) for edit in edits)
+            manifest = with_lambda(manifest, self.lam)
+        if self.strength is not None:
+            manifest = with_strength(manifest, self.strength)
+        solve, preserve = manifest.solve, manifest.preserve
         if self.matrices is not None:
             solve = replace(solve, matrices=tuple(self.matrices))
         if self.augment is not None:
-            solve = replace(solve, augment=AUGMENTATIONS if self.augment else ())
-        return replace(manifest, solve=solve, edits=edits)
+            solve = replace(solve, augment=self.augment)
+        if self.weight is not None:
+            preserve = replace(preserve, everyday_weight=self.weight)
+        return replace(manifest, solve=solve, preserve=preserve)
+
+
+def _as_in_the_paper(manifest: Manifest) -> Manifest:
+    """Without the everyday world, more wordings, or strengths, of which the paper has none."""
+    plain = with_strength(replace(manifest, preserve=replace(manifest.preserve, everyday=False)), 1.0)
+    return replace(plain, solve=replace(plain.solve, augment=None)) if plain.solve.augment == WORDINGS else plain
 
 
 @dataclass(frozen=True)
@@ -198,7 +231,7 @@ def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
             if before and row.oracle:
                 questions.setdefault(row.oracle, {})[pair] = None
         if manifest.balance:
-            for prompt in (manifest.balance.validation, *manifest.balance.prompts):
+            for prompt in (*manifest.balance.validation, *manifest.balance.prompts):
                 questions.setdefault(prompt, {})[worded(manifest, prompt)] = None
     return [Group(prompt, tuple(pairs)) for prompt, pairs in questions.items()]
 

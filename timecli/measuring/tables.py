@@ -67,7 +67,7 @@ def _only_looked_at(manifest: Manifest, job: Job) -> bool:
 
 def _shares(manifest: Manifest, model: str, answers: Answers) -> tuple[Balanced, Balanced]:
     assert manifest.balance is not None
-    prompts = manifest.balance.prompts or (manifest.balance.validation,)
+    prompts = manifest.balance.prompts or manifest.balance.validation
     before, after = (balanced(manifest, prompts, name, answers) for name in (BASE, model))
     return before, after
 

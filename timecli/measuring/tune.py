@@ -70,11 +70,10 @@ class Drawings:
         return harmonic_mean(right.values())
 
     def share(self, lam: float) -> float:
-        """How often the first description is drawn for the validation prompt."""
+        """How often the first description is drawn for the validation prompts."""
         assert self.manifest.balance is not None
-        prompt = self.manifest.balance.validation
-        (answers,) = self._answers(lam, [(prompt, worded(self.manifest, prompt))])
-        return fmean(answer == 0 for answer in answers)
+        asked = [(prompt, worded(self.manifest, prompt)) for prompt in self.manifest.balance.validation]
+        return fmean(answer == 0 for answers in self._answers(lam, asked) for answer in answers)
 
     def _answers(self, lam: float, asked: Sequence[tuple[str, Texts]]) -> list[list[int]]:
         wanted = Configuration(lam=lam).applied(self.manifest)

@@ -20,6 +20,8 @@ from timecli.text.align import align
 from timecli.text.sizes import without_last_layers
 
 BATCH = 32
+EVERYDAY = "everyday.txt"
+"""In a model's config folder: the everyday prompts that suit it, one a line."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class TextEncoder:
         towers: without the layers that `clip_skip` skips.
         fingerprint: of the whole text encoder.
         clip_skip: which layer's states come out, counted from the last; 1 is the last.
+        everyday: the model's own list of everyday prompts, if it brings one.
     """
 
     towers: tuple[Tower, ...]
     fingerprint: str
     clip_skip: int = 1
+    everyday: Path | None = None
 
     @property
     def tokenizer(self) -> CLIPTokenizer:
@@ -104,15 +108,18 @@ class TextEncoder:
             raise PromptError(f"{source!r} -> {destination!r}: {error}") from error
 
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Last hidden states `[len(prompts), length, d]` float64 on the CPU, each distinct prompt encoded once."""
+    def embed(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
+        """Last hidden states `[len(prompts), length, d]` float64 on the CPU, each distinct prompt encoded once.
+
+        With `positions`, only so many: a state depends on no position behind its own, so they are the same.
+        """
         number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
         tokens = [self.tokens(prompt) for prompt in number]
-        states = torch.cat([self._states(tower, tokens) for tower in self.towers], dim=2)
+        states = torch.cat([self._states(tower, tokens, positions) for tower in self.towers], dim=2)
         return states[[number[prompt] for prompt in prompts]]
 
-    def _states(self, tower: Tower, tokens: list[list[int]]) -> torch.Tensor:
-        rows = tower.padded(tokens)
+    def _states(self, tower: Tower, tokens: list[list[int]], positions: int | None) -> torch.Tensor:
+        rows = tower.padded(tokens)[:, :positions]
         return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
 
 
@@ -198,7 +205,8 @@ def read_text_encoder(
         sizes = _existing(checkpoint.config, f"{folder}/config.json")
         shorter = without_last_layers(tensors, clip_skip - 1, str(checkpoint.path))
         towers.append(load(shorter, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
-    return TextEncoder(tuple(towers), fingerprint(weights), clip_skip)
+    own_list = _existing(checkpoint.config, EVERYDAY)
+    return TextEncoder(tuple(towers), fingerprint(weights), clip_skip, own_list)
 
 
 def _existing(folder: Path | None, name: str) -> Path | None:

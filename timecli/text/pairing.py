@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 
 from timecli.manifests.manifest import Edit, Manifest
-from timecli.text.encoding import TextEncoder
-
-BATCH = 32
+from timecli.text.encoding import BATCH, TextEncoder
+from timecli.text.everyday import Everyday
 
 
 class Columns(NamedTuple):
@@ -21,7 +20,8 @@ class Columns(NamedTuple):
 
     Attributes:
         source: C, `[n, d]` float64.
-        destination: C*, `[n, d]` float64; equal to `source` for what is to be preserved.
+        destination: C*, `[n, d]` float64, as far as its edit's strength goes; equal to `source` for what is to be
+            preserved.
         weight: `[n]` float64, 1/λ of the row's pair.
     """
 
@@ -31,10 +31,10 @@ class Columns(NamedTuple):
 
 
 def augmented(prompt: str, templates: Iterable[str]) -> list[str]:
-    """The prompt and its augmentations, a leading article in lower case (appendix C)."""
+    """The prompt and its augmentations, a leading article in lower case where it leads no more (appendix C)."""
     first, _, rest = prompt.partition(" ")
     inside = f"{first.lower()} {rest}" if first in ("A", "An") and rest else prompt
-    return [prompt, *(template.replace("{}", inside) for template in templates)]
+    return [prompt, *(t.replace("{}", prompt if t.startswith("{}") else inside) for t in templates)]
 
 
 def augmented_pairs(edit: Edit, templates: Sequence[str]) -> list[tuple[str, str]]:
@@ -42,33 +42,50 @@ def augmented_pairs(edit: Edit, templates: Sequence[str]) -> list[tuple[str, str
     return list(zip(*(augmented(prompt, templates) for prompt in (edit.source, edit.destination)), strict=True))
 
 
-def columns(manifest: Manifest, encoder: TextEncoder) -> Iterator[Columns]:
+class Pair(NamedTuple):
+    """Two prompts of a solve: one wording of an edit, or twice what is to be preserved."""
+
+    source: str
+    destination: str
+    weight: float
+    strength: float = 1.0
+
+
+def columns(manifest: Manifest, encoder: TextEncoder, everyday: Everyday | None) -> Iterator[Columns]:
     """The rows of the manifest's joint solve, some pairs at a time.
 
-    Pair i enters with weight 1/λ_i, which is Eq. 4 divided by λ; with one λ this is Eq. 5 and appendix F.
+    Pair i enters with weight 1/λ_i, which is Eq. 4 divided by λ; with one λ this is Eq. 5 and appendix F. The everyday
+    world enters last, with ρ = `everyday_weight` · Σ 1/λ over all wordings of all edits.
 
     Raises:
         PromptError: a prompt is too long or a pair has nothing in common.
     """
     pairs = [
-        (*pair, 1 / manifest.lam(edit))
+        Pair(*pair, 1 / manifest.lam(edit), manifest.strength(edit))
         for edit in manifest.edits
-        for pair in augmented_pairs(edit, manifest.solve.augment)
+        for pair in augmented_pairs(edit, manifest.templates)
     ]
-    kept = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.solve.augment)]
-    pairs += [(text, text, manifest.preserve.weight / manifest.solve.lam) for text in kept]
+    edited = sum(pair.weight for pair in pairs)
+    kept = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.templates)]
+    pairs += [Pair(text, text, manifest.preserve.weight / manifest.solve.lam) for text in kept]
     for first in range(0, len(pairs), BATCH):
         yield _rows(pairs[first : first + BATCH], manifest.solve.tokens == "all", encoder)
+    if everyday is not None:
+        weight = manifest.preserve.everyday_weight * edited
+        root = everyday.root
+        yield Columns(root, root, torch.full((len(root),), weight, dtype=torch.float64))
 
 
-def _rows(pairs: Sequence[tuple[str, str, float]], padding: bool, encoder: TextEncoder) -> Columns:
-    """The rows of some pairs (source, destination, weight); with `padding` all positions take part."""
-    sources, destinations, weights = zip(*pairs, strict=True)
-    states = encoder.embed([*sources, *destinations])
-    before, after, parts = states[: len(pairs)], states[len(pairs) :], []
-    for i, (source, destination, weight) in enumerate(pairs):
-        count = encoder.length if padding else len(encoder.tokens(source))
-        same = list(range(encoder.length))
-        rows = (same if source == destination else encoder.alignment(source, destination))[:count]
-        parts.append((before[i, :count], after[i, rows], torch.full((count,), weight, dtype=torch.float64)))
+def _rows(pairs: Sequence[Pair], padding: bool, encoder: TextEncoder) -> Columns:
+    """The rows of some pairs; with `padding` all positions take part."""
+    states = encoder.embed([*(pair.source for pair in pairs), *(pair.destination for pair in pairs)])
+    parts = []
+    for pair, before, after in zip(pairs, states[: len(pairs)], states[len(pairs) :], strict=True):
+        count = encoder.length if padding else len(encoder.tokens(pair.source))
+        source = before[:count]
+        target = source
+        if pair.source != pair.destination:
+            target = after[encoder.alignment(pair.source, pair.destination)[:count]]
+        reached = target if pair.strength == 1 else source + pair.strength * (target - source)
+        parts.append((source, reached, torch.full((count,), pair.weight, dtype=torch.float64)))
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))

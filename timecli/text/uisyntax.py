@@ -55,8 +55,8 @@ def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str
 def _prompts(manifest: Manifest) -> Iterator[str]:
     for edit in manifest.edits:
         yield from (edit.source, edit.destination)
-        for test in (*edit.positives, *edit.negatives):
+        for test in (*edit.positives, *edit.negatives, *edit.explicit):
             yield from (test.prompt, test.destination)
-    yield from (*manifest.solve.augment, *manifest.preserve.prompts, *manifest.verify.prompts)
+    yield from (*manifest.templates, *manifest.preserve.prompts, *manifest.verify.prompts)
     if manifest.balance:
-        yield from (*manifest.balance.descriptions, manifest.balance.validation, *manifest.balance.prompts)
+        yield from (*manifest.balance.descriptions, *manifest.balance.validation, *manifest.balance.prompts)

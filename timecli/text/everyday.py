@@ -1,0 +1,208 @@
+"""The everyday world as text states: what an edit should leave alone, in expectation.
+
+With G = mean over everyday prompts of Σ_positions c cᵀ, the rows R of a root of G (Rᵀ R = G) are preserved like a
+prompt's: they enter the inverse of the solve, with a weight ρ, and nothing else,
+
+    D = (C* − C) Λ Cᵀ (I + C Λ Cᵀ + ρ Rᵀ R)⁻¹.
+
+It is the covariance prior of MEMIT (Meng et al. 2023) and, from COCO captions on the keys and values of Stable
+Diffusion, of MACE (Lu et al. 2024); here it is taken in text space, once for all layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from timecli.errors import CheckpointError, ManifestError, TimecliError
+from timecli.files import foreign
+from timecli.files.safefile import open_file
+from timecli.files.writing import write_tensors
+from timecli.manifests.manifest import Manifest
+from timecli.text.encoding import BATCH, TextEncoder
+
+KEY = "timecli.everyday"
+"""The one metadata entry of a file with a root: a JSON object."""
+POSITIONS = 32
+"""Positions that are encoded; the last stands for the padding behind it. A longer prompt has all its own."""
+
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Everyday:
+    """The root of G.
+
+    Attributes:
+        root: R, `[d, d]` float64 or fewer rows.
+        about: what it depends on: fingerprint of the text encoder, hash of the list, `tokens`, `clip_skip`.
+    """
+
+    root: torch.Tensor
+    about: dict[str, str | int]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the list."""
+        return str(self.about["list"])
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The prompts of a list, one a line, each once; lines that begin with # are remarks. The empty prompt is the last.
+
+    Classifier-free guidance draws with the empty prompt at every step.
+    """
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    found = dict.fromkeys(line for line in lines if line and not line.startswith("#"))
+    return (*found, "")
+
+
+def shipped() -> tuple[str, ...]:
+    """The list that comes with the package."""
+    return listed(resources.files("timecli").joinpath("data/everyday.txt").read_text(encoding="utf-8"))
+
+
+def prompts(manifest: Manifest, encoder: TextEncoder) -> tuple[str, ...]:
+    """The list that a manifest asks for: its own file, else the model's, else ours.
+
+    Raises:
+        ManifestError: the file cannot be read, or has no prompt.
+    """
+    wanted = manifest.preserve.everyday
+    path = manifest.folder / wanted if isinstance(wanted, str) else encoder.everyday
+    if path is None:
+        return shipped()
+    text = foreign.decoded(foreign.read(path, ManifestError), path, "a list of prompts", ManifestError)
+    found = listed(text)
+    if len(found) == 1:
+        raise ManifestError(f"{path} has no prompt; give it one a line.")
+    return found
+
+
+def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dict[str, str | int]:
+    """What the root depends on, as it is kept beside it."""
+    digest = hashlib.sha256("\n".join(world).encode()).hexdigest()
+    return {
+        "encoder": encoder.fingerprint,
+        "list": digest,
+        "tokens": manifest.solve.tokens,
+        "clip_skip": encoder.clip_skip,
+    }
+
+
+def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: None) -> Everyday:
+    """Encode the list that a manifest asks for.
+
+    Args:
+        manifest: whose list, and whether padding counts.
+        encoder: the model's.
+        tick: called with the number of prompts encoded since the last call.
+
+    Raises:
+        PromptError: a prompt is longer than the encoder reads.
+        CheckpointError: the encoder gives NaN or infinity.
+    """
+    world = prompts(manifest, encoder)
+    lengths = [len(encoder.tokens(prompt)) for prompt in world]
+    positions = min(encoder.length, max(POSITIONS, *lengths))
+    root = torch.zeros(0, encoder.width, dtype=torch.float64)
+    for first in range(0, len(world), BATCH):
+        batch = world[first : first + BATCH]
+        states = encoder.embed(batch, positions)
+        count = torch.arange(positions).expand(len(batch), -1)
+        if manifest.solve.tokens == "all":
+            weight = torch.where(count == positions - 1, encoder.length - positions + 1, 1).double()
+        else:
+            weight = (count < torch.tensor(lengths[first : first + BATCH])[:, None]).double()
+        rows = (states * (weight / len(world)).sqrt()[:, :, None]).flatten(0, 1)
+        if not torch.isfinite(rows).all():
+            raise CheckpointError(
+                "the text encoder turns everyday prompts into NaN or infinite values; the model is damaged, use "
+                "another copy."
+            )
+        root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
+        tick(len(batch))
+    return Everyday(root, about(manifest, encoder, world))
+
+
+def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Tick = lambda _: None) -> Everyday:
+    """The root from a cache folder, or measured and put there; a damaged or foreign file is made anew.
+
+    Args:
+        manifest: as in `measured`.
+        encoder: as in `measured`.
+        folder: the cache; None for no cache.
+        tick: as in `measured`; called for what is encoded only.
+    """
+    if folder is None:
+        return measured(manifest, encoder, tick)
+    wanted = about(manifest, encoder, prompts(manifest, encoder))
+    name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
+    path = folder / f"everyday-{name}.safetensors"
+    try:
+        found = load(path)
+        if found.about == wanted:
+            return found
+    except (TimecliError, OSError):
+        pass
+    made = measured(manifest, encoder, tick)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save(made, path)
+    except (TimecliError, OSError):  # a cache that cannot be written costs time and nothing else
+        pass
+    return made
+
+
+def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
+    """The root in a file that was made for this text encoder.
+
+    Raises:
+        CheckpointError: it is no such file, or for another text encoder, layer or `tokens`.
+    """
+    found = load(path)
+    wanted = about(manifest, encoder, ())
+    for key, what in (("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("tokens", "solve.tokens")):
+        if found.about[key] != wanted[key]:
+            raise CheckpointError(f"{path} was made for another {what}; make it anew with `timecli everyday`.")
+    return found
+
+
+def save(made: Everyday, path: Path, replace: bool = True) -> None:
+    """Write the root; reading it back gives the same bits."""
+    write_tensors(path, {"root": made.root}, {KEY: json.dumps(made.about, sort_keys=True)}, replace)
+
+
+def load(path: Path) -> Everyday:
+    """Read a file that `save` wrote.
+
+    Raises:
+        CheckpointError: it is another file, or damaged.
+    """
+    file = open_file(path)
+    damaged = CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.")
+    try:
+        about = foreign.read_json(file.metadata[KEY])
+    except (KeyError, ValueError) as error:
+        raise damaged from error
+    entry = file.entries.get("root", {"dtype": "missing", "shape": []})
+    texts, numbers = ("encoder", "list", "tokens"), ("clip_skip",)
+    if (
+        not isinstance(about, dict)
+        or about.keys() != {*texts, *numbers}
+        or not all(isinstance(about[key], str) for key in texts)
+        or not all(isinstance(about[key], int) for key in numbers)
+        or entry["dtype"] != "F64"
+        or len(entry["shape"]) != 2
+    ):
+        raise damaged
+    (root,) = file.read(["root"])
+    if not torch.isfinite(root).all():
+        raise damaged
+    return Everyday(root, about)
