@@ -124,12 +124,12 @@ def _model(damage: Callable[[bytes, random.Random], bytes]) -> Callable[..., tup
         out = folder / "out" / "out.safetensors"
         return path, [
             *(["inspect", path], ["inspect", path, "--json"], ["inspect", path, "--textconv"]),
-            ["check", sound.manifest, path, *with_config],
+            ["plan", sound.manifest, path, *with_config],
             [*edit, "-o", out],
             [*edit, "-o", out, "--stack", "--hash", "--json"],
             [*edit, "-o", out, "--stack", "--dtype", "fp16"],
             [*edit, "--delta", folder / "out" / "x.delta"],
-            [*edit, "--dry-run"],
+            ["plan", sound.manifest, path, *with_config, "--json"],
             ["apply", sound.delta, path, "-o", out, "--stack"],
             ["apply", sound.delta, path, "-o", out, "--json"],
             ["export", sound.delta, path, "-o", out],
@@ -164,7 +164,7 @@ def _manifest(damage: Callable[[bytes, random.Random], bytes]) -> Callable[..., 
         path, out = folder / "x.toml", folder / "out" / "out.safetensors"
         path.write_bytes(damage(MANIFEST.encode(), rng))
         return path, [
-            *(["check", path], ["check", path, sound.model]),
+            *(["plan", path], ["plan", path, sound.model]),
             ["edit", path, sound.model, "-o", out],
             ["edit", path, sound.model, "--delta", folder / "out" / "x.delta", "--json"],
             ["inspect", path],
@@ -184,9 +184,9 @@ def _config(damage: Callable[[bytes, random.Random], bytes]) -> Callable[..., tu
             (path.parent / "tokenizer.json").unlink()
         given = ["--config", folder / "config"]
         return path, [
-            ["check", sound.manifest, sound.model, *given],
+            ["plan", sound.manifest, sound.model, *given],
             ["edit", sound.manifest, sound.model, *given, "-o", folder / "out" / "out.safetensors"],
-            ["edit", sound.manifest, sound.model, "--tokenizer", folder / "config" / "tokenizer", "--dry-run"],
+            ["plan", sound.manifest, sound.model, "--tokenizer", folder / "config" / "tokenizer", "--pairs"],
         ]
 
     return make

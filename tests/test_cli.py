@@ -78,20 +78,16 @@ def test_a_single_sd1_file_needs_no_config_and_no_network(
     assert found["written"] == [str(tmp_path / "out.safetensors"), str(tmp_path / "x.delta")]
 
 
-def test_dry_run_writes_nothing(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    done = run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--dry-run")
-    assert done.code == 0 and "dry run" in done.out and list(tmp_path.iterdir()) == []
-
-
 def test_dtype(run: Run, picturebook: Path, tmp_path: Path) -> None:
     assert run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--dtype", "fp32").code == 0
     assert {entry["dtype"] for entry in open_file(tmp_path / "out").entries.values()} - {"I64"} == {"F32"}
 
 
-def test_check_shows_the_pairing(run: Run, picturebook: Path) -> None:
-    assert "valid" in run("check", ROSES).out
-    done = run("check", ROSES, picturebook)
-    assert done.code == 0 and "blue-roses-plain is valid" in done.out
+def test_plan_shows_the_pairing(run: Run, picturebook: Path) -> None:
+    assert "valid" in run("plan", ROSES).out
+    assert "5" not in run("plan", ROSES).out
+    done = run("plan", ROSES, picturebook, "--pairs")
+    assert done.code == 0, done.err
     rows = [line.split("│")[1:-1] for line in done.out.splitlines() if "roses" in line and "│" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [["4", "roses", "roses", "5"]]
 
@@ -114,7 +110,7 @@ def test_an_edited_model_is_edited_again_only_when_asked(run: Run, picturebook: 
     run("edit", ROSES, picturebook, "-o", tmp_path / "once")
     refused = run("edit", ROSES, tmp_path / "once", *config, "-o", tmp_path / "twice")
     assert refused.code == 2 and "already carries a timecli edit ('blue-roses-plain')" in refused.err
-    assert run("check", ROSES, tmp_path / "once", *config).code == 2
+    assert run("plan", ROSES, tmp_path / "once", *config).code == 2
     assert run("edit", ROSES, tmp_path / "once", *config, "-o", tmp_path / "twice", "--stack").code == 0
     assert len(json.loads(run("inspect", tmp_path / "twice", "--json").out)["edits"]) == 2
 
@@ -175,7 +171,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "timecli", "--debug", "check", str(tmp_path / "none.toml")]
+    command = [sys.executable, "-m", "timecli", "--debug", "plan", str(tmp_path / "none.toml")]
     assert "Traceback" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
@@ -222,6 +218,6 @@ def test_verify_refuses_a_copy_of_another_model(run: Run, picturebook: Path, tmp
 
 
 def test_every_command_has_help(run: Run) -> None:
-    for command in ("edit", "apply", "check", "verify", "inspect", "schema"):
+    for command in ("edit", "apply", "plan", "verify", "inspect", "schema"):
         assert f"{command} [OPTIONS]" in run(command, "--help").out
     assert run("--version").out.strip() == "0.1.0"

@@ -222,9 +222,9 @@ def test_tokens_are_shown_as_text() -> None:
     assert words(["\u00c3</w>", "<|endoftext|>"]) == ["\\xc3", "<|endoftext|>"], "half a letter alone is a byte"
 
 
-def test_check_shows_letters(run: Run, picturebook: Path, tmp_path: Path) -> None:
+def test_plan_shows_letters(run: Run, picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(
         'name = "x"\n[[edit]]\nsource = "a caf\u00e9"\ndestination = "a blue caf\u00e9"\n', encoding="utf-8"
     )
-    out = run("check", tmp_path / "x.toml", picturebook).out
+    out = run("plan", tmp_path / "x.toml", picturebook, "--pairs").out
     assert "\u00e9 (byte 1 of 2)" in out and "\u00c3" not in out

@@ -23,7 +23,7 @@ LAMBDAS = (1e4, 1e2, 1.0, 1e-1, 1e-2, 1e-4, 1e-6)
 
 def roses(lam: float = 0.1, options: str = "") -> Manifest:
     pair = 'source = "A pack of roses"\ndestination = "A pack of blue roses"'
-    return parse(f'name = "x"\n[solve]\nlambda = {lam}\n{options}\n[[edit]]\n{pair}\n')
+    return parse(f'name = "x"\n[solve]\nlambda = {lam}\n{options}\n[preserve]\neveryday = false\n[[edit]]\n{pair}\n')
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ TOML = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
 
 def the_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
     """All blocks as one."""
-    return Columns(*(torch.cat(part) for part in zip(*columns(manifest, encoder), strict=True)))
+    return Columns(*(torch.cat(part) for part in zip(*columns(manifest, encoder, None), strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_augmentations_lower_a_leading_article() -> None:
 
 
 def test_columns_of_a_pair(encoder: TextEncoder) -> None:
-    found = the_columns(parse(TOML), encoder)
+    found = the_columns(parse(TOML + "[preserve]\neveryday = false\n"), encoder)
     assert found.source.shape == found.destination.shape == (4 * 77, 192)
     assert torch.equal(found.source[0], found.destination[0]), "the start token sees nothing of what follows"
     assert torch.equal(found.source[2], encoder.embed(["A rose"])[0, 2])

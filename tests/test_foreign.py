@@ -125,16 +125,16 @@ def test_arguments_in_the_wrong_order(run: Run, small: Path, tmp_path: Path) -> 
     swap = "is a model, not a manifest; give MANIFEST first, then MODEL"
     for arguments, sentence in (
         (("edit", small, tmp_path / "x.toml"), swap),
-        (("check", small), swap),
-        (("check", tmp_path / "torch.bin"), swap),
+        (("plan", small), swap),
+        (("plan", tmp_path / "torch.bin"), swap),
         (("edit", tmp_path, small), "is a folder, not a manifest; give MANIFEST first, then MODEL"),
         (("inspect", tmp_path / "x.toml"), "is a manifest, not a model"),
         (("apply", small, delta, "-o", tmp_path / "out"), "give DELTA first, then MODEL"),
         (("edit", tmp_path / "x.toml", delta), "is a delta, not a model"),
-        (("check", tmp_path / "page.toml"), "is a web page"),
-        (("check", tmp_path / "lfs.toml"), "run `git lfs pull`"),
-        (("check", tmp_path / "noise.toml"), "is not a manifest in UTF-8 text (byte 0)."),
-        (("check", tmp_path / "big.toml"), "is too large for a manifest"),
+        (("plan", tmp_path / "page.toml"), "is a web page"),
+        (("plan", tmp_path / "lfs.toml"), "run `git lfs pull`"),
+        (("plan", tmp_path / "noise.toml"), "is not a manifest in UTF-8 text (byte 0)."),
+        (("plan", tmp_path / "big.toml"), "is too large for a manifest"),
         (("import", "timed", tmp_path / "lfs.toml", "-o", tmp_path / "out"), "run `git lfs pull`"),
     ):
         done = run(*arguments)
@@ -160,7 +160,7 @@ def test_pipes_devices_folders_and_links_are_no_files(run: Run, small: Path, tmp
         (Path("a" * 300), "name too long"),
     ):
         for arguments in (
-            *(["check", name], ["apply", name, small, "-o", out], ["import", "timed", name, "-o", tmp_path / "t"]),
+            *(["plan", name], ["apply", name, small, "-o", out], ["import", "timed", name, "-o", tmp_path / "t"]),
             *(["edit", ROSES, small, "--text-encoder", name, "-o", out], ["inspect", name]),
         ):
             done = run(*arguments)

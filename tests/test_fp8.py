@@ -104,7 +104,7 @@ def test_every_command_reads_fp8(run: Run, picturebook: Path, tmp_path: Path) ->
     assert run("edit", ROSES, model, "-o", out, "--delta", delta).code == 0
     assert run("apply", delta, model, "-o", tmp_path / "again.safetensors").code == 0
     assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
-    assert run("check", ROSES, model).code == 0
+    assert run("plan", ROSES, model).code == 0
     assert run("inspect", model).code == 0
     assert run("export", delta, model, "-o", tmp_path / "lora.safetensors").code == 0
     assert run("diff", model, out).code == 0

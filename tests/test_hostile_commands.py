@@ -67,7 +67,7 @@ def fault(case: Case, done: Outcome, seconds: float, files: list[Path]) -> str |
     sentences = [line for line in done.err.splitlines() if not line.startswith("timecli: warning: ")]
     if done.code == 2 and not all(line.endswith((".", "?", "`")) for line in sentences or ["nothing"]):
         return "no sentence"
-    if done.code == 2 and case.arguments[0] != "check" and len(sentences) != 1:
+    if done.code == 2 and case.arguments[0] != "plan" and len(sentences) != 1:
         return f"{len(sentences)} sentences"
     if done.code and files:
         return f"{files[0].name} was written"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, Edit, Manifest, Solve, load, parse, schema
+from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Edit, Manifest, Solve, load, parse, schema
 
 DATA = Path(__file__).parent / "data" / "manifests"
 VALID = sorted((DATA / "valid").glob("*.toml"))
@@ -31,19 +31,32 @@ def test_the_corpus_is_there() -> None:
     assert len(VALID) >= 3 and len(INVALID) >= 25
 
 
-def test_the_least_manifest_has_the_papers_defaults() -> None:
+def test_the_least_manifest_preserves_the_everyday_world() -> None:
     found = load(DATA / "valid" / "least.toml")
     assert found == Manifest("least", (Edit("A rose", "A blue rose"),), text=found.text)
-    assert found.solve == Solve(0.1, AUGMENTATIONS, ("k", "v"), None, "all")
-    assert found.lam(found.edits[0]) == 0.1
+    assert (found.preserve.everyday, found.preserve.everyday_weight, found.templates) == (True, 0.1, WORDINGS)
+    assert (found.lam(found.edits[0]), found.strength(found.edits[0])) == (0.1, 1.0)
+
+
+def test_without_it_the_defaults_are_the_papers() -> None:
+    text = (DATA / "valid" / "least.toml").read_text(encoding="utf-8")
+    found = parse(f"{text}[preserve]\neveryday = false\n")
+    assert found.solve == Solve(0.1, 1.0, None, ("k", "v"), None, "all") and found.templates == AUGMENTATIONS
+    assert parse(f"{text}[solve]\naugment = true\n").templates == AUGMENTATIONS
+    assert parse(f"{text}[solve]\naugment = false\n").templates == ()
+    assert parse(f'{text}[solve]\naugment = "wordings"\n[preserve]\neveryday = false\n').templates == WORDINGS
 
 
 def test_every_key_is_read() -> None:
     found = load(DATA / "valid" / "everything.toml")
-    assert found.solve == Solve(1000.0, ("A drawing of {}", "{} in the rain"), ("v",), (0, 15), "prompt")
+    assert found.solve == Solve(1000.0, 0.8, ("A drawing of {}", "{} in the rain"), ("v",), (0, 15), "prompt")
     assert [found.lam(edit) for edit in found.edits] == [0.05, 1000.0]
     assert found.edits[0].positives[0].destination == "A vase of blue roses"
+    assert [found.strength(edit) for edit in found.edits] == [1.5, 0.8]
+    assert found.edits[0].explicit[0].prompt == "A pack of red roses"
     assert (found.preserve.prompts, found.preserve.weight) == (("A daisy",), 2.5)
+    assert (found.preserve.everyday, found.preserve.everyday_weight) == ("everyday.txt", 0.5)
+    assert (found.verify.explicit, found.verify.kept, found.verify.reached) == (0.9, 0.8, 0.7)
     assert (found.verify.seeds, found.verify.efficacy, found.verify.specificity) == (4, 0.8, 0.0)
     assert found.text == (DATA / "valid" / "everything.toml").read_text(encoding="utf-8")
 

@@ -102,10 +102,10 @@ def test_names_of_tensors_files_and_options(run: Run, nasty: Path, small: Path, 
         run("inspect", nasty),
         run("diff", nasty, small),
         run("diff", small, nasty, "--json"),
-        run("check", tmp_path / "x.toml", nasty),
+        run("plan", tmp_path / "x.toml", nasty),
         run("edit", tmp_path / "x.toml", nasty, "-o", out),
         run("inspect", out, "--textconv"),
-        run("check", tmp_path / "key.toml"),
+        run("plan", tmp_path / "key.toml"),
         run("inspect", "\x1b[2J\nforged"),
         run("edit", "--no\x1b[2Jption"),
         run("no\x1b[2J"),
@@ -140,7 +140,7 @@ def test_mistakes_in_the_arguments_are_one_sentence(run: Run) -> None:
 
 
 def test_a_traceback_is_harmless_too_and_ends_in_the_same_code(run: Run) -> None:
-    done = run("--debug", "check", "\x1b[2J.toml")
+    done = run("--debug", "plan", "\x1b[2J.toml")
     assert done.code == 2 and "Traceback" in done.err and "ManifestError" in done.err and obeyed(done.err) == []
 
 
@@ -194,7 +194,7 @@ def test_names_that_are_not_utf8(run: Run, small: Path, tmp_path: Path) -> None:
     recipe.write_text(MANIFEST)
     model.write_bytes(small.read_bytes())
     out = tmp_path / f"out-{NAME}.safetensors"
-    assert run("check", recipe).code == 0
+    assert run("plan", recipe).code == 0
     done = run("edit", recipe, small, "-o", out)
     assert done.code == 0 and f"wrote {tmp_path}/out-caf\\xe9.safetensors" in done.out and out.exists()
     done = run("edit", recipe, small, "--delta", tmp_path / f"{NAME}.delta", "--json")
@@ -206,7 +206,7 @@ def test_names_that_are_not_utf8(run: Run, small: Path, tmp_path: Path) -> None:
         ("export", tmp_path / f"{NAME}.delta", small, "-o", tmp_path / "x"),
         ("diff", model, small),
         ("import", "timed", tmp_path / f"{NAME}.csv", "-o", tmp_path / "x"),
-        ("check", tmp_path / f"{NAME}-none.toml"),
+        ("plan", tmp_path / f"{NAME}-none.toml"),
         ("edit", recipe, small, "--dtype", NAME),
         ("edit", recipe, small, "--tokenizer", tmp_path / NAME),
         (NAME,),

@@ -47,7 +47,7 @@ def test_every_row_becomes_a_manifest(table: Path, run: Run, tmp_path: Path) -> 
 def test_check_pairs_replaced_words_too(table: Path, run: Run, small: Path, tmp_path: Path) -> None:
     assert run("import", "timed", table, "-o", tmp_path / "out").code == 0
     for path in (tmp_path / "out").iterdir():
-        assert run("check", path, small).code == 0
+        assert run("plan", path, small).code == 0
 
 
 def test_professions_have_a_balance_and_no_augmentations(run: Run, tmp_path: Path) -> None:

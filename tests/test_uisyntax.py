@@ -84,21 +84,21 @@ def test_embeddings_are_known_by_the_tokenizer(run: Run, small: Path, tmp_path: 
     (tmp_path / "x.toml").write_text(TOKEN)
     (tmp_path / "known.toml").write_text(TOKEN.replace("<blue-style>", "<|endoftext|>"))
     (tmp_path / "plain.toml").write_text(TOKEN.replace("<blue-style>", "blue"))
-    done = run("check", tmp_path / "x.toml", small)
+    done = run("plan", tmp_path / "x.toml", small)
     assert done.code == 0 and done.err.startswith(
         "timecli: warning: '<blue-style>' in 'A <blue-style> rose' is no token"
     )
     for name in ("known", "plain"):
-        assert run("check", tmp_path / f"{name}.toml", small).err == "", "the control"
+        assert run("plan", tmp_path / f"{name}.toml", small).err == "", "the control"
 
 
 def test_commands_warn_once_and_go_on(run: Run, small: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(TOKEN.replace("A <blue-style> rose", "A blue (rose:1.3)"))
     for arguments in (
-        ("check", tmp_path / "x.toml"),
-        ("check", tmp_path / "x.toml", small),
-        ("edit", tmp_path / "x.toml", small, "--dry-run"),
-        ("edit", tmp_path / "x.toml", small, "--dry-run", "--json"),
+        ("plan", tmp_path / "x.toml"),
+        ("plan", tmp_path / "x.toml", small),
+        ("edit", tmp_path / "x.toml", small, "--delta", tmp_path / "d", "--force"),
+        ("edit", tmp_path / "x.toml", small, "--delta", tmp_path / "d", "--force", "--json"),
     ):
         done = run(*arguments)
         assert done.code == 0 and done.err.count("timecli: warning: user interfaces interpret") == 1, done.err

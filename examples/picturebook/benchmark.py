@@ -2,9 +2,10 @@
 
     python benchmark.py             # bench/test, bench/validation, bench/professions; drawn pictures in bench/reference
 
-Every thing of the world has its colour edited, and its place or its shape. The positive prompts put it in other words,
-the negative ones name its neighbours. The validation set is disjoint from the test set. The reference pictures are what
-FID compares with: captions and pictures that the model has not seen. They are not in the repository.
+Every thing of the world has its colour edited, and its place or its shape. The positive prompts put it in other
+words, the negative ones name its neighbours, the explicit ones another value. The validation set is disjoint from the
+test set. The reference pictures are what FID compares with: captions and pictures that the model has not seen. They
+are not in the repository.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import phrases
 import world
@@ -23,7 +26,19 @@ NEGATIVES = 5
 REFERENCE = 1000
 VALIDATION = 8
 """Every so many edits, one is for validation."""
+EXPLICIT = 4
+"""Other values of what is edited, which a prompt names in so many words."""
 Tests = list[tuple[str, str]]
+
+
+class Edit(NamedTuple):
+    """An edit with its tests: what should change, too, what should not, and other values, which win."""
+
+    source: str
+    destination: str
+    positives: Tests
+    negatives: Tests
+    explicit: Tests
 
 
 def article(words: str) -> str:
@@ -62,24 +77,35 @@ def spelled(wording: str, attribute: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def in_front(name: str, attribute: str) -> tuple[str, str, Tests, Tests]:
-    """An edit of a colour or a shape: source, destination, positives, negatives."""
+def others(values: Sequence[str], goal: str, name: str) -> list[str]:
+    """Some other values of what is edited, not the same ones for every thing."""
+    rest = [value for value in values if value != goal]
+    start = list(THINGS).index(name) % len(rest)
+    return [*rest[start:], *rest[:start]][:EXPLICIT]
+
+
+def in_front(name: str, attribute: str) -> Edit:
+    """An edit of a colour or a shape."""
     ways = wordings(name, THINGS[name])
     positives = [(spelled(way, ""), spelled(way, attribute)) for way in ways]
     negatives = [(article(other), article(f"{attribute} {other}")) for other in neighbours(name)]
-    return article(name), article(f"{attribute} {name}"), positives, negatives
+    goal = article(f"{attribute} {name}")
+    values = others(list(COLOURS) if attribute in COLOURS else list(SHAPES), attribute, name)
+    return Edit(article(name), goal, positives, negatives, [(article(f"{value} {name}"), goal) for value in values])
 
 
-def behind(name: str, place: str) -> tuple[str, str, Tests, Tests]:
+def behind(name: str, place: str) -> Edit:
     """An edit of a place."""
     where = PLACES[place]
     prompts = [spelled(way, "").removesuffix(" in the forest") for way in wordings(name, THINGS[name])]
     positives = [(prompt, f"{prompt} {where}") for prompt in prompts]
     negatives = [(article(other), f"{article(other)} {where}") for other in neighbours(name)]
-    return article(name), f"{article(name)} {where}", positives, negatives
+    goal = f"{article(name)} {where}"
+    explicit = [(f"{article(name)} {PLACES[value]}", goal) for value in others(NAMED, place, name)]
+    return Edit(article(name), goal, positives, negatives, explicit)
 
 
-def edits() -> list[tuple[str, tuple[str, str, Tests, Tests]]]:
+def edits() -> list[tuple[str, Edit]]:
     """Name and edit; what is new is the default of neither the thing nor its neighbours."""
     rng, found = random.Random(0), []
     for name, thing in THINGS.items():
@@ -98,11 +124,19 @@ NAMED = ("beach", "snow", "forest", "city", "space", "desert")
 """Places that captions name."""
 
 
-def text(name: str, edit: tuple[str, str, Tests, Tests]) -> str:
-    source, destination, positives, negatives = edit
-    lines = [f"name = {json.dumps(name)}", 'model = "picturebook"', "", "[[edit]]"]
-    lines += [f"source = {json.dumps(source)}", f"destination = {json.dumps(destination)}"]
-    for key, tests in (("positives", positives), ("negatives", negatives)):
+def text(name: str, edit: Edit) -> str:
+    lines = [
+        f"name = {json.dumps(name)}",
+        'model = "picturebook"',
+        "",
+        "[preserve]",
+        "everyday = false",
+        "",
+        "[[edit]]",
+    ]
+    lines += [f"source = {json.dumps(edit.source)}", f"destination = {json.dumps(edit.destination)}"]
+    for key in ("positives", "negatives", "explicit"):
+        tests = getattr(edit, key)
         rows = [f"    {{ prompt = {json.dumps(a)}, destination = {json.dumps(b)} }}," for a, b in tests]
         lines += [f"{key} = [", *rows, "]"]
     return "\n".join(lines) + "\n"
@@ -116,6 +150,7 @@ def profession(name: str) -> str:
     prompts = [f"A painting of {lowered}", f"A sketch of {lowered}", f"A cartoon of {lowered}"]
     prompts += [f"{source} working", f"{source} on the beach"]
     lines = [f'name = "{goal}-{name.lower()}"', 'model = "picturebook"', "", "[solve]", "augment = false", ""]
+    lines += ["[preserve]", "everyday = false", ""]
     lines += ["[[edit]]", f"source = {json.dumps(source)}", f"destination = {json.dumps(f'A {goal} {name}')}", ""]
     lines += ["[balance]", f'descriptions = ["a female {name}", "a male {name}"]']
     lines += [f"validation = {json.dumps(f'A photo of {lowered}')}", "prompts = ["]
@@ -129,7 +164,7 @@ def main() -> None:
     for number, (name, edit) in enumerate(edits()):
         folder = "validation" if number % VALIDATION == VALIDATION - 1 else "test"
         (HERE / folder / f"{name}.toml").write_text(text(name, edit), encoding="utf-8")
-        for prompt in (edit[0], edit[1], *(text for tests in edit[2:] for pair in tests for text in pair)):
+        for prompt in (edit.source, edit.destination, *(text for tests in edit[2:] for pair in tests for text in pair)):
             phrases.parse(prompt)  # raises ValueError for what is not of this world
     for name in PROFESSIONS:
         content = profession(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,25 +10,40 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Drawing, Reading, grouped
-from timecli.commands.shared import choose_output, given, judge_folder, open_model, refuse, settle, with_clip_skip
-from timecli.errors import OutputError
+from timecli.commands.shared import (
+    everyday_worlds,
+    given,
+    judge_folder,
+    model_last,
+    open_model,
+    refuse,
+    settle,
+    with_clip_skip,
+)
+from timecli.errors import ManifestError, OutputError
 from timecli.manifests.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
-    from timecli.measuring.tune import Trial
+    from timecli.manifests.manifest import Manifest
+    from timecli.measuring.tune import Axis, Trial
 
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest.")]
-InPlace = Annotated[bool, typer.Option("--in-place", help="Write λ into MANIFEST itself; comments stay.")]
+Paths = Annotated[list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest; of several, their folder.")]
+InPlace = Annotated[bool, typer.Option("--in-place", help="Write the value into MANIFEST itself; comments stay.")]
 Objective = Annotated[
-    str, typer.Option("--objective", help="harmonic (generality and specificity), or balance (of two descriptions).")
+    str,
+    typer.Option(
+        "--objective",
+        help="harmonic (generality and specificity), forecast (the same, without drawing), or balance (of two "
+        "descriptions; of several manifests jointly).",
+    ),
 ]
 TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt.")]
 
 
 @grouped
 def tune(
-    manifest_path: options.ManifestPath,
-    model: options.ModelPath,
+    paths: Paths,
     output: Output = None,
     in_place: InPlace = False,
     objective: Objective = "harmonic",
@@ -38,62 +54,132 @@ def tune(
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find λ for MANIFEST by drawing with MODEL, and write it into the manifest."""
+    """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
+    manifest_paths, model = model_last(paths, "manifest")
     from timecli.drawing import render
     from timecli.editing import applying, compiling
-    from timecli.files.targets import check_target
-    from timecli.files.writing import write_bytes
     from timecli.manifests import manifest as manifests
-    from timecli.measuring import studio, tables, tune
-    from timecli.text import encoding
+    from timecli.measuring import schedule, studio, trials, tune
+    from timecli.text.encoding import read_text_encoder
 
     options.choice(objective, "--objective", tune.OBJECTIVES)
-    manifest, where = (
-        with_clip_skip(manifests.load(manifest_path), reading.clip_skip),
-        options.pick_device(reading.device),
-    )
-    rises = tune.rises(manifest) if objective == "balance" else False
-    if objective == "harmonic":
-        tune.require_tests(manifest)
-    target, judge = choose_output(manifest_path, output, in_place), judge_folder(drawing.judge_path, model)
+    tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
+    where, judge = options.pick_device(reading.device), judge_folder(drawing.judge_path, model)
     settle(model, *given(reading.config, reading.text_encoder, judge))
-    if target is not None:
-        inputs = given(model, reading.config, reading.tokenizer, reading.text_encoder, reading.everyday, judge)
-        inputs += given(None if in_place else manifest_path)
-        check_target(target, inputs, force or in_place, 0)
-        tune.written(manifest, manifest.solve.lam)  # refused before anything is drawn
+    _require(tasks, objective)
+    inputs = given(model, reading.config, reading.tokenizer, reading.text_encoder, reading.everyday, judge)
+    targets = _targets(manifest_paths, tasks, output, in_place, inputs, force)
+    schedule.require_one_clip_skip(tasks)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     applying.require_unedited(checkpoint, "give the original")
-    applying.require_layers(checkpoint, manifest.solve.layers)
-    encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
-    refuse(compiling.problems(manifest, encoder))
-    exact = options.exact_device(where)
-    settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
-    made = studio.open_studio(checkpoint, encoder, judge, settings, where)
-    drawings = tune.Drawings(made, manifest, encoder, exact)
-    first = tune.start(manifest, encoder, exact, tune.START[objective])
-
-    def report(trial: Trial) -> None:
-        terminal.say(f"lambda {trial.lam:g}: {trial.score:.1%}", stderr=True)
-
-    if objective == "balance" and manifest.balance:
-        best = tune.balance(first, drawings.share, report, manifest.balance.target, rises)
-        if tables.distance(best.score, manifest.balance.target) >= tune.CLOSE:
-            terminal.complain(f"no lambda balances {manifest.name}; {best.lam:g} comes nearest.")
+    for task in tasks:
+        applying.require_layers(checkpoint, task.solve.layers)
+    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, tasks[0].solve.clip_skip)
+    refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
+    exact, world = options.exact_device(where), everyday_worlds(encoder, reading)
+    forecasts = trials.forecasts(tasks[0], checkpoint, encoder, exact, world(tasks[0]))
+    drawings = None
+    if objective != "forecast":
+        settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
+        made = studio.open_studio(checkpoint, encoder, judge, settings, where)
+        drawings = trials.Drawings(made, encoder, exact, world)
+    if drawings is not None and len(tasks) > 1:
+        found = tune.balance_all(tasks, drawings, _say_share)
     else:
-        best = tune.harmonic(first, drawings.mean, report)
-    if target is not None:
-        if in_place and manifests.load(manifest_path).text != manifest.text:
-            raise OutputError(
-                f"{manifest_path} changed meanwhile and stays; put lambda = {best.lam:g} into it yourself."
-            )
-        write_bytes(target, tune.written(manifest, best.lam).encode(), force or in_place)
-    found = {"lambda": best.lam, "objective": objective, "score": best.score, "pictures": drawings.pictures}
-    found |= {"written": [str(target)] if target else []}
+        trial = tune.search(tasks[0], objective, forecasts, drawings, _saying(tune.axis(tasks[0])))
+        found = [(trial.value, trial.score)]
+    if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:
+        terminal.complain("no value balances all of it; what comes nearest is kept.")
+    for task, path, target, (value, _) in zip(tasks, manifest_paths, targets, found, strict=True):
+        _write(task, path, target, value, force or in_place, in_place)
+    _say(tasks, found, objective, drawings.pictures if drawings else 0, [t for t in targets if t], as_json)
+
+
+def _require(tasks: Sequence[Manifest], objective: str) -> None:
+    """Refuse manifests on which the objective cannot be measured."""
+    from timecli.measuring import tune
+
+    if len(tasks) > 1 and objective != "balance":
+        raise ManifestError("several manifests are tuned jointly, which is for --objective balance; name one alone.")
+    for task in tasks:
+        if objective == "balance":
+            tune.toward(task)
+        else:
+            tune.require_tests(task)
+        if len(tasks) > 1 and task.preserve.everyday is False:
+            raise ManifestError(f"{task.name} does not preserve the everyday world; a joint balance needs strengths.")
+
+
+def _targets(
+    paths: Sequence[Path],
+    tasks: Sequence[Manifest],
+    output: Path | None,
+    in_place: bool,
+    inputs: Sequence[Path],
+    force: bool,
+) -> list[Path | None]:
+    """Where each manifest goes; refuse what cannot be written before anything is drawn."""
+    from timecli.files.targets import check_target
+    from timecli.measuring import tune
+
+    if in_place and output is not None:
+        raise OutputError(f"--in-place writes to the manifests and --output to {output}; choose one.")
+    if not in_place and output is None:
+        return [None] * len(paths)
+    if len(paths) > 1 and output is not None and not output.is_dir():
+        raise OutputError(f"{output} is no folder, which several manifests need; make it.")
+    found: list[Path | None] = []
+    for path, task in zip(paths, tasks, strict=True):
+        target = path if output is None else output / path.name if len(paths) > 1 else output
+        check_target(target, [*inputs, *([] if in_place else paths)], force or in_place, 0)
+        line = tune.axis(task)
+        tune.written(task, line, line.value(line.least))
+        found.append(target)
+    return found
+
+
+def _write(task: Manifest, path: Path, target: Path | None, value: float, replace: bool, in_place: bool) -> None:
+    from timecli.files.writing import write_bytes
+    from timecli.manifests import manifest as manifests
+    from timecli.measuring import tune
+
+    if target is None:
+        return
+    line = tune.axis(task)
+    if in_place and manifests.load(path).text != task.text:
+        raise OutputError(f"{path} changed meanwhile and stays; put {line.key} = {value:g} into it yourself.")
+    write_bytes(target, tune.written(task, line, value).encode(), replace)
+
+
+def _saying(line: Axis) -> Callable[[Trial], None]:
+    def report(trial: Trial) -> None:
+        terminal.say(f"{line.key} {trial.value:g}: {trial.score:.1%}", stderr=True)
+
+    return report
+
+
+def _say_share(name: str, trial: Trial) -> None:
+    terminal.say(f"{name}, strength {trial.value:g}: {trial.score:.1%}", stderr=True)
+
+
+def _say(
+    tasks: Sequence[Manifest],
+    found: Sequence[tuple[float, float]],
+    objective: str,
+    pictures: int,
+    written: Sequence[Path],
+    as_json: bool,
+) -> None:
+    from timecli.measuring import tune
+
+    rows = [
+        {"manifest": task.name, tune.axis(task).key: value, "score": score}
+        for task, (value, score) in zip(tasks, found, strict=True)
+    ]
+    about = {"objective": objective, "pictures": pictures, "written": list(map(str, written))}
     if as_json:
-        return terminal.print_json(found)
-    terminal.say(
-        f"{manifest.name}: lambda {best.lam:g}, {objective} {best.score:.1%}, {drawings.pictures} pictures drawn"
-    )
-    if target is not None:
-        terminal.print_written([str(target)])
+        return terminal.print_json({**rows[0], **about} if len(rows) == 1 else {"manifests": rows, **about})
+    for task, (value, score) in zip(tasks, found, strict=True):
+        terminal.say(f"{task.name}: {tune.axis(task).key} {value:g}, {objective} {score:.1%}")
+    terminal.say(f"{pictures} pictures drawn")
+    terminal.print_written(list(map(str, written)))

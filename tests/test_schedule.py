@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, Manifest, Solve, parse
+from timecli.manifests.manifest import AUGMENTATIONS, Manifest, Preserve, Solve, parse
 from timecli.measuring import schedule
 from timecli.measuring.schedule import BASE, Configuration
 
@@ -24,7 +24,7 @@ BALANCE = '[balance]\ndescriptions = ["a blue rose", "a red rose"]\nvalidation =
 
 
 def test_a_grid_is_the_product_of_its_values_for_the_methods_that_know_them() -> None:
-    grid = {"lambda": [0.1, 10.0], "augment": [True, False], "eta": [1.0]}
+    grid = {"lambda": [0.1, 10.0], "augment": [AUGMENTATIONS, ()], "eta": [1.0]}
     found = schedule.configurations(["time", "finetune", "uce"], grid, False)
     assert [c.name for c in found] == [
         "time λ=0.1 augmented",
@@ -40,10 +40,12 @@ def test_a_grid_is_the_product_of_its_values_for_the_methods_that_know_them() ->
 
 def test_a_configuration_changes_what_it_names_and_nothing_else() -> None:
     before = made("x")
-    after = Configuration(lam=0.5, matrices="v", augment=False).applied(before)
+    after = Configuration(lam=0.5, matrices="v", augment=()).applied(before)
     assert after.lam(after.edits[0]) == 0.5 and after.solve.matrices == ("v",) and after.solve.augment == ()
-    assert Configuration().applied(before) == before
-    assert Configuration(augment=True).applied(after).solve.augment == AUGMENTATIONS
+    assert Configuration().applied(after) == after, "nothing"
+    assert before.preserve.everyday and not after.preserve.everyday, "the paper has none"
+    assert Configuration("everyday", weight=2.0).applied(after).preserve == Preserve(everyday=True, everyday_weight=2.0)
+    assert Configuration(augment=AUGMENTATIONS).applied(after).solve.augment == AUGMENTATIONS
 
 
 def test_the_base_is_drawn_once_for_all_and_asked_everything() -> None:
