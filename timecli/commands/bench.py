@@ -185,7 +185,7 @@ def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference |
 
     results = output / benching.RESULTS
     answers = benching.load(results)
-    found = tables.collect(jobs, answers)
+    found = tables.collect(jobs, answers, benching.load_seen(results))
     measured = tables.qualities(found, compared, benching.load_quality(results)) if compared else None
     page = tables.markdown(title, found, measured)
     names = "".join(f"{name}\n" for name in tables.filtered(found))

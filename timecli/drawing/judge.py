@@ -37,6 +37,15 @@ class Judge:
         return chosen
 
     @torch.no_grad()
+    def seen(self, images: Sequence[Image]) -> torch.Tensor:
+        """What each image shows, `[n, d]` float32 of length 1: its place in the space that images share with texts."""
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.model.device)
+        pooled = self.model.vision_model(**inputs).pooler_output
+        features = torch.nn.functional.normalize(self.model.visual_projection(pooled).float(), dim=1).cpu()
+        self._require_finite(features)
+        return features
+
+    @torch.no_grad()
     def described(self, images: Sequence[Image], texts: Sequence[str]) -> tuple[list[float], torch.Tensor]:
         """How well each image fits its own text, and what the image tower sees in it.
 

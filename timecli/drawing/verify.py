@@ -10,21 +10,28 @@ from statistics import fmean, harmonic_mean, pstdev
 import torch
 from PIL.Image import Image
 
+from timecli.drawing.likeness import Seen, measured, yardstick
 from timecli.drawing.render import Pipeline, Settings, render, replaced
 from timecli.editing import applying, compiling
 from timecli.editing.delta import is_delta, load_delta
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import open_file
-from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import Row
+from timecli.manifests.manifest import Manifest, folded
+from timecli.manifests.rows import FOLLOW, Row
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.text import encoding
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
-METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative"}
+METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
 """Each metric and the kind of prompt that it looks at."""
+PAPER = ("efficacy", "generality", "specificity")
+"""The metrics of Orgad et al. (2023), §5.4, of which there is a mean."""
+LIKENESS = ("kept", "reached")
+"""Mean cosines to the picture that is wanted (`likeness`)."""
+EVERYDAY = 8
+"""Everyday prompts that `verify` draws beside the manifest's own."""
 
 Images = Mapping[str, Sequence[Image]]
 Ask = Callable[[str, tuple[str, str]], Sequence[int]]
@@ -180,15 +187,23 @@ def draw(
 
 def demanded(manifest: Manifest) -> list[str]:
     """The metrics that the manifest has thresholds for."""
-    return [metric for metric in METRICS if getattr(manifest.verify, metric) is not None]
+    return [metric for metric in (*METRICS, *LIKENESS) if getattr(manifest.verify, metric) is not None]
+
+
+def everyday_rows(prompts: Sequence[str], table: Sequence[Row]) -> list[Row]:
+    """Some everyday prompts, evenly from the list, that are in no row and should stay."""
+    known = {folded(text) for row in table for text in (row.prompt, row.destination or "")}
+    free = [prompt for prompt in prompts if folded(prompt) not in known]
+    step = max(len(free) // EVERYDAY, 1)
+    return [Row("everyday", prompt, None) for prompt in free[step // 2 :: step][:EVERYDAY]]
 
 
 def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
-    """Efficacy, generality and specificity (Orgad et al. 2023, §5.4) with the oracle and baseline of §5.5.
+    """The metrics of Orgad et al. (2023, §5.4) with the oracle and baseline of §5.5, and explicit.
 
     The share of images that the judge takes for the destination (source and positive prompts) or for the prompt itself
-    (negative prompts), against the other of the two. The oracle is the unedited model, given the destination where the
-    destination is wanted.
+    (negative and explicit prompts), against the other of the two. The oracle is the unedited model, given the
+    destination where the destination is wanted.
 
     Args:
         table: the prompts, of which samples are left out.
@@ -200,7 +215,7 @@ def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
         chosen = [(row, (row.prompt, row.destination or "")) for row in table if row.kind == kind]
         if not chosen:
             continue
-        wanted = 0 if kind == "negative" else 1
+        wanted = 1 if kind in FOLLOW else 0
         found = {
             "baseline": [before(row.prompt, pair) for row, pair in chosen],
             "oracle": [before(row.oracle or row.prompt, pair) for row, pair in chosen],
@@ -213,8 +228,15 @@ def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
 
 
 def mean(scores: Mapping[str, Score]) -> float:
-    """Harmonic mean of the metrics that were measured."""
-    return harmonic_mean([score.mean for score in scores.values()])
+    """Harmonic mean of the paper's metrics, of those that were measured."""
+    return harmonic_mean([score.mean for metric, score in scores.items() if metric in PAPER])
+
+
+def compared(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, dict[str, Score]]:
+    """Kept and reached of the edited model, and of the unedited one with another seed, as the yardstick."""
+    edited = {name: Score(found) for name, found in measured(table, before, after).items()}
+    other = {name: Score((found,)) for name, found in yardstick(table, before).items()}
+    return {"edited": edited, "another seed": other}
 
 
 def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:

@@ -24,7 +24,7 @@ from timecli.files.foreign import read_json, require_file
 from timecli.files.safefile import open_file
 from timecli.files.writing import write_bytes, write_tensors
 from timecli.manifests.manifest import Manifest
-from timecli.measuring.quality import Reference, unpacked
+from timecli.measuring.quality import LONG, SHORT, Reference, unpacked
 from timecli.measuring.rivals import Change, make
 from timecli.measuring.schedule import BASE, Batch, Job, Texts
 from timecli.measuring.studio import Studio
@@ -157,13 +157,15 @@ def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds:
     if not questions:
         return isinstance(found.get("clip_score"), float) and _features(found.get("features"))
     answers = found.get("answers")
-    return isinstance(answers, list) and len(answers) == len(questions) and all(_counted(one, seeds) for one in answers)
+    if not isinstance(answers, list) or len(answers) != len(questions) or not _features(found.get("seen"), SHORT):
+        return False
+    return all(_counted(one, seeds) for one in answers)
 
 
-def _features(text: Any) -> bool:
-    """Whether this is a row of features."""
+def _features(text: Any, dtype: str = LONG) -> bool:
+    """Whether these are features."""
     try:
-        row = unpacked(text)
+        row = unpacked(text, dtype)
     except (TypeError, ValueError):
         return False
     return len(row) > 0 and bool(torch.isfinite(row).all())
@@ -205,6 +207,16 @@ def load(path: Path) -> Answers:
     for row in _rows(path):
         for texts, answers in zip(row["questions"], row.get("answers", ()), strict=True):
             found[row["model"], row["prompt"], (texts[0], texts[1])] = tuple(answers)
+    return found
+
+
+def load_seen(path: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """(model, prompt) -> what the judge sees in its pictures, `[seeds, d]` float32."""
+    found = {}
+    for row in _rows(path):
+        if "seen" in row:
+            seeds = len(row["answers"][0])
+            found[row["model"], row["prompt"]] = unpacked(row["seen"], SHORT).reshape(seeds, -1)
     return found
 
 

@@ -20,6 +20,8 @@ from timecli.files.foreign import read_json, require_file
 INDEX = "metadata.jsonl"
 """A line for every picture of a reference folder: file_name and text, as Hugging Face's image folders have it."""
 BATCH, LEAST = 64, 2
+LONG, SHORT = "<f4", "<f2"
+"""How features are kept: of captions' pictures for FID, and of all others for cosines."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ def _opened(path: Path) -> Image.Image:
         return Image.open(path).convert("RGB")
 
 
-def packed(features: torch.Tensor) -> str:
-    """A row of features as text, exactly."""
-    return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
+def packed(features: torch.Tensor, dtype: str = LONG) -> str:
+    """Features as text: `LONG` keeps every bit, `SHORT` three digits."""
+    return base64.b64encode(features.numpy().astype(dtype).tobytes()).decode()
 
 
-def unpacked(text: str) -> torch.Tensor:
-    """The row again."""
-    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
+def unpacked(text: str, dtype: str = LONG) -> torch.Tensor:
+    """The numbers again, in one row, float32."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), dtype).astype(np.float32))
 
 
 def measure(reference: Reference, scores: Sequence[float], features: Sequence[str]) -> Quality:

@@ -53,9 +53,12 @@ class Studio:
         ]
 
     def _answered(self, batch: Batch, images: dict[str, list[Image]]) -> list[dict[str, Any]]:
-        """For every question the text, 0 or 1, that each picture shows."""
+        """For every question the text, 0 or 1, that each picture shows, and what the judge sees in the pictures."""
         return [
-            {"answers": [self.judge.choose(images[group.prompt], texts) for texts in group.questions]}
+            {
+                "answers": [self.judge.choose(images[group.prompt], texts) for texts in group.questions],
+                "seen": quality.packed(self.judge.seen(images[group.prompt]), quality.SHORT),
+            }
             for group in batch.groups
         ]
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import StatisticsError, correlation, fmean, harmonic_mean, pstdev
 
+import torch
+
 from timecli.drawing import verify
-from timecli.drawing.verify import METRICS, Score
+from timecli.drawing.verify import LIKENESS, METRICS, PAPER, Score
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import rows
 from timecli.measuring.bench import Answers
@@ -20,6 +22,8 @@ SPLITS = 3
 MEASURED = ("generality", "specificity")
 """What the paper's "Mean" is the harmonic mean of."""
 
+HEAD = (*METRICS, "mean", "of three", *LIKENESS)
+"""Columns of scores."""
 FILTER = 0.8
 """What the oracle must reach on the positive prompts for an edit to count in the filtered table (appendix D)."""
 
@@ -40,15 +44,18 @@ class Result:
 
     job: Job
     scores: dict[str, verify.Scores]
+    """Beside those of `verify.measure`, edited has kept and reached, and "another seed" is their yardstick."""
     balanced: dict[str, tuple[Balanced, Balanced]]
 
 
-def collect(work: Sequence[Job], answers: Answers) -> list[Result]:
+def collect(
+    work: Sequence[Job], answers: Answers, seen: Mapping[tuple[str, str], torch.Tensor] | None = None
+) -> list[Result]:
     """Scores of every edited model, on the manifests that it was tested with."""
     found = []
     for job in work:
         own = [manifest for manifest in job.tested if not manifest.balance]
-        scores = {manifest.name: _scores(manifest, job.model, answers) for manifest in own}
+        scores = {manifest.name: _scores(manifest, job.model, answers, seen or {}) for manifest in own}
         shares = {
             m.name: _shares(m, job.model, answers) for m in job.tested if m.balance and not _only_looked_at(m, job)
         }
@@ -56,8 +63,15 @@ def collect(work: Sequence[Job], answers: Answers) -> list[Result]:
     return found
 
 
-def _scores(manifest: Manifest, model: str, answers: Answers) -> verify.Scores:
-    return verify.measure(rows(manifest), lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
+def _scores(
+    manifest: Manifest, model: str, answers: Answers, seen: Mapping[tuple[str, str], torch.Tensor]
+) -> verify.Scores:
+    table = [row for row in rows(manifest) if row.destination]
+    scores = verify.measure(table, lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
+    if seen:
+        for name, found in verify.compared(table, lambda p: seen[BASE, p], lambda p: seen[model, p]).items():
+            scores.setdefault(name, {}).update(found)
+    return scores
 
 
 def _only_looked_at(manifest: Manifest, job: Job) -> bool:
@@ -91,7 +105,8 @@ def distance(share: float, target: float) -> float:
 
 def total(scores: Sequence[Scores]) -> dict[str, Score]:
     """Mean over the edits that have tests for a metric, for every seed."""
-    measured = {metric: [one[metric].per_seed for one in scores if metric in one] for metric in METRICS}
+    names = (*METRICS, *LIKENESS)
+    measured = {metric: [one[metric].per_seed for one in scores if metric in one] for metric in names}
     return {
         metric: Score(tuple(fmean(seed) for seed in zip(*per_edit, strict=True)))
         for metric, per_edit in measured.items()
@@ -160,24 +175,28 @@ def _only(results: Sequence[Result], names: set[str]) -> list[Result]:
 
 
 def merged(found: Sequence[Result], which: str) -> list[Scores]:
-    """The scores of baseline, oracle or edited, edit by edit."""
-    return [scores[which] for result in found for scores in result.scores.values()]
+    """The scores of baseline, oracle, edited or another seed, edit by edit."""
+    return [scores[which] for result in found for scores in result.scores.values() if which in scores]
 
 
 def _totals(results: Sequence[Result], title: str) -> Iterator[str]:
     rows = by_configuration(results)
     first = next(iter(rows.values()))
     yield from (f"**{title}**", "")
-    yield _row("", *METRICS, "mean", "correlation with the oracle")
-    yield "|---" * (len(METRICS) + 3) + "|"
-    for name in ("baseline", "oracle"):
-        yield _row(name, *_cells(total(merged(first, name))), "")
+    yield _row("", *HEAD, "correlation with the oracle")
+    yield "|---" * (len(HEAD) + 2) + "|"
+    for name in ("baseline", "oracle", "another seed"):
+        if merged(first, name):
+            yield _row(name, *_cells(total(merged(first, name))), "")
     for configuration, found in rows.items():
         cells = _cells(total(merged(found, "edited")))
         yield _row(configuration.name, *cells, _correlation(merged(found, "oracle"), merged(found, "edited")))
     yield ""
-    yield "Mean ± standard deviation over the seeds; *mean* is the harmonic mean of generality and specificity;"
-    yield "the correlation is Pearson's between the generality of oracle and edit, over the edits."
+    yield "Mean ± standard deviation over the seeds; *mean* is the harmonic mean of generality and specificity, *of"
+    yield "three* with efficacy; *explicit* is the share of prompts with another value that keep it; *kept* and *reached*"
+    yield "are the mean cosines to the unedited model's and to the oracle's picture of the same seed, in the judge's"
+    yield "features, with another seed's as the yardstick; the correlation is Pearson's between the generality of oracle"
+    yield "and edit, over the edits."
     yield ""
 
 
@@ -185,8 +204,8 @@ def _edits(results: Sequence[Result]) -> Iterator[str]:
     for configuration, found in by_configuration(results).items():
         yield f"## {configuration.name}"
         yield ""
-        yield _row("edit", "oracle's generality", *METRICS, "mean")
-        yield "|---" * (len(METRICS) + 3) + "|"
+        yield _row("edit", "oracle's generality", *HEAD)
+        yield "|---" * (len(HEAD) + 2) + "|"
         for result in found:
             for name, scores in result.scores.items():
                 oracle = scores["oracle"].get("generality")
@@ -239,7 +258,9 @@ def _correlation(oracle: Sequence[Scores], edited: Sequence[Scores]) -> str:
 
 def _cells(scores: Scores) -> list[str]:
     shown = [f"{scores[m].mean:.1%} ± {scores[m].std:.1%}" if m in scores else "-" for m in METRICS]
-    return [*shown, f"{mean(scores):.1%}" if any(m in scores for m in MEASURED) else "-"]
+    shown += [f"{mean(scores):.1%}" if any(m in scores for m in MEASURED) else "-"]
+    shown += [f"{verify.mean(scores):.1%}" if all(m in scores for m in PAPER) else "-"]
+    return [*shown, *(f"{scores[m].mean:.3f}" if m in scores else "-" for m in LIKENESS)]
 
 
 def _row(*cells: str) -> str:
