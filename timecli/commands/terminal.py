@@ -153,9 +153,9 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
             say(f"and {encoder.length - len(source)} positions of padding, one by one")
 
 
-def print_scores(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> None:
-    """Efficacy, generality, specificity of baseline, oracle and edited."""
-    print_table(("", *metrics, "harmonic mean"), rows)
+def print_scores(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    """Every score of baseline, oracle, edited, and of another seed."""
+    print_table(("", *columns), rows)
 
 
 def print_about(about: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
+    from timecli.text.everyday import Everyday
 
 
 @grouped
@@ -44,7 +45,7 @@ def verify(
     from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
     from timecli.manifests.rows import rows
-    from timecli.text import encoding
+    from timecli.text import encoding, everyday
     from timecli.text.uisyntax import cautions
 
     manifest, where = (
@@ -63,22 +64,27 @@ def verify(
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
-    draw = _drawing(edited_path, manifest, checkpoint, encoder, where, reading)
+    exact, world = options.exact_device(where), everyday_world(manifest, encoder, reading)
+    draw = _drawing(edited_path, manifest, checkpoint, encoder, where, reading, world)
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), drawing.steps, drawing.guidance)
     table = rows(manifest)
+    table += verifying.everyday_rows(everyday.prompts(manifest, encoder), table)
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
         before, after = draw(table, settings, tick)
-    scores = verifying.measure(table, judge.asked(before), judge.asked(after)) if judge else None
+    scores = verifying.measured_by(judge, table, before, after) if judge else None
     misses = verifying.missed(manifest, scores["edited"]) if scores else []
-    found = report.numbers(manifest, model.name, settings, scores, misses)
+    shares = verifying.forecasts(manifest, checkpoint, encoder, exact, world, table)
+    each = report.per_prompt(table, shares, judge, before, after)
+    found = report.numbers(manifest, model.name, settings, scores, misses, each)
     sheet = report.sheet(table, before, after, f"{manifest.name} on {model.name}")
     report.save_report(folder, sheet, found, table, force)
     if as_json:
         terminal.print_json(found)
     else:
         if found["scores"]:
-            terminal.print_scores(report.score_rows(found["scores"]), tuple(verifying.METRICS))
+            terminal.print_scores(report.score_rows(found["scores"]), report.SCORES)
+            terminal.print_table(report.EACH, report.each_rows(found["prompts"]))
         terminal.print_written([str(folder / name) for name in report.FILES])
     for sentence in misses:
         terminal.complain(sentence)
@@ -92,6 +98,7 @@ def _drawing(
     encoder: TextEncoder,
     device: torch.device,
     reading: Reading,
+    world: Everyday | None,
 ) -> Callable[..., tuple[Images, Images]]:
     """How the pictures are drawn: a model by all of itself, a delta or no file by the unedited model's other parts."""
     from timecli.drawing import verify as verifying
@@ -101,7 +108,6 @@ def _drawing(
     original = partial(load_pipeline, checkpoint, encoder, device)
     if edited is None or not verifying.is_model(edited):
         exact = options.exact_device(device)
-        world = everyday_world(manifest, encoder, reading) if edited is None else None
         matrices = verifying.edited_matrices(edited, checkpoint, manifest, encoder, exact, world)
         return partial(verifying.draw, original(), matrices)
     copy = _open_copy(edited, checkpoint, reading.config, reading.text_encoder)

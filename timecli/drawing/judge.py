@@ -67,6 +67,17 @@ class Judge:
                 "preprocessor are damaged, use another copy."
             )
 
+    def seeing(self, images: Mapping[str, Sequence[Image]]) -> Callable[[str], torch.Tensor]:
+        """`seen` on pictures by prompt, each looked at once."""
+        features: dict[str, torch.Tensor] = {}
+
+        def seen(prompt: str) -> torch.Tensor:
+            if prompt not in features:
+                features[prompt] = self.seen(images[prompt])
+            return features[prompt]
+
+        return seen
+
     def asked(self, images: Mapping[str, Sequence[Image]]) -> Callable[[str, tuple[str, str]], list[int]]:
         """`choose` on pictures by prompt."""
         return lambda prompt, texts: self.choose(images[prompt], texts)

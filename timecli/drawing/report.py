@@ -8,18 +8,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from timecli.drawing.judge import Judge
+from timecli.drawing.likeness import likeness
 from timecli.drawing.render import Settings
-from timecli.drawing.verify import METRICS, Images, Score, Scores, mean
+from timecli.drawing.verify import LIKENESS, METRICS, PAPER, Images, Score, Scores, mean
 from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row
 from timecli.shown import harmless, in_markdown
 
-INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}
+INK = {
+    "source": "#12518c",
+    "positive": "#17702f",
+    "negative": "#6b6b6b",
+    "explicit": "#7a4b00",
+    "sample": "#222222",
+    "everyday": "#8a8a8a",
+}
+SCORES = (*METRICS, *LIKENESS, "harmonic mean")
+"""Columns of the table of scores."""
+EACH = ("kind", "prompt", "forecast", "shows the destination", "like what is wanted")
+"""Columns of the table of prompts."""
 FILES = ("sheet.png", "report.md", "report.json")
 SHOWN = 4
 """Seeds on the sheet."""
@@ -65,16 +79,54 @@ def _fit(picture: Image.Image) -> Image.Image:
 
 
 def numbers(
-    manifest: Manifest, model: str, settings: Settings, scores: Scores | None, misses: Sequence[str]
+    manifest: Manifest,
+    model: str,
+    settings: Settings,
+    scores: Scores | None,
+    misses: Sequence[str],
+    each: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """What `verify` found, as plain data. `scores` is None without a judge."""
     measured = None
     if scores is not None:
         measured = {
-            name: {**{metric: _plain(score) for metric, score in found.items()}, "harmonic_mean": mean(found)}
+            name: {metric: _plain(score) for metric, score in found.items()}
+            | ({"harmonic_mean": mean(found)} if any(metric in found for metric in PAPER) else {})
             for name, found in scores.items()
         }
-    return {"manifest": manifest.name, "model": model, **asdict(settings), "scores": measured, "missed": list(misses)}
+    about = {"manifest": manifest.name, "model": model, **asdict(settings)}
+    return {**about, "scores": measured, "missed": list(misses), "prompts": list(each)}
+
+
+def per_prompt(
+    table: Sequence[Row], shares: Sequence[float | None], judge: Judge | None, before: Images, after: Images
+) -> list[dict[str, Any]]:
+    """What becomes of every prompt: forecast, and of the pictures the share that shows the destination, and likeness.
+
+    Likeness is the mean cosine to the pictures that are wanted: kept or reached.
+    """
+    found = []
+    seen = (judge.seeing(before), judge.seeing(after)) if judge else None
+    for row, share in zip(table, shares, strict=True):
+        one: dict[str, Any] = {"kind": row.kind, "prompt": row.prompt, "destination": row.destination}
+        one |= {"forecast": share, "shown": None, "likeness": None}
+        if judge is not None and seen is not None:
+            if row.destination:
+                one["shown"] = fmean(judge.choose(after[row.prompt], (row.prompt, row.destination)))
+            cosines = likeness(row, *seen)
+            one["likeness"] = fmean(cosines) if cosines else None
+        found.append(one)
+    return found
+
+
+def each_rows(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Cells of the table of prompts."""
+
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    formats = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f"}
+    return [[one["kind"], one["prompt"], *(shown(one[key], form) for key, form in formats.items())] for one in found]
 
 
 def _plain(score: Score) -> dict[str, float]:
@@ -90,8 +142,7 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
         "",
     ]
     if found["scores"]:
-        head = [*METRICS, "harmonic mean"]
-        lines += [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+        lines += [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
         lines += [f"| {' | '.join(cells)} |" for cells in score_rows(found["scores"])]
     else:
         lines.append("No judge was given, so nothing was measured.")
@@ -102,19 +153,29 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
         "![before, after, oracle](sheet.png)",
         "",
     ]
-    lines += ["| kind | prompt | destination |", "|---|---|---|"]
-    lines += [f"| {row.kind} | {in_markdown(row.prompt)} | {in_markdown(row.destination or '')} |" for row in table]
+    lines += [f"| {' | '.join((*EACH, 'destination'))} |", "|---" * (len(EACH) + 1) + "|"]
+    for row, cells in zip(table, each_rows(found["prompts"]), strict=True):
+        cells[1] = in_markdown(row.prompt)
+        lines.append(f"| {' | '.join([*cells, in_markdown(row.destination or '')])} |")
     return "\n".join(lines) + "\n"
 
 
 def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Cells of the table of scores: model, three metrics, harmonic mean."""
+    """Cells of the table of scores: model, the metrics, kept and reached, harmonic mean."""
 
     def cell(score: Mapping[str, float] | None) -> str:
         return f"{score['mean']:.1%} ± {score['std']:.1%}" if score else "-"
 
+    def like(score: Mapping[str, float] | None) -> str:
+        return f"{score['mean']:.3f}" if score else "-"
+
     return [
-        [name, *(cell(found.get(metric)) for metric in METRICS), f"{found['harmonic_mean']:.1%}"]
+        [
+            name,
+            *(cell(found.get(metric)) for metric in METRICS),
+            *(like(found.get(metric)) for metric in LIKENESS),
+            f"{found['harmonic_mean']:.1%}" if "harmonic_mean" in found else "-",
+        ]
         for name, found in scores.items()
     ]
 

@@ -10,9 +10,10 @@ from statistics import fmean, harmonic_mean, pstdev
 import torch
 from PIL.Image import Image
 
+from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
 from timecli.drawing.render import Pipeline, Settings, render, replaced
-from timecli.editing import applying, compiling
+from timecli.editing import applying, compiling, forecast
 from timecli.editing.delta import is_delta, load_delta
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import open_file
@@ -230,6 +231,30 @@ def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
 def mean(scores: Mapping[str, Score]) -> float:
     """Harmonic mean of the paper's metrics, of those that were measured."""
     return harmonic_mean([score.mean for metric, score in scores.items() if metric in PAPER])
+
+
+def measured_by(judge: Judge, table: Sequence[Row], before: Images, after: Images) -> Scores:
+    """Everything that a judge can say of the pictures before and after."""
+    scores = measure(table, judge.asked(before), judge.asked(after))
+    for name, found in compared(table, judge.seeing(before), judge.seeing(after)).items():
+        scores.setdefault(name, {}).update(found)
+    return scores
+
+
+def forecasts(
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    exact: torch.device,
+    world: Everyday | None,
+    table: Sequence[Row],
+) -> list[float | None]:
+    """How far the manifest, compiled, takes each row to its destination; None without one."""
+    delta = compiling.compile_edit(manifest, encoder, exact, world)
+    pairs = [(row.prompt, row.destination) for row in table if row.destination]
+    metric = forecast.metric(checkpoint, delta.origin)
+    shares = iter(forecast.shares(pairs, encoder, delta.operator, metric))
+    return [next(shares) if row.destination else None for row in table]
 
 
 def compared(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, dict[str, Score]]:

@@ -193,10 +193,10 @@ def _totals(results: Sequence[Result], title: str) -> Iterator[str]:
         yield _row(configuration.name, *cells, _correlation(merged(found, "oracle"), merged(found, "edited")))
     yield ""
     yield "Mean ± standard deviation over the seeds; *mean* is the harmonic mean of generality and specificity, *of"
-    yield "three* with efficacy; *explicit* is the share of prompts with another value that keep it; *kept* and *reached*"
-    yield "are the mean cosines to the unedited model's and to the oracle's picture of the same seed, in the judge's"
-    yield "features, with another seed's as the yardstick; the correlation is Pearson's between the generality of oracle"
-    yield "and edit, over the edits."
+    yield "three* with efficacy; *explicit* is the share of prompts with another value that keep it; *kept* and"
+    yield "*reached* are the mean cosines to the unedited model's and to the oracle's picture of the same seed, in the"
+    yield "judge's features, with another seed's as the yardstick; the correlation is Pearson's between the generality"
+    yield "of oracle and edit, over the edits."
     yield ""
 
 
