@@ -89,7 +89,7 @@ def preview(
     most: tuple[tuple[str, float], ...] = ()
     if world is not None:
         lengths = forecast.moves(world.ends, delta.operator, metric)
-        moved, most = float(lengths.mean()), _most(manifest, encoder, world, lengths)
+        moved, most = float(lengths.mean()), _most(manifest, world, lengths)
     return Preview(tuple(found), _metrics(found), moved, float(forecast.moves(empty, delta.operator, metric)), most)
 
 
@@ -103,17 +103,15 @@ def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
     return metrics
 
 
-def _most(
-    manifest: Manifest, encoder: TextEncoder, world: Everyday, lengths: torch.Tensor
-) -> tuple[tuple[str, float], ...]:
+def _most(manifest: Manifest, world: Everyday, lengths: torch.Tensor) -> tuple[tuple[str, float], ...]:
     """The everyday prompts that move most and do not speak of what is edited: nobody thought of them."""
     known = {folded(row.prompt) for row in rows(manifest)}
-    words = {encoder.tokens(edit.source)[-2] for edit in manifest.edits}
+    nouns = tuple(folded(edit.source).split()[-1].removesuffix("s") for edit in manifest.edits)
     order = torch.argsort(lengths, descending=True).tolist()
     found = []
     for i in order:
         prompt = world.prompts[i]
-        if folded(prompt) not in known and not words & set(encoder.tokens(prompt)):
+        if folded(prompt) not in known and not any(word.startswith(nouns) for word in folded(prompt).split()):
             found.append((prompt, float(lengths[i])))
     return tuple(found[:MOST])
 
