@@ -59,7 +59,7 @@ class Language:
 
     def world(self, prompts: Sequence[str]) -> Everyday:
         rows = torch.cat(self.embed(prompts)) / len(prompts) ** 0.5
-        return Everyday(torch.linalg.qr(rows, mode="r").R, {"list": "real language"})
+        return Everyday(torch.linalg.qr(rows, mode="r").R, torch.zeros(0), tuple(prompts), {"list": "real language"})
 
 
 Make = Callable[[Manifest], Operator]

@@ -19,7 +19,7 @@ HOMES = {
     "transformers": {"text/encoding", "text/sizes", "text/tokenizers", "drawing/judge"},
     "diffusers": {"drawing/render"},
     "safetensors": {"files/safefile", "files/writing"},
-    "tomlkit": {"measuring/tune"},
+    "tomlkit": {"manifests/additions", "measuring/tune"},
     "matplotlib": {"measuring/plots"},
     "ray": {"measuring/cluster"},
     "torchmetrics": {"measuring/quality"},

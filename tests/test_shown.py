@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from timecli.commands import terminal
 from timecli.drawing.report import markdown
-from timecli.drawing.verify import Row
 from timecli.manifests import manifest
+from timecli.manifests.rows import Row
 from timecli.shown import brief, harmless, in_markdown
 
 from .conftest import Run

@@ -11,9 +11,10 @@ import timecli
 from timecli.drawing import render, report, verify
 from timecli.drawing.judge import Judge, load_judge
 from timecli.drawing.render import Settings
-from timecli.drawing.verify import Ask, Row, Score, mean, measure, missed
+from timecli.drawing.verify import Ask, Score, mean, measure, missed
 from timecli.errors import CheckpointError
 from timecli.manifests.manifest import load, parse
+from timecli.manifests.rows import Row
 from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding

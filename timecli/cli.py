@@ -17,12 +17,13 @@ from timecli import __version__
 from timecli.commands import options, terminal
 from timecli.commands.apply import apply
 from timecli.commands.bench import bench
-from timecli.commands.check import check
 from timecli.commands.diff import diff
 from timecli.commands.edit import edit
+from timecli.commands.everyday import everyday
 from timecli.commands.export import export
 from timecli.commands.importing import import_
 from timecli.commands.inspect import inspect
+from timecli.commands.plan import plan
 from timecli.commands.schema import schema
 from timecli.commands.tune import tune
 from timecli.commands.verify import verify
@@ -63,7 +64,7 @@ def _options(debug: options.Debug = False, version: Version = False) -> None:
     _debug = debug
 
 
-for command in (edit, apply, export, check, verify, bench, tune, inspect, diff, import_, schema):
+for command in (plan, edit, apply, export, verify, bench, tune, inspect, diff, everyday, import_, schema):
     app.command(command.__name__.strip("_"))(command)
 
 

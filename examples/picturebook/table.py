@@ -24,6 +24,7 @@ import torch
 from timecli.drawing import render, verify
 from timecli.drawing.judge import load_judge
 from timecli.manifests import manifest
+from timecli.manifests.rows import rows as all_rows
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
@@ -68,7 +69,7 @@ def main() -> None:
     print("| edit | λ | efficacy | generality | specificity |\n|---|---|---|---|---|")
     for path in args.manifests:
         task = manifest.load(path)
-        rows = [row for row in verify.rows(task) if row.destination]
+        rows = [row for row in all_rows(task) if row.destination]
         before = draw(verify.prompts_before(rows))
         for lam in args.lam:
             edited = verify.edited_matrices(None, checkpoint, with_lambda(task, lam), encoder, device)

@@ -37,7 +37,6 @@ def edit(
     *,
     reading: Reading,
     writing: Writing,
-    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Edit MODEL as MANIFEST says and write the result in the same form."""
@@ -63,10 +62,9 @@ def edit(
         if output is None and delta_path is None:
             output = _default_output(model, manifest.name)
         settings, inputs = None, given(manifest_path, reading.tokenizer, reading.text_encoder, reading.everyday)
-        if not dry_run:
-            _check(checkpoint, inputs, output, delta_path, writing, target_dtype)
-            if output is not None:
-                settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
+        _check(checkpoint, inputs, output, delta_path, writing, target_dtype)
+        if output is not None:
+            settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
     with terminal.stage(seconds, "text encoder"):
         encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
@@ -80,15 +78,15 @@ def edit(
         with terminal.stage(seconds, "apply"):
             edited = applying.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
     with terminal.stage(seconds, "write"):
-        if output is not None and edited is not None and not dry_run:
+        if output is not None and edited is not None:
             records = [provenance.record(delta, edited.base, 1.0, not writing.no_recipe, not writing.leave_ema)]
             replace = writing.force or writing.in_place
             digest = publish(checkpoint, output, edited.tensors, records, target_dtype, writing.with_hash, replace)
-        if delta_path is not None and not dry_run:
+        if delta_path is not None:
             deltas.save_delta(delta, delta_path, writing.force)
     copied = bring_settings(settings, output, writing.with_config, writing.force) if settings and output else []
     summary = {**applying.summary(delta, edited.changes if edited else (), moved), **digest}
-    written = [] if dry_run else [*given(output, delta_path), *copied]
+    written = [*given(output, delta_path), *copied]
     summary["rounding"] = edited.rounding if edited else None
     summary["written"] = list(map(str, written))
     summary["seconds"] = seconds

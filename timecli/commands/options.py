@@ -25,7 +25,7 @@ def finite(value: float | None) -> float | None:
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
-OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Also check against this model.")]
+OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Model to forecast with.")]
 DeltaPaths = Annotated[
     list[Path],
     typer.Argument(metavar="DELTA... MODEL", help="Delta files, and the model last."),
@@ -119,7 +119,6 @@ Stack = Annotated[
 Undo = Annotated[
     bool, typer.Option("--undo", help="Take the edits of DELTA... out of MODEL again, the last one first.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Compute and print everything, write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

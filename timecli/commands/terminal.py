@@ -133,7 +133,7 @@ def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
 
 def print_written(paths: Sequence[str]) -> None:
     """Where the results are."""
-    for path in paths or ["nothing (dry run)"]:
+    for path in paths:
         say(f"wrote {path}")
 
 

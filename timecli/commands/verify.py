@@ -43,6 +43,7 @@ def verify(
     from timecli.drawing import verify as verifying
     from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
+    from timecli.manifests.rows import rows
     from timecli.text import encoding
     from timecli.text.uisyntax import cautions
 
@@ -64,7 +65,7 @@ def verify(
     judge = _judge(drawing.judge_path, model, manifest, where)
     draw = _drawing(edited_path, manifest, checkpoint, encoder, where, reading)
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), drawing.steps, drawing.guidance)
-    table = verifying.rows(manifest)
+    table = rows(manifest)
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
         before, after = draw(table, settings, tick)

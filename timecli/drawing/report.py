@@ -13,9 +13,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from timecli.drawing.render import Settings
-from timecli.drawing.verify import METRICS, Images, Row, Score, Scores, mean
+from timecli.drawing.verify import METRICS, Images, Score, Scores, mean
 from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
+from timecli.manifests.rows import Row
 from timecli.shown import harmless, in_markdown
 
 INK = {"source": "#12518c", "positive": "#17702f", "negative": "#6b6b6b", "sample": "#222222"}

@@ -16,6 +16,7 @@ from timecli.editing.delta import is_delta, load_delta
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import open_file
 from timecli.manifests.manifest import Manifest
+from timecli.manifests.rows import Row
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.text import encoding
@@ -28,20 +29,6 @@ METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negat
 Images = Mapping[str, Sequence[Image]]
 Ask = Callable[[str, tuple[str, str]], Sequence[int]]
 """What was drawn for a prompt, and (prompt, destination) -> 0 or 1 per picture: which of the two it shows."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A prompt to look at; a sample has no destination."""
-
-    kind: str
-    prompt: str
-    destination: str | None
-
-    @property
-    def oracle(self) -> str | None:
-        """What the unedited model is asked for instead, where the destination is wanted (§5.5)."""
-        return None if self.kind == "negative" else self.destination
 
 
 @dataclass(frozen=True)
@@ -63,16 +50,6 @@ class Score:
 
 Scores = dict[str, dict[str, Score]]
 """baseline, oracle, edited -> metric -> score."""
-
-
-def rows(manifest: Manifest) -> list[Row]:
-    """Every prompt of the manifest, edit by edit."""
-    result = []
-    for pair in manifest.edits:
-        result.append(Row("source", pair.source, pair.destination))
-        result += [Row("positive", test.prompt, test.destination) for test in pair.positives]
-        result += [Row("negative", test.prompt, test.destination) for test in pair.negatives]
-    return [*result, *(Row("sample", prompt, None) for prompt in manifest.verify.prompts)]
 
 
 def prompts_before(table: Sequence[Row]) -> list[str]:

@@ -11,6 +11,7 @@ given for the destination. 0 stays, 1 arrives, above 1 goes past it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 
 import torch
 
@@ -19,6 +20,12 @@ from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
+
+PADDING = 4
+"""Positions behind the longest prompt that are encoded; the last of them stands for the rest of the padding."""
+HALF, STEEP = 0.33, 9.0
+"""The share at which half of the pictures show the destination, and how quickly that changes: a logistic curve, fitted
+to what was drawn for picturebook's validation edits."""
 
 
 def metric(checkpoint: Checkpoint, origin: Origin) -> torch.Tensor:
@@ -42,19 +49,25 @@ def shares(
         operator: D.
         metric: M, `[d, d]` float64.
     """
-    states = encoder.embed([prompt for pair in pairs for prompt in pair])
-    found = []
+    prompts = [prompt for pair in pairs for prompt in pair]
+    positions = min(encoder.length, PADDING + max((len(encoder.tokens(prompt)) for prompt in prompts), default=0))
+    weight = torch.ones(positions, 1, dtype=torch.float64)
+    weight[-1] += encoder.length - positions
+    states, found = encoder.embed(prompts, positions), []
     for (prompt, destination), before, after in zip(pairs, states[::2], states[1::2], strict=True):
-        way = after[encoder.alignment(prompt, destination)] - before
-        measured = way @ metric
+        places = torch.tensor(encoder.alignment(prompt, destination)[:positions]).clamp(max=positions - 1)
+        way = after[places] - before
+        measured = weight * (way @ metric)
         found.append(float((operator.shift(before) * measured).sum() / (way * measured).sum()))
     return found
 
 
-def moves(prompts: Sequence[str], encoder: TextEncoder, operator: Operator, metric: torch.Tensor) -> list[float]:
-    """How far prompts move that have no destination: ‖D c‖_M / ‖c‖_M over all positions."""
-    found = []
-    for states in encoder.embed(prompts):
-        shift = operator.shift(states)
-        found.append(float((((shift @ metric) * shift).sum() / ((states @ metric) * states).sum()).sqrt()))
-    return found
+def moves(states: torch.Tensor, operator: Operator, metric: torch.Tensor) -> torch.Tensor:
+    """How far states `[n, d]` move, whereto ever: ‖D c‖_M / ‖c‖_M, `[n]` float64."""
+    shift, wide = operator.shift(states), states.double()
+    return (((shift @ metric) * shift).sum(1) / ((wide @ metric) * wide).sum(1)).clamp(min=0).sqrt()
+
+
+def shown(share: float) -> float:
+    """The share of pictures that will show the destination, for a prompt that goes this share of its way."""
+    return 1 / (1 + exp(min(max(STEEP * (HALF - share), -700), 700)))

@@ -20,20 +20,8 @@ from timecli.manifests import kinds
 
 AUGMENTATIONS = ("A photo of {}", "An image of {}", "A picture of {}")
 """The textual augmentations of Orgad et al. (2023), appendix C; `{}` stands for the prompt."""
-WORDINGS = (
-    *AUGMENTATIONS,
-    "A drawing of {}",
-    "A painting of {}",
-    "A close-up of {}",
-    "A picture with {}",
-    "This is {}",
-    "Look at {}",
-    "{} outside",
-    "{} in the morning",
-    "{} on a table",
-    "{} with a person",
-)
-"""More wordings, in front of the prompt and behind it; with `preserve.everyday` they cost nothing beside the edit."""
+WORDINGS = ("A photo of {}", "A painting of {}", "A drawing of {}", "{} in the snow", "{} on the beach")
+"""Wordings in front of the prompt and behind it: with the everyday world preserved they reach more than the paper's."""
 
 T = TypeVar("T")
 

@@ -119,8 +119,8 @@ def finetune(
 def embedit(manifest: Manifest, encoder: TextEncoder) -> dict[str, torch.Tensor]:
     """The embedding rows of the sources' last tokens, trained to give the destinations' states.
 
-    The way of EmbEdit (He et al. 2024, arXiv 2412.03400): Adam on the mean squared distance to the destination's states,
-    token by token, in every augmentation. The rest of the model stays.
+    The way of EmbEdit (He et al. 2024, arXiv 2412.03400): Adam on the mean squared distance to the destinations'
+    states, token by token, in every augmentation. The rest of the model stays.
 
     Returns:
         The trained table of embeddings by its name in the text encoder, float32 on the CPU.

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 
-from timecli.drawing import verify
 from timecli.errors import ManifestError
 from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Manifest, folded, with_lambda, with_strength
+from timecli.manifests.rows import rows
 
 BASE = "base"
 """The unedited model."""
@@ -223,7 +223,7 @@ def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
     """Prompts with all that is asked about them: of the unedited model its destinations, too, for the oracle."""
     questions: dict[str, dict[Texts, None]] = {}
     for manifest in manifests:
-        for row in verify.rows(manifest):
+        for row in rows(manifest):
             if row.destination is None or manifest.balance:
                 continue
             pair = (row.prompt, row.destination)

@@ -9,6 +9,7 @@ from statistics import StatisticsError, correlation, fmean, harmonic_mean, pstde
 from timecli.drawing import verify
 from timecli.drawing.verify import METRICS, Score
 from timecli.manifests.manifest import Manifest
+from timecli.manifests.rows import rows
 from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
 from timecli.measuring.schedule import BASE, Configuration, Job, worded
@@ -56,8 +57,7 @@ def collect(work: Sequence[Job], answers: Answers) -> list[Result]:
 
 
 def _scores(manifest: Manifest, model: str, answers: Answers) -> verify.Scores:
-    rows = verify.rows(manifest)
-    return verify.measure(rows, lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
+    return verify.measure(rows(manifest), lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
 
 
 def _only_looked_at(manifest: Manifest, job: Job) -> bool:

@@ -12,11 +12,11 @@ from statistics import fmean, harmonic_mean
 import tomlkit
 import torch
 
-from timecli.drawing import verify
 from timecli.drawing.render import render
 from timecli.editing import compiling
 from timecli.errors import ManifestError, explained
 from timecli.manifests.manifest import Manifest, parse, same
+from timecli.manifests.rows import rows as all_rows
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Configuration, Texts, worded
 from timecli.measuring.studio import Studio
@@ -57,7 +57,7 @@ class Drawings:
 
     def mean(self, lam: float) -> float:
         """Harmonic mean of generality and specificity."""
-        rows = [row for row in verify.rows(self.manifest) if row.kind in ("positive", "negative")]
+        rows = [row for row in all_rows(self.manifest) if row.kind in ("positive", "negative")]
         answers = self._answers(lam, [(row.prompt, (row.prompt, row.destination or "")) for row in rows])
         right = {
             kind: fmean(

@@ -24,11 +24,13 @@ from timecli.errors import CheckpointError, ManifestError, TimecliError
 from timecli.files import foreign
 from timecli.files.safefile import open_file
 from timecli.files.writing import write_tensors
+from timecli.manifests import records
 from timecli.manifests.manifest import Manifest
 from timecli.text.encoding import BATCH, TextEncoder
 
 KEY = "timecli.everyday"
-"""The one metadata entry of a file with a root: a JSON object."""
+"""The one metadata entry of a file of everyday prompts: a JSON object."""
+SAVED = ("encoder", "list", "positions", "clip_skip", "prompts")
 POSITIONS = 32
 """Positions that are encoded; the last stands for the padding behind it. A longer prompt has all its own."""
 
@@ -37,14 +39,19 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Everyday:
-    """The root of G.
+    """Everyday prompts as an edit needs them.
 
     Attributes:
-        root: R, `[d, d]` float64 or fewer rows.
-        about: what it depends on: fingerprint of the text encoder, hash of the list, `tokens`, `clip_skip`.
+        root: R, `[d, d]` float64 or fewer rows, with Rᵀ R = G.
+        ends: the state at every prompt's end token, `[n, d]` float32: what the whole prompt says, for a forecast.
+        prompts: the list, `n` of them.
+        about: what they depend on: fingerprint of the text encoder, hash of the list, `positions` (`solve.tokens`),
+            `clip_skip`.
     """
 
     root: torch.Tensor
+    ends: torch.Tensor
+    prompts: tuple[str, ...]
     about: dict[str, str | int]
 
     @property
@@ -91,7 +98,7 @@ def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dic
     return {
         "encoder": encoder.fingerprint,
         "list": digest,
-        "tokens": manifest.solve.tokens,
+        "positions": manifest.solve.tokens,
         "clip_skip": encoder.clip_skip,
     }
 
@@ -111,10 +118,12 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
     world = prompts(manifest, encoder)
     lengths = [len(encoder.tokens(prompt)) for prompt in world]
     positions = min(encoder.length, max(POSITIONS, *lengths))
-    root = torch.zeros(0, encoder.width, dtype=torch.float64)
+    root, ends = torch.zeros(0, encoder.width, dtype=torch.float64), []
     for first in range(0, len(world), BATCH):
         batch = world[first : first + BATCH]
         states = encoder.embed(batch, positions)
+        last = torch.tensor(lengths[first : first + BATCH]) - 1
+        ends.append(states[torch.arange(len(batch)), last].float())
         count = torch.arange(positions).expand(len(batch), -1)
         if manifest.solve.tokens == "all":
             weight = torch.where(count == positions - 1, encoder.length - positions + 1, 1).double()
@@ -128,7 +137,7 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
             )
         root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
         tick(len(batch))
-    return Everyday(root, about(manifest, encoder, world))
+    return Everyday(root, torch.cat(ends), world, about(manifest, encoder, world))
 
 
 def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Tick = lambda _: None) -> Everyday:
@@ -168,7 +177,7 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
     """
     found = load(path)
     wanted = about(manifest, encoder, ())
-    for key, what in (("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("tokens", "solve.tokens")):
+    for key, what in (("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("positions", "solve.tokens")):
         if found.about[key] != wanted[key]:
             raise CheckpointError(f"{path} was made for another {what}; make it anew with `timecli everyday`.")
     return found
@@ -176,7 +185,8 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
 
 def save(made: Everyday, path: Path, replace: bool = True) -> None:
     """Write the root; reading it back gives the same bits."""
-    write_tensors(path, {"root": made.root}, {KEY: json.dumps(made.about, sort_keys=True)}, replace)
+    metadata = {KEY: json.dumps({**made.about, "prompts": made.prompts}, sort_keys=True)}
+    write_tensors(path, {"root": made.root, "ends": made.ends}, metadata, replace)
 
 
 def load(path: Path) -> Everyday:
@@ -186,23 +196,16 @@ def load(path: Path) -> Everyday:
         CheckpointError: it is another file, or damaged.
     """
     file = open_file(path)
-    damaged = CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.")
     try:
-        about = foreign.read_json(file.metadata[KEY])
-    except (KeyError, ValueError) as error:
-        raise damaged from error
-    entry = file.entries.get("root", {"dtype": "missing", "shape": []})
-    texts, numbers = ("encoder", "list", "tokens"), ("clip_skip",)
-    if (
-        not isinstance(about, dict)
-        or about.keys() != {*texts, *numbers}
-        or not all(isinstance(about[key], str) for key in texts)
-        or not all(isinstance(about[key], int) for key in numbers)
-        or entry["dtype"] != "F64"
-        or len(entry["shape"]) != 2
-    ):
-        raise damaged
-    (root,) = file.read(["root"])
-    if not torch.isfinite(root).all():
-        raise damaged
-    return Everyday(root, about)
+        about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, SAVED)
+        prompts = about.pop("prompts")
+        root, ends = file.read(["root", "ends"])
+        if (root.dtype, root.ndim, ends.dtype, ends.ndim) != (torch.float64, 2, torch.float32, 2):
+            raise ValueError("other tensors")
+        if root.shape[1] != ends.shape[1] or len(ends) != len(prompts):
+            raise ValueError("tensors that do not fit")
+        if not (root.isfinite().all() and ends.isfinite().all()):
+            raise ValueError("NaN or infinity")
+    except (KeyError, ValueError, ManifestError) as error:
+        raise CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.") from error
+    return Everyday(root, ends, prompts, about)

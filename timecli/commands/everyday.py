@@ -1,0 +1,51 @@
+"""`timecli everyday`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from timecli.commands import options, terminal
+from timecli.commands.groups import Reading, grouped
+from timecli.commands.shared import given, open_model, with_clip_skip
+from timecli.errors import OutputError
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="File for the everyday prompts as MODEL reads them.")]
+ListFile = Annotated[
+    Path | None, typer.Option("--list", help="Prompts, one a line. [default: the model's own list, else ours]")
+]
+Tokens = Annotated[str, typer.Option("--tokens", help="all or prompt, as solve.tokens of the manifests.")]
+
+
+@grouped
+def everyday(
+    model: options.ModelPath,
+    output: Output,
+    list_file: ListFile = None,
+    tokens: Tokens = "all",
+    *,
+    reading: Reading,
+    force: options.Force = False,
+) -> None:
+    """Encode everyday prompts with MODEL once, as a file that `edit --everyday` takes wherever it is edited."""
+    from timecli.files.targets import check_target
+    from timecli.manifests.manifest import Edit, Manifest, Preserve, Solve
+    from timecli.text import everyday as world
+    from timecli.text.encoding import read_text_encoder
+
+    if reading.everyday is not None:
+        raise OutputError(f"--everyday {reading.everyday} is what this command makes; use --output for its name.")
+    solve = Solve(tokens=options.choice(tokens, "--tokens", ("all", "prompt")))
+    preserve = Preserve(everyday=True if list_file is None else str(list_file))
+    task = with_clip_skip(Manifest("everyday", (Edit("", ""),), solve=solve, preserve=preserve), reading.clip_skip)
+    where = options.pick_device(reading.device)
+    checkpoint = open_model(model, reading.config, reading.text_encoder)
+    check_target(output, given(model, list_file, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
+    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, task.solve.clip_skip)
+    prompts = world.prompts(task, encoder)
+    with terminal.progress("everyday prompts", len(prompts), "prompts") as tick:
+        world.save(world.measured(task, encoder, tick), output, force)
+    terminal.say(f"{len(prompts)} prompts, the empty one among them")
+    terminal.print_written([str(output)])

@@ -1,0 +1,178 @@
+"""`timecli plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from timecli.commands import options, terminal
+from timecli.commands.groups import Reading, grouped
+from timecli.commands.shared import everyday_world, open_model, refuse, with_clip_skip
+from timecli.errors import ManifestError, OutputError, TimecliError
+
+if TYPE_CHECKING:
+    import torch
+
+    from timecli.editing.delta import Delta
+    from timecli.editing.preview import Advice, Forecast, Preview
+    from timecli.manifests.manifest import Manifest
+    from timecli.models.checkpoint import Checkpoint
+    from timecli.text.encoding import TextEncoder
+    from timecli.text.everyday import Everyday
+
+Pairs = Annotated[bool, typer.Option("--pairs", help="Show how the tokens of sources and destinations are paired.")]
+Fix = Annotated[bool, typer.Option("--fix", help="Write what is advised into MANIFEST; comments stay.")]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A preview with what follows from it."""
+
+    delta: Delta
+    preview: Preview
+    advice: list[Advice]
+    missed: list[str]
+
+
+@grouped
+def plan(
+    manifest_path: options.ManifestPath,
+    model: options.OptionalModel = None,
+    pairs: Pairs = False,
+    fix: Fix = False,
+    *,
+    reading: Reading,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say what MANIFEST will do to MODEL, from text alone; exit with 1 when the forecast misses a threshold."""
+    from timecli.manifests import manifest as manifests
+    from timecli.text.uisyntax import cautions
+
+    manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+    if pairs and as_json:
+        raise OutputError("--pairs and --json are two forms of output; choose one.")
+    if model is None:
+        if fix or pairs:
+            raise ManifestError("--fix and --pairs need a model's text encoder; name MODEL behind MANIFEST.")
+        terminal.warn_all(cautions(manifest))
+        return _say_valid(manifest_path, manifest, as_json)
+    where = options.pick_device(reading.device)
+    checkpoint = open_model(model, reading.config, reading.text_encoder)
+    from timecli.text.encoding import read_text_encoder
+
+    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
+    terminal.warn_all(cautions(manifest, encoder))
+    refused = _refusals(manifest, checkpoint, encoder)
+    if pairs:
+        terminal.print_pairs(manifest, encoder)
+    refuse(refused)
+    world = everyday_world(manifest, encoder, reading)
+    seen = _look(manifest, checkpoint, encoder, where, world)
+    if fix and (text := _fixed(manifest, seen.advice)):
+        from timecli.files.writing import write_bytes
+
+        write_bytes(manifest_path, text.encode(), replace=True)
+        manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+        terminal.say(f"wrote what is advised into {manifest_path}; with it:", stderr=True)
+        seen = _look(manifest, checkpoint, encoder, where, world)
+    terminal.print_json(_data(manifest, seen)) if as_json else _print(manifest, seen)
+    for sentence in seen.missed:
+        terminal.complain(sentence)
+    raise typer.Exit(1 if seen.missed else 0)
+
+
+def _look(
+    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, where: torch.device, world: Everyday | None
+) -> Seen:
+    from timecli.editing import compiling, preview
+
+    delta = compiling.compile_edit(manifest, encoder, options.exact_device(where), world)
+    found = preview.preview(manifest, checkpoint, encoder, delta, world)
+    advised = preview.advice(manifest, found.forecasts)
+    return Seen(delta, found, advised, preview.missed(manifest, found.metrics))
+
+
+def _refusals(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:
+    """Everything for which `edit` would refuse this manifest on this model."""
+    from timecli.editing import applying, compiling
+
+    found = compiling.problems(manifest, encoder)
+    checks: list[Callable[[], None]] = [
+        lambda: applying.require_unedited(checkpoint),
+        lambda: applying.require_layers(checkpoint, manifest.solve.layers),
+    ]
+    for check in checks:
+        try:
+            check()
+        except TimecliError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def _fixed(manifest: Manifest, advised: list[Advice]) -> str | None:
+    """The manifest's text with what is advised, if anything can be added."""
+    from timecli.manifests.additions import added
+
+    pairs = [one.pair for one in advised if one.pair]
+    kept = [one.preserve for one in advised if one.preserve]
+    return added(manifest, pairs, kept) if pairs or kept else None
+
+
+def _say_valid(path: Path, manifest: Manifest, as_json: bool) -> None:
+    count = len(manifest.edits)
+    if as_json:
+        return terminal.print_json({"manifest": manifest.name, "edits": count})
+    terminal.say(f"{path}: {manifest.name} is valid, {count} edit{'s' if count > 1 else ''}.")
+    terminal.say("its prompts were not tried; name a model to see what it will do.", stderr=True)
+
+
+def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
+    """What was found, for a machine."""
+    found = seen.preview
+    return {
+        "manifest": manifest.name,
+        "rank": seen.delta.operator.rank,
+        "condition": seen.delta.operator.condition,
+        "forecasts": [
+            {"kind": one.row.kind, "prompt": one.row.prompt, "destination": one.row.destination}
+            | {"share": one.share, "shown": one.shown}
+            for one in found.forecasts
+        ],
+        "metrics": found.metrics,
+        "everyday": {
+            "moved": found.everyday,
+            "empty": found.empty,
+            "most": [{"prompt": prompt, "moved": moved} for prompt, moved in found.most],
+        },
+        "advice": [one.sentence for one in seen.advice],
+        "missed": seen.missed,
+    }
+
+
+def _print(manifest: Manifest, seen: Seen) -> None:
+    """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
+    found = seen.preview
+    terminal.print_table(("kind", "prompt", "", "of its way", "of pictures"), map(_cells, found.forecasts))
+    for name, value in found.metrics.items():
+        wanted = getattr(manifest.verify, name)
+        terminal.say(f"forecast {name}: {value:.1%}" + ("" if wanted is None else f", {wanted:.0%} asked for"))
+    if found.everyday is None:
+        terminal.say(f"the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved")
+    else:
+        terminal.say(f"everyday prompts move by {found.everyday:.1%} on average, the empty one by {found.empty:.1%}")
+        terminal.say("those that move most: " + ", ".join(f"{prompt!r} {moved:.0%}" for prompt, moved in found.most))
+    for one in seen.advice:
+        terminal.say(one.sentence)
+
+
+def _cells(one: Forecast) -> tuple[str, ...]:
+    """A row of the table; what most pictures will get wrong is marked."""
+    if one.share is None or one.shown is None:
+        return (one.row.kind, one.row.prompt, "", "", "")
+    full = round(10 * min(max(one.share, 0), 1))
+    mark = " <-" if one.missed else ""
+    return (one.row.kind, one.row.prompt, "█" * full + "·" * (10 - full), f"{one.share:.0%}", f"{one.shown:.0%}{mark}")

@@ -1,0 +1,159 @@
+"""What an edit will do, from text alone: a manifest's prompts, the everyday world, and what to do about misses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+
+from timecli.editing import forecast
+from timecli.editing.delta import Delta
+from timecli.manifests.manifest import Manifest, folded
+from timecli.manifests.rows import FOLLOW, Row, rows
+from timecli.models.checkpoint import Checkpoint
+from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
+
+METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
+MOST = 5
+"""Everyday prompts that are named."""
+NEIGHBOUR = 0.5
+"""A prompt that should stay and of whose pictures so many will show the destination is a miss, as is its opposite."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What will become of one row.
+
+    Attributes:
+        row: the prompt.
+        share: how far it goes to its destination; None for a sample, which has none.
+        shown: the share of its pictures that will show the destination.
+    """
+
+    row: Row
+    share: float | None
+    shown: float | None
+
+    @property
+    def missed(self) -> bool:
+        """Whether most pictures will show what is not wanted."""
+        if self.shown is None:
+            return False
+        return (self.shown >= NEIGHBOUR) != (self.row.kind in FOLLOW)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A manifest on a model, before anything is drawn.
+
+    Attributes:
+        forecasts: of every row.
+        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows.
+        everyday: how far the everyday prompts move, ‖D c‖_M / ‖c‖_M at their end token, on average; None without them.
+        empty: the same for the empty prompt.
+        most: the everyday prompts that move most, beside those that have a source's words.
+    """
+
+    forecasts: tuple[Forecast, ...]
+    metrics: dict[str, float]
+    everyday: float | None
+    empty: float
+    most: tuple[tuple[str, float], ...]
+
+
+def preview(
+    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta, world: Everyday | None
+) -> Preview:
+    """Forecast every row of a manifest.
+
+    Args:
+        manifest: the edits and their tests.
+        checkpoint: the model.
+        encoder: the model's.
+        delta: the manifest, compiled.
+        world: the everyday prompts.
+    """
+    metric = forecast.metric(checkpoint, delta.origin)
+    table = rows(manifest)
+    pairs = [(row.prompt, row.destination) for row in table if row.destination]
+    shares = iter(forecast.shares(pairs, encoder, delta.operator, metric))
+    found = []
+    for row in table:
+        share = next(shares) if row.destination else None
+        found.append(Forecast(row, share, None if share is None else forecast.shown(share)))
+    empty = encoder.embed([""], positions=2)[:, 1]
+    moved: float | None = None
+    most: tuple[tuple[str, float], ...] = ()
+    if world is not None:
+        lengths = forecast.moves(world.ends, delta.operator, metric)
+        moved, most = float(lengths.mean()), _most(manifest, encoder, world, lengths)
+    return Preview(tuple(found), _metrics(found), moved, float(forecast.moves(empty, delta.operator, metric)), most)
+
+
+def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
+    """Each metric as a mean over the rows that it looks at."""
+    metrics = {}
+    for name, kind in METRICS.items():
+        chosen = [one.shown for one in found if one.row.kind == kind and one.shown is not None]
+        if chosen:
+            metrics[name] = fmean(chosen) if kind in FOLLOW else 1 - fmean(chosen)
+    return metrics
+
+
+def _most(
+    manifest: Manifest, encoder: TextEncoder, world: Everyday, lengths: torch.Tensor
+) -> tuple[tuple[str, float], ...]:
+    """The everyday prompts that move most and do not speak of what is edited: nobody thought of them."""
+    known = {folded(row.prompt) for row in rows(manifest)}
+    words = {encoder.tokens(edit.source)[-2] for edit in manifest.edits}
+    order = torch.argsort(lengths, descending=True).tolist()
+    found = []
+    for i in order:
+        prompt = world.prompts[i]
+        if folded(prompt) not in known and not words & set(encoder.tokens(prompt)):
+            found.append((prompt, float(lengths[i])))
+    return tuple(found[:MOST])
+
+
+def missed(manifest: Manifest, metrics: dict[str, float]) -> list[str]:
+    """Sentences for the manifest's thresholds that the forecast does not reach."""
+    found = []
+    for name, value in metrics.items():
+        wanted = getattr(manifest.verify, name)
+        if wanted is not None and value < wanted:
+            found.append(f"forecast {name} is {value:.1%}, below the {wanted:.1%} that {manifest.name} asks for.")
+    return found
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do about a miss: a pair to add, or prompts to preserve."""
+
+    sentence: str
+    pair: tuple[str, str] | None = None
+    preserve: str | None = None
+
+
+def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
+    """What to do about every miss."""
+    sources = {folded(edit.source) for edit in manifest.edits}
+    kept = {folded(prompt) for prompt in manifest.preserve.prompts}
+    result: dict[str, Advice] = {}
+    for one in found:
+        row = one.row
+        if not one.missed or row.destination is None or one.share is None:
+            continue
+        far = f"{row.prompt!r} goes {one.share:.0%} of its way"
+        if row.kind == "source":
+            made = Advice(f"{far}: raise its strength, or lower preserve.everyday_weight.")
+        elif row.kind == "positive" and folded(row.prompt) not in sources:
+            made = Advice(f"{far}: add the pair {row.prompt} -> {row.destination}.", pair=(row.prompt, row.destination))
+        elif row.kind != "positive" and folded(row.prompt) not in kept:
+            made = Advice(f"{far}: add it to preserve.prompts.", preserve=row.prompt)
+        else:
+            made = Advice(f"{far}: it is in the manifest as it should be; another wording or weight may help.")
+        result.setdefault(row.prompt, made)
+    return list(result.values())
