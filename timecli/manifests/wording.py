@@ -82,15 +82,15 @@ class Change:
         """Whether something was put behind the noun."""
         return self.old[1] != self.new[1]
 
-    def said(self) -> tuple[str, str]:
-        """Source and destination with a small letter, in the number of the source."""
+    def said(self, also: str = "") -> tuple[str, str]:
+        """Source and destination with a small letter, in the number of the source; `also` stands before both."""
         if not self.noun:
             return small(self.source), small(self.destination)
-        return self._both(self.noun, self.becomes, "" if self.plural else self.article)
+        return self._both(self.noun, self.becomes, "" if self.plural else self.article, also)
 
-    def said_otherwise(self) -> tuple[str, str] | None:
+    def said_otherwise(self, also: str = "") -> tuple[str, str] | None:
         """The same in the other number: "roses" and "blue roses"."""
-        return self._both(*self.other, "a" if self.plural else "") if self.other else None
+        return self._both(*self.other, "a" if self.plural else "", also) if self.other else None
 
     def said_of(self, noun: str) -> tuple[str, str]:
         """The same of another thing, a noun in the singular: "a tulip" and "a blue tulip"."""
@@ -98,13 +98,13 @@ class Change:
             noun = plural_of(noun) or noun
         return self._both(noun, noun if self.becomes == self.noun else self.becomes, "" if self.plural else "a")
 
-    def _both(self, noun: str, becomes: str, article: str) -> tuple[str, str]:
-        return phrase(article, self.old, noun), phrase(article, self.new, becomes)
+    def _both(self, noun: str, becomes: str, article: str, also: str = "") -> tuple[str, str]:
+        return phrase(article, self.old, noun, also), phrase(article, self.new, becomes, also)
 
 
-def phrase(article: str, around: tuple[str, str], noun: str) -> str:
+def phrase(article: str, around: tuple[str, str], noun: str, also: str = "") -> str:
     """An article, which suits the word behind it, and a noun between its words."""
-    words = " ".join(part for part in (around[0], noun, around[1]) if part)
+    words = " ".join(part for part in (also, around[0], noun, around[1]) if part)
     return with_article(words) if article == "a" else f"{article} {words}".strip()
 
 
