@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from timecli.manifests import values
 from timecli.manifests.manifest import folded
-from timecli.manifests.wording import Change, capital, small
+from timecli.manifests.toml import line, probe, quoted
+from timecli.manifests.wording import Change, capital, in_common, small
 
-FRONT = ("a sketch of {}", "a cartoon of {}")
+FRONT = ("a sketch of {}", "a cartoon of {}", "an image of {}")
 BEHIND = ("{} in the city", "{} in the forest")
 SMALL = "small"
 OTHERS = 4
@@ -61,11 +61,11 @@ def draft(change: Change) -> Draft:
 
 
 def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
-    """As prompts with a capital letter, each once, without those that are known."""
+    """As prompts with a capital letter, each once, without those that are known or have nothing in common."""
     seen = {folded(prompt) for prompt, _ in known}
     made: dict[str, Test] = {}
     for prompt, destination in found:
-        if folded(prompt) not in seen and folded(prompt) != folded(destination):
+        if folded(prompt) not in seen and folded(prompt) != folded(destination) and in_common(prompt, destination):
             made.setdefault(folded(prompt), (capital(prompt), capital(destination)))
     return tuple(made.values())
 
@@ -128,12 +128,12 @@ def _swapped(text: str, word: str, other: str) -> str:
 
 
 def _left_out(change: Change) -> list[str]:
-    if not change.noun:
-        return [f"what {change.source!r} is about was not understood; add its plural and other values yourself."]
     found = []
-    if change.other is None:
+    if not change.noun:
+        found.append(f"what {change.source!r} is about was not understood; add its plural and other values yourself.")
+    elif change.other is None:
         found.append(f"no second pair: {change.noun!r} has no other number here; add one if it has.")
-    if not _explicit(change):
+    if change.noun and not _explicit(change):
         found.append("no explicit prompts: what was added is no colour, material, number, gender, shape or place.")
     return found
 
@@ -143,9 +143,9 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     change = draft.change
     lines = [
         "# Written by `timecli init`. Read it, change what is not meant, and see what it will do with `timecli plan`.",
-        f"name = {_quoted(name)}",
-        f"description = {_quoted(f'{change.source}: {change.destination}.')}",
-        *([f"model = {_quoted(model)}"] if model else []),
+        line("name", name),
+        line("description", f"{change.source}: {change.destination}."),
+        *([line("model", model)] if model else []),
         "",
         "# What is assumed, and what shall be.",
         *_pair(change.source, change.destination),
@@ -163,7 +163,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         lines += _pair(*test)
     if draft.preserved:
         lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
-        lines += ["prompts = [", *(f"    {_quoted(prompt)}," for prompt in draft.preserved), "]"]
+        lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
     lines += ["", "[verify]", "# Below these, `timecli plan` and `timecli verify` exit with 1.", "seeds = 8"]
     lines += ["efficacy = 0.9", "generality = 0.8"]
     lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.9"] * bool(draft.explicit)
@@ -171,17 +171,11 @@ def written(draft: Draft, name: str, model: str = "") -> str:
 
 
 def _pair(source: str, destination: str) -> list[str]:
-    return ["[[edit]]", f"source = {_quoted(source)}", f"destination = {_quoted(destination)}"]
+    return ["[[edit]]", line("source", source), line("destination", destination)]
 
 
 def _table(key: str, tests: Sequence[Test]) -> list[str]:
-    rows = [f"    {{ prompt = {_quoted(one)}, destination = {_quoted(two)} }}," for one, two in tests]
-    return [f"{key} = [", *rows, "]"]
-
-
-def _quoted(text: str) -> str:
-    """A TOML string: a JSON string, and TOML wants the delete character escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return [f"{key} = [", *(probe(*test) for test in tests), "]"]
 
 
 def slug(text: str) -> str:

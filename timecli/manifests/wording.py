@@ -82,6 +82,11 @@ class Change:
         """Whether something was put behind the noun."""
         return self.old[1] != self.new[1]
 
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether another thing can stand in its place: there is no "tulip of wine"."""
+        return bool(self.noun) and not self.old[1].startswith("of ")
+
     def said(self, also: str = "") -> tuple[str, str]:
         """Source and destination with a small letter, in the number of the source; `also` stands before both."""
         if not self.noun:
@@ -162,7 +167,7 @@ def read(source: str, destination: str) -> Change:
         raise ManifestError("source or destination is empty; give two prompts.")
     if same(source, destination):
         raise ManifestError(f"source and destination are both {source!r}; name the attribute in the destination.")
-    if not {_plain(word) for word in one} & {_plain(word) for word in two}:
+    if not in_common(source, destination):
         raise ManifestError(f"{source!r} and {destination!r} have no word in common; name the same thing in both.")
     whole = Change(capital(" ".join(one)), capital(" ".join(two)))
     frame = _frame(one, two)
@@ -182,6 +187,11 @@ def read(source: str, destination: str) -> Change:
     paired = frame > 0 and one[frame - 2].lower() == "pair"
     plural, other = _number(article, noun, becomes, [*old, *new], paired)
     return Change(whole.source, whole.destination, article, noun, becomes, old, new, plural, other, frame > 0)
+
+
+def in_common(one: str, other: str) -> bool:
+    """Whether two prompts share a word, without which no token of one goes to the same of the other."""
+    return bool({_plain(word) for word in one.split()} & {_plain(word) for word in other.split()})
 
 
 def _plain(word: str) -> str:
