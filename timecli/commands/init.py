@@ -85,6 +85,4 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
         for prompt, share in found.along
     )
     kept = tuple(prompt for prompt, _ in found.tests)
-    return replace(
-        draft, negatives=found.tests, preserved=draft.preserved + kept, left_out=draft.left_out + along
-    )
+    return replace(draft, negatives=found.tests, preserved=draft.preserved + kept, left_out=draft.left_out + along)

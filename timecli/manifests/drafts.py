@@ -48,7 +48,7 @@ def draft(change: Change) -> Draft:
     """Everything that the pair itself gives."""
     said, otherwise = change.said(), change.said_otherwise()
     pair = change.source, change.destination
-    second = [said] * change.framed + [otherwise] * (otherwise is not None)  # type: ignore[list-item]
+    second = [*([said] if change.framed else []), *([otherwise] if otherwise else [])]
     explicit = _explicit(change)
     return Draft(
         change,
@@ -112,7 +112,9 @@ def _others(change: Change, destination: str) -> list[str]:
 def _place(behind: str) -> str | None:
     """Where something is, if that is what the words say."""
     words = behind.lower().split()
-    return behind if 1 < len(words) <= 3 and words[0] in ("in", "on", "at") and words[-1] in values.PLACE_NOUNS else None
+    return (
+        behind if 1 < len(words) <= 3 and words[0] in ("in", "on", "at") and words[-1] in values.PLACE_NOUNS else None
+    )
 
 
 def _swapped(text: str, word: str, other: str) -> str:

@@ -12,7 +12,7 @@ MATERIALS = ("metal", "glass", "plastic", "stone", "paper", "leather", "wooden",
 )
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "one", "twelve")
 GENDERS = ("female", "male")
-PATTERNS = ("striped", "spotted", "checkered", "plain", "dotted", "floral", "plaid")
+PATTERNS = ("striped", "spotted", "checkered", "dotted", "floral", "plaid")
 SHAPES = ("square", "round", "triangular", "oval", "rectangular", "hexagonal", "heart-shaped")
 KINDS = (COLOURS, MATERIALS, NUMBERS, GENDERS, PATTERNS, SHAPES)
 """Words; the first of each kind are the most common ones."""
