@@ -15,7 +15,8 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.solve import Operator
 from timecli.errors import PromptError
-from timecli.manifests.wording import Change, capital, singular_of, with_article
+from timecli.manifests.plurals import singular_of, with_article
+from timecli.manifests.wording import Change, capital
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 from timecli.errors import ManifestError
 from timecli.manifests.manifest import same
+from timecli.manifests.plurals import plural_of, singular_of, with_article
 from timecli.manifests.values import NUMBERS
 
 PREPOSITIONS = {
@@ -41,11 +40,6 @@ SINGULAR = {"his", "her", "hers", "its", "himself", "herself", "itself", "he", "
 """Words that go with one only."""
 PLURAL = {*NUMBERS, "their", "are", "were", "have", "do"}
 """Words that go with several."""
-WITHOUT_SINGULAR = {
-    *("jeans", "pants", "shorts", "tights", "trousers", "scissors", "glasses", "sunglasses", "goggles", "clothes"),
-    *("pajamas", "pyjamas", "binoculars", "tennis", "christmas", "news", "mathematics", "gymnastics", "athletics"),
-    *("ramen", "cyclamen", "specimen", "omen", "abdomen", "stamen", "regimen"),
-}
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 
 
@@ -113,18 +107,6 @@ def phrase(article: str, around: tuple[str, str], noun: str, also: str = "") -> 
     return with_article(words) if article == "a" else f"{article} {words}".strip()
 
 
-@cache
-def _engine() -> Any:
-    import inflect
-
-    return inflect.engine()
-
-
-def with_article(words: str) -> str:
-    """The words with "a" or "an" in front."""
-    return str(_engine().a(words))
-
-
 def capital(text: str) -> str:
     """A sentence's first letter; a word like "iPhone" stays."""
     return text[0].upper() + text[1:] if text.split()[0].islower() else text
@@ -134,26 +116,6 @@ def small(text: str) -> str:
     """A prompt inside another one: its article is small."""
     first, _, rest = text.partition(" ")
     return f"{first.lower()} {rest}" if rest and first.lower() in ARTICLES else text
-
-
-def plural_of(noun: str) -> str | None:
-    """The plural, of the last word of several; None where none is known."""
-    *front, head = noun.split()
-    if head.lower() in WITHOUT_SINGULAR:
-        return None
-    made = f"{head}s" if head.isupper() else str(_engine().plural_noun(head))
-    return None if made == f"{head}s" and head.lower().endswith("s") else " ".join([*front, made])
-
-
-def singular_of(noun: str) -> str | None:
-    """The singular of a plural; None for what is no plural."""
-    engine, head = _engine(), noun.split()[-1]
-    if head.lower() in WITHOUT_SINGULAR or engine.plural_noun(head) != f"{head}s":  # "bus" has a plural of its own
-        return None
-    single = engine.singular_noun(head)
-    if not single or engine.plural_noun(single) != head:
-        return None
-    return " ".join([*noun.split()[:-1], str(single)])
 
 
 def read(source: str, destination: str) -> Change:
