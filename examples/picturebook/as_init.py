@@ -1,0 +1,61 @@
+"""The test edits of the benchmark as `timecli init` would write them: with the plural, and with what it preserves.
+
+    python as_init.py        # bench/init, from bench/test; not in the repository
+
+The tests stay those of the benchmark. Some of its negatives are among the neighbours that `init` preserves.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from timecli.editing import compiling, forecast, neighbours
+from timecli.manifests import drafts, manifest, wording
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.text import everyday
+from timecli.text.encoding import TextEncoder, read_text_encoder
+from timecli.text.everyday import Everyday
+
+HERE = Path(__file__).parent
+CPU = torch.device("cpu")
+
+
+def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: Everyday) -> str:
+    """A manifest of the benchmark with the second pair and the preserved prompts of `init`."""
+    task = manifest.load(path)
+    draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
+    kept = draft.preserved
+    if draft.change.has_neighbours:
+        drafted = manifest.parse(drafts.written(draft, task.name))
+        delta = compiling.compile_edit(drafted, encoder, CPU, world)
+        metric = forecast.metric(checkpoint, delta.origin)
+        kept += tuple(
+            prompt for prompt, _ in neighbours.nearest(draft.change, encoder, world, delta.operator, metric).tests
+        )
+    lines = [f"prompts = {json.dumps(list(kept))}"]
+    text = task.text.replace("everyday = false", "\n".join(lines))
+    for source, destination in draft.second:
+        text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"
+    manifest.parse(text, str(path))
+    return text
+
+
+def main() -> None:
+    target = HERE / "bench" / "init"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    checkpoint = open_checkpoint(HERE / "picturebook.safetensors")
+    encoder = read_text_encoder(checkpoint, None, CPU)
+    anything = manifest.parse('name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n')
+    world = everyday.measured(replace(anything, folder=HERE), encoder)
+    for path in sorted((HERE / "bench" / "test").glob("*.toml")):
+        (target / path.name).write_text(rewritten(path, checkpoint, encoder, world), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
