@@ -9,9 +9,11 @@ from PIL import Image, ImageColor
 
 import timecli
 from timecli.drawing import render, report, verify
+from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import Judge, load_judge
 from timecli.drawing.render import Settings
 from timecli.drawing.verify import Ask, Score, mean, measure, missed
+from timecli.editing import compiling
 from timecli.errors import CheckpointError
 from timecli.manifests.manifest import load, parse
 from timecli.manifests.rows import Row
@@ -114,7 +116,7 @@ def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.Pipeline) -> 
 def test_an_edit_in_memory_is_undone(pipeline: render.Pipeline, picturebook: Path) -> None:
     checkpoint = open_checkpoint(picturebook)
     encoder = encoding.read_text_encoder(checkpoint, None, CPU)
-    tensors = verify.edited_matrices(None, checkpoint, load(ROSES), encoder, CPU)
+    tensors = edited_matrices(compiling.compile_edit(load(ROSES), encoder, CPU), checkpoint, CPU)
     assert len(tensors) == 32
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     with render.replaced(pipeline.unet, tensors):

@@ -18,6 +18,7 @@ from timecli.commands.shared import (
     open_model,
     settings_beside,
     warn_of_rounding,
+    warn_of_size,
     with_clip_skip,
 )
 from timecli.errors import OutputError
@@ -92,6 +93,7 @@ def edit(
     summary["seconds"] = seconds
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
     warn_of_rounding(summary["rounding"])
+    warn_of_size(manifest.name, edited.changes if edited else ())
 
 
 def _default_output(model: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from timecli.commands.groups import Reading
+    from timecli.editing.applying import Change
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ROUNDING = 0.05
 """Share of an edit that rounding may lose without a word; fp16 loses less than one hundredth, fp8 about a third."""
+LARGE = 0.5
+"""‖ΔW‖/‖W‖ that no edit needs; above it the rest of the model is another one."""
 
 
 def open_model(
@@ -49,6 +52,17 @@ def warn_of_rounding(lost: float | None) -> None:
         terminal.warn(
             f"rounding to the output's dtype lost {lost:.0%} of the edit; use --dtype fp16, or `timecli export` "
             "it as a LoRA, which has a dtype of its own."
+        )
+
+
+def warn_of_size(name: str, changes: Sequence[Change]) -> None:
+    """Say so where an edit changes so much that it cannot leave everything else alone."""
+    large = [change.relative for change in changes if change.relative > LARGE]
+    if large:
+        terminal.warn(
+            f"{name} changes {len(large)} of {len(changes)} matrices by more than half of their size, up to "
+            f"{max(large):.2f} of it; everything else in the model will suffer: preserve the everyday world, raise "
+            "lambda, or lower the strength."
         )
 
 
