@@ -85,11 +85,10 @@ def test_dtype(run: Run, picturebook: Path, tmp_path: Path) -> None:
 
 def test_plan_shows_the_pairing(run: Run, picturebook: Path) -> None:
     assert "valid" in run("plan", ROSES).out
-    assert "5" not in run("plan", ROSES).out
     done = run("plan", ROSES, picturebook, "--pairs")
     assert done.code == 0, done.err
-    rows = [line.split("│")[1:-1] for line in done.out.splitlines() if "roses" in line and "│" in line]
-    assert [[cell.strip() for cell in row] for row in rows] == [["4", "roses", "roses", "5"]]
+    rows = [line.split("│")[1:-1] for line in done.out.splitlines() if "│" in line]
+    assert ["4", "roses", "roses", "5"] in [[cell.strip() for cell in row] for row in rows]
 
 
 def test_inspect(run: Run, picturebook: Path, tmp_path: Path) -> None:
@@ -130,7 +129,7 @@ BAD = {
     "same outputs": ("edit {m} {p} -o {t}/out --delta {t}/out", "choose two names"),
     "too long": ("edit {t}/long.toml {p} -o {t}/out", "tokens and the text encoder reads 77"),
     "nothing in common": ("edit {t}/apart.toml {p} -o {t}/out", "no word in common"),
-    "check lists problems": ("check {t}/apart.toml {p}", "no word in common"),
+    "plan lists problems": ("plan {t}/apart.toml {p}", "no word in common"),
     "dtype": ("edit {m} {p} -o {t}/out --dtype int8", "--dtype int8 is not known; use keep, fp16, bf16, fp32"),
     "device": ("edit {m} {p} -o {t}/out --device cuda:99", "--device cuda:99 is not available here"),
     "not a delta": ("apply {p} {p} -o {t}/out", "is not a delta file"),

@@ -36,6 +36,10 @@ def test_text_states_of_nan_are_refused(damage: str, run: Run, tmp_path: Path) -
     manifest = tmp_path / "m.toml"
     manifest.write_text('name = "x"\n[[edit]]\nsource = "A poppy"\ndestination = "A blue flower"\n')
     done = run("edit", manifest, tmp_path / "x.safetensors", "-o", tmp_path / "out")
+    if damage == "everything":
+        assert done.code == 2 and "turns everyday prompts into NaN" in done.err, done.err
+    manifest.write_text(manifest.read_text() + "[preserve]\neveryday = false\n")
+    done = run("edit", manifest, tmp_path / "x.safetensors", "-o", tmp_path / "out")
     assert done.code == 2 and "the text encoder turns the prompts into NaN" in done.err, done.err
     control = run("edit", manifest, PICTUREBOOK / "picturebook.safetensors", "-o", tmp_path / "out")
     assert control.code == 0, control.err

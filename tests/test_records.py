@@ -35,7 +35,11 @@ RIGHT: dict[str, list[Any]] = {
     "layers": [None, [1]],
     "tokens": [[]],
     "clip_skip": [1],
+    "strengths": [[], [1]],
+    "everyday": ["", "x", "\x1b"],
+    "everyday_weight": [0, 1],
 }
+OPTIONAL = {"clip_skip", "strengths", "everyday", "everyday_weight"}
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -69,7 +73,7 @@ def test_every_key_of_a_delta_is_of_its_type(delta: Path, tmp_path: Path) -> Non
                 load_delta(tmp_path / "d")
             assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 1000
     for key in RIGHT:
-        if key != "clip_skip":
+        if key not in OPTIONAL:
             save_file(factors, tmp_path / "d", {KEY: json.dumps({k: v for k, v in about.items() if k != key})})
             with pytest.raises(DeltaError, match=f"{key} is missing"):
                 load_delta(tmp_path / "d")

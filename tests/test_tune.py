@@ -12,19 +12,20 @@ import pytest
 from timecli.errors import ManifestError
 from timecli.manifests import manifest
 from timecli.measuring import tune
-from timecli.measuring.tune import Trial
+from timecli.measuring.tune import LAMBDA, STRENGTH, Axis, Trial
 
 from .conftest import PICTUREBOOK, Run
 
 CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
 
 
-def recorded(function: Callable[[float], float]) -> tuple[Callable[[float], float], list[float]]:
+def recorded(function: Callable[[float], float], line: Axis = LAMBDA) -> tuple[Callable[[float], float], list[float]]:
+    """A score that hides its peak at a place of the axis, and the values that were asked for."""
     asked: list[float] = []
 
-    def attempt(lam: float) -> float:
-        asked.append(lam)
-        return function(log10(lam))
+    def attempt(value: float) -> float:
+        asked.append(value)
+        return function(log10(value) if line is LAMBDA else value)
 
     return attempt, asked
 
@@ -34,8 +35,8 @@ def recorded(function: Callable[[float], float]) -> tuple[Callable[[float], floa
 def test_harmonic_climbs_to_the_peak(peak: float, first: float) -> None:
     attempt, asked = recorded(lambda x: exp(-((x - peak) ** 2)))
     reported: list[Trial] = []
-    best = tune.harmonic(first, attempt, reported.append)
-    assert abs(log10(best.lam) - peak) <= 0.26 and best.score == max(trial.score for trial in reported)
+    best = tune.harmonic(first, LAMBDA, attempt, reported.append)
+    assert abs(log10(best.value) - peak) <= 0.26 and best.score == max(trial.score for trial in reported)
     assert len(asked) == len(set(asked)) == len(reported), "no λ is drawn for twice"
 
 
@@ -44,34 +45,47 @@ def test_harmonic_climbs_to_the_peak(peak: float, first: float) -> None:
 def test_balance_is_found_by_bisection(middle: float, rising: bool) -> None:
     sign = 1 if rising else -1
     attempt, asked = recorded(lambda x: 1 / (1 + exp(-2 * sign * (x - middle))))
-    best = tune.balance(0.0, attempt, lambda _: None, 0.5, rising)
+    best = tune.balance(0.0, LAMBDA, attempt, lambda _: None, 0.5, rising)
     assert tune.distance(best.score, 0.5) < tune.CLOSE and len(asked) == len(set(asked)) <= tune.TRIALS
+
+
+@pytest.mark.parametrize("middle", [0.1, 0.9, 2.7])
+@pytest.mark.parametrize("rising", [True, False])
+def test_a_strength_is_found_likewise(middle: float, rising: bool) -> None:
+    sign = 1 if rising else -1
+    attempt, asked = recorded(lambda x: 1 / (1 + exp(-4 * sign * (x - middle))), STRENGTH)
+    best = tune.balance(0.5, STRENGTH, attempt, lambda _: None, 0.5, rising)
+    assert tune.distance(best.score, 0.5) < tune.CLOSE and len(asked) == len(set(asked)) <= tune.TRIALS
+    assert all(STRENGTH.least <= value <= STRENGTH.most for value in asked)
 
 
 def test_where_there_is_no_balance_the_nearest_is_returned() -> None:
     attempt, asked = recorded(lambda x: 0.1)
-    best = tune.balance(0.0, attempt, lambda _: None, 0.5, True)
+    best = tune.balance(0.0, LAMBDA, attempt, lambda _: None, 0.5, True)
     assert best.score == 0.1 and len(asked) == len(set(asked)) <= tune.TRIALS
 
 
 def test_the_direction_is_the_destinations() -> None:
     ceo = manifest.load(CEO)
-    assert not tune.rises(ceo), "a larger lambda returns to men, the second description"
-    assert tune.rises(manifest.load(CEO.with_name("male-nurse.toml")))
+    assert not tune.rises(ceo, LAMBDA), "a larger lambda returns to men, the second description"
+    assert tune.rises(ceo, STRENGTH), "more strength leads to women, the first"
+    assert tune.rises(manifest.load(CEO.with_name("male-nurse.toml")), LAMBDA)
     with pytest.raises(ManifestError, match=r"has no \[balance\]"):
-        tune.rises(manifest.parse(CEO.read_text().split("[balance]")[0]))
+        tune.toward(manifest.parse(CEO.read_text().split("[balance]")[0]))
     with pytest.raises(ManifestError, match="must be the edit's destination"):
-        tune.rises(manifest.parse(CEO.read_text().replace("a female CEO", "a tall CEO")))
+        tune.toward(manifest.parse(CEO.read_text().replace("a female CEO", "a tall CEO")))
 
 
 def test_lambda_is_written_and_comments_stay() -> None:
     text = '# why\nname = "x" # this\n[solve]\nlambda = 0.1 # paper\naugment = false\n[[edit]]\n'
     text += 'source = "a"\ndestination = "b"\nlambda = 5\n# the end\n'
-    found = tune.written(manifest.parse(text), 2.5)
+    found = tune.written(manifest.parse(text), LAMBDA, 2.5)
     assert found == text.replace("0.1", "2.5").replace("lambda = 5\n", "")
     bare = manifest.parse('name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n')
-    after = manifest.parse(tune.written(bare, 2.5))
+    after = manifest.parse(tune.written(bare, LAMBDA, 2.5))
     assert after.solve.lam == 2.5 and after.edits == bare.edits
+    stronger = manifest.parse(tune.written(bare, STRENGTH, 1.3))
+    assert stronger.solve.strength == 1.3 and tune.axis(bare) is STRENGTH
 
 
 def test_the_command_draws_counts_and_writes(run: Run, picturebook: Path, tmp_path: Path) -> None:
@@ -88,7 +102,7 @@ def test_the_command_draws_counts_and_writes(run: Run, picturebook: Path, tmp_pa
 def test_what_cannot_be_tuned_is_refused(run: Run, picturebook: Path, tmp_path: Path) -> None:
     for arguments, sentence in (
         ([CEO, picturebook], "female-ceo has no positives"),
-        ([CEO, picturebook, "--objective", "mean"], "use harmonic, balance"),
+        ([CEO, picturebook, "--objective", "mean"], "use harmonic, balance, forecast"),
         ([CEO, picturebook, "--objective", "balance", "-o", CEO], "is an input of this command"),
     ):
         done = run("tune", *arguments)

@@ -21,7 +21,7 @@ NAMES = [ldm(matrix) for matrix in layouts.SD1.matrices]
 
 def manifest(path: Path, name: str, source: str, colour: str, more: str = "") -> Path:
     """A manifest file of one edit."""
-    edit = f'[[edit]]\nsource = "A {source}"\ndestination = "A {colour} {source}"\n'
+    edit = f'[preserve]\neveryday = false\n[[edit]]\nsource = "A {source}"\ndestination = "A {colour} {source}"\n'
     path.write_text(f'name = "{name}"\n[solve]\nlambda = 10\n{more}\n{edit}')
     return path
 
