@@ -186,7 +186,7 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert sorted(path.name for path in (tmp_path / "easy").iterdir()) == ["report.json", "report.md", "sheet.png"]
     found = json.loads(easy.out)
     assert found == json.loads((tmp_path / "easy" / "report.json").read_text())
-    assert set(found["scores"]) == {"baseline", "oracle", "edited"} and found["seeds"] == [0, 1]
+    assert set(found["scores"]) == {"baseline", "oracle", "edited", "another seed"} and found["seeds"] == [0, 1]
     hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()

@@ -72,9 +72,8 @@ def edited_matrices(delta: Delta, checkpoint: Checkpoint, exact: torch.device) -
 
 def forecasts(delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder, table: Sequence[Row]) -> list[float | None]:
     """How far an edit takes each row to its destination, of those that have one."""
-    pairs = [(row.prompt, row.destination) for row in table if row.destination]
-    shares = iter(forecast.shares(pairs, encoder, delta.operator, forecast.metric(checkpoint, delta.origin)))
-    return [next(shares) if row.destination else None for row in table]
+    metric = forecast.metric(checkpoint, delta.origin)
+    return forecast.told([(row.prompt, row.destination) for row in table], encoder, delta.operator, metric)
 
 
 def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:

@@ -29,7 +29,7 @@ class Forecast:
 
     Attributes:
         row: the prompt.
-        share: how far it goes to its destination; None for a sample, which has none.
+        share: how far it goes to its destination; None without one, or without a word in common with it.
         shown: the share of its pictures that will show the destination.
     """
 
@@ -78,12 +78,11 @@ def preview(
     """
     metric = forecast.metric(checkpoint, delta.origin)
     table = rows(manifest)
-    pairs = [(row.prompt, row.destination) for row in table if row.destination]
-    shares = iter(forecast.shares(pairs, encoder, delta.operator, metric))
-    found = []
-    for row in table:
-        share = next(shares) if row.destination else None
-        found.append(Forecast(row, share, None if share is None else forecast.shown(share)))
+    shares = forecast.told([(row.prompt, row.destination) for row in table], encoder, delta.operator, metric)
+    found = [
+        Forecast(row, share, None if share is None else forecast.shown(share))
+        for row, share in zip(table, shares, strict=True)
+    ]
     empty = encoder.embed([""], positions=2)[:, 1]
     moved: float | None = None
     most: tuple[tuple[str, float], ...] = ()
