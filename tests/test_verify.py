@@ -85,6 +85,17 @@ def test_metrics_by_hand() -> None:
     assert mean(scores["baseline"]) == 0
 
 
+def test_explicit_prompts_keep_their_own_and_are_in_no_mean() -> None:
+    """The oracle of an explicit prompt is the unedited model, given the prompt itself."""
+    table = [TABLE[0], Row("explicit", "red rose", "blue rose")]
+    before = pictures({"rose": ["rose"] * 2, "blue rose": ["blue rose"] * 2, "red rose": ["red rose"] * 2})
+    after = pictures({"rose": ["blue rose"] * 2, "red rose": ["red rose", "blue rose"]})
+    scores = measure(table, reads_info(before), reads_info(after))
+    assert [scores[name]["explicit"] for name in scores] == [Score((1, 1)), Score((1, 1)), Score((1, 0))]
+    assert mean(scores["edited"]) == 1, "the mean is of the paper's three"
+    assert verify.prompts_before(table) == ["rose", "red rose", "blue rose"]
+
+
 def test_thresholds() -> None:
     tests = 'positives = [{ prompt = "c", destination = "d" }]\n'
     demands = "[verify]\nefficacy = 0.9\ngenerality = 0.5\n"

@@ -78,7 +78,8 @@ def apply(
     if off is not None:
         return _say_how_near(output, off)
     warn_of_rounding(edited.rounding)
-    warn_of_size(summary["name"], edited.changes)
+    if not any(delta.origin.everyday for delta in edits):
+        warn_of_size(summary["name"], edited.changes)
 
 
 def _say_how_near(output: Path, off: float) -> None:

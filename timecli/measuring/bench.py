@@ -109,18 +109,20 @@ def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds:
     if not questions:
         return isinstance(found.get("clip_score"), float) and _features(found.get("features"))
     answers = found.get("answers")
-    if not isinstance(answers, list) or len(answers) != len(questions) or not _features(found.get("seen"), SHORT):
+    if not isinstance(answers, list) or len(answers) != len(questions):
+        return False
+    if not _features(found.get("seen"), SHORT, seeds):
         return False
     return all(_counted(one, seeds) for one in answers)
 
 
-def _features(text: Any, dtype: str = LONG) -> bool:
-    """Whether these are features."""
+def _features(text: Any, dtype: str = LONG, pictures: int = 1) -> bool:
+    """Whether these are features of so many pictures."""
     try:
         row = unpacked(text, dtype)
     except (TypeError, ValueError):
         return False
-    return len(row) > 0 and bool(torch.isfinite(row).all())
+    return len(row) > 0 and len(row) % pictures == 0 and bool(torch.isfinite(row).all())
 
 
 def _counted(answers: Any, seeds: int) -> bool:
