@@ -15,6 +15,7 @@ ORDER = [*GROUND, *ROOMS, *ROOF]
 STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
 """Rooms that know nothing of each other, although one stands before the other."""
 HOMES = {
+    "inflect": {"manifests/plurals"},
     "tomli": {"manifests/manifest"},
     "transformers": {"text/encoding", "text/sizes", "text/tokenizers", "drawing/judge"},
     "diffusers": {"drawing/render"},

@@ -186,6 +186,9 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert sorted(path.name for path in (tmp_path / "easy").iterdir()) == ["report.json", "report.md", "sheet.png"]
     found = json.loads(easy.out)
     assert found == json.loads((tmp_path / "easy" / "report.json").read_text())
+    kinds = [row["kind"] for row in found["prompts"]]
+    assert kinds.count("everyday") == 8 and all(-1 <= row["likeness"] <= 1.001 for row in found["prompts"])
+    assert all((row["forecast"] is None) == (row["destination"] is None) for row in found["prompts"])
     assert set(found["scores"]) == {"baseline", "oracle", "edited", "another seed"} and found["seeds"] == [0, 1]
     hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err

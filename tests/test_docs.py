@@ -41,7 +41,7 @@ def test_every_command_in_the_readme_exists_with_its_options(run: Run) -> None:
 
 def test_every_command_of_the_program_is_in_the_readme(run: Run) -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").out.split("Commands:")[1], flags=re.MULTILINE)
-    commands = "plan edit apply export verify bench tune inspect diff everyday import schema"
+    commands = "init plan edit apply export verify bench tune inspect diff everyday import schema"
     assert listed == commands.split()
     assert all(f"timecli {name}" in README for name in listed)
 

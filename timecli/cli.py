@@ -22,6 +22,7 @@ from timecli.commands.edit import edit
 from timecli.commands.everyday import everyday
 from timecli.commands.export import export
 from timecli.commands.importing import import_
+from timecli.commands.init import init
 from timecli.commands.inspect import inspect
 from timecli.commands.plan import plan
 from timecli.commands.schema import schema
@@ -64,7 +65,7 @@ def _options(debug: options.Debug = False, version: Version = False) -> None:
     _debug = debug
 
 
-for command in (plan, edit, apply, export, verify, bench, tune, inspect, diff, everyday, import_, schema):
+for command in (init, plan, edit, apply, export, verify, bench, tune, inspect, diff, everyday, import_, schema):
     app.command(command.__name__.strip("_"))(command)
 
 

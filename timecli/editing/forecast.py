@@ -50,8 +50,10 @@ def shares(
         operator: D.
         metric: M, `[d, d]` float64.
     """
+    if not pairs:
+        return []
     prompts = [prompt for pair in pairs for prompt in pair]
-    positions = min(encoder.length, PADDING + max((len(encoder.tokens(prompt)) for prompt in prompts), default=0))
+    positions = min(encoder.length, PADDING + max(len(encoder.tokens(prompt)) for prompt in prompts))
     weight = torch.ones(positions, 1, dtype=torch.float64)
     weight[-1] += encoder.length - positions
     states, found = encoder.embed(prompts, positions), []

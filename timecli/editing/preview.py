@@ -11,7 +11,7 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, Row, rows
+from timecli.manifests.rows import FOLLOW, Row, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
@@ -88,7 +88,7 @@ def preview(
     most: tuple[tuple[str, float], ...] = ()
     if world is not None:
         lengths = forecast.moves(world.ends, delta.operator, metric)
-        moved, most = float(lengths.mean()), _most(manifest, encoder, world, lengths)
+        moved, most = float(lengths.mean()), _most(manifest, world, lengths)
     return Preview(tuple(found), _metrics(found), moved, float(forecast.moves(empty, delta.operator, metric)), most)
 
 
@@ -102,17 +102,15 @@ def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
     return metrics
 
 
-def _most(
-    manifest: Manifest, encoder: TextEncoder, world: Everyday, lengths: torch.Tensor
-) -> tuple[tuple[str, float], ...]:
+def _most(manifest: Manifest, world: Everyday, lengths: torch.Tensor) -> tuple[tuple[str, float], ...]:
     """The everyday prompts that move most and do not speak of what is edited: nobody thought of them."""
     known = {folded(row.prompt) for row in rows(manifest)}
-    words = {encoder.tokens(edit.source)[-2] for edit in manifest.edits}
+    named = names(*(edit.source for edit in manifest.edits))
     order = torch.argsort(lengths, descending=True).tolist()
     found = []
     for i in order:
         prompt = world.prompts[i]
-        if folded(prompt) not in known and not words & set(encoder.tokens(prompt)):
+        if folded(prompt) not in known and not speaks_of(prompt, named):
             found.append((prompt, float(lengths[i])))
     return tuple(found[:MOST])
 

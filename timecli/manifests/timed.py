@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from timecli.errors import ManifestError
 from timecli.files import foreign
 from timecli.manifests import manifest
+from timecli.manifests.toml import line, probe, quoted
 
 TESTS = range(1, 6)
 COLUMNS = {
@@ -67,7 +67,7 @@ def _rows(table: csv.DictReader[str], path: Path, kind: str) -> list[Imported]:
 
 def _timed(row: dict[str, str], number: int, where: str) -> Imported:
     left_out: list[str] = []
-    lines = [_line("source", row["old"]), _line("destination", row["new"])]
+    lines = [line("source", row["old"]), line("destination", row["new"])]
     for key, prompt, destination in (("positives", "positive", "gt"), ("negatives", "negative", "gn")):
         lines += [f"{key} = [", *_probes(row, prompt, destination, where, left_out), "]"]
     return _imported(row, number, where, ["", "[[edit]]", *lines], left_out)
@@ -79,7 +79,7 @@ def _probes(row: dict[str, str], prompt: str, destination: str, where: str, left
         if manifest.same(*texts):
             left_out.append(f"{where}: {prompt}{i} {texts[0]!r} is its own destination; it is left out.")
         else:
-            yield f"    {{ prompt = {_quoted(texts[0])}, destination = {_quoted(texts[1])} }},"
+            yield probe(*texts)
 
 
 def _gender(row: dict[str, str], number: int, where: str) -> Imported:
@@ -89,30 +89,21 @@ def _gender(row: dict[str, str], number: int, where: str) -> Imported:
     if len(named) != 1:
         raise ManifestError(f"{where}: new {row['new']!r} must name one of {' and '.join(GENDERS)}.")
     descriptions = [" ".join(gender if word == named[0] else word for word in words) for gender in GENDERS]
-    lines = ["", "[solve]", "augment = false", "", "[[edit]]", _line("source", row["old"])]
+    lines = ["", "[solve]", "augment = false", "", "[[edit]]", line("source", row["old"])]
     lines += [
-        _line("destination", row["new"]),
+        line("destination", row["new"]),
         "",
         "[balance]",
-        f"descriptions = [{', '.join(map(_quoted, descriptions))}]",
+        f"descriptions = [{', '.join(map(quoted, descriptions))}]",
     ]
-    lines += [_line("validation", row["validation"]), "prompts = ["]
-    lines += [f"    {_quoted(row[f'ex{i}'])}," for i in TESTS]
+    lines += [line("validation", row["validation"]), "prompts = ["]
+    lines += [f"    {quoted(row[f'ex{i}'])}," for i in TESTS]
     return _imported(row, number, where, [*lines, "]"], [])
-
-
-def _line(key: str, value: str) -> str:
-    return f"{key} = {_quoted(value)}"
-
-
-def _quoted(text: str) -> str:
-    """A TOML string: a JSON string without surrogates, and TOML wants the delete character escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _imported(row: dict[str, str], number: int, where: str, lines: list[str], left_out: list[str]) -> Imported:
     slug = re.sub(r"[^a-z0-9]+", "-", row["new"].lower()).strip("-")
     name = f"{number:03}-{slug}"
-    text = "\n".join([_line("name", name), _line("description", f"{row['old']}: {row['new']}."), *lines]) + "\n"
+    text = "\n".join([line("name", name), line("description", f"{row['old']}: {row['new']}."), *lines]) + "\n"
     manifest.parse(text, where)
     return Imported(name, text, tuple(left_out))

@@ -1,0 +1,187 @@
+"""The everyday world is preserved as if its prompts were written out one by one; a cache changes no byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from timecli.editing import compiling
+from timecli.editing.delta import load_delta
+from timecli.editing.solve import apply, solve
+from timecli.errors import CheckpointError, ManifestError
+from timecli.manifests.manifest import Manifest, parse
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding, everyday, pairing
+from timecli.text.encoding import TextEncoder
+
+from .conftest import ROSES, Run
+
+CPU = torch.device("cpu")
+ROSE = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+LIST = "# things\nA dog\n\nA  tulip\nA dog\nA house in the snow\n"
+
+
+@pytest.fixture(scope="module")
+def encoder(picturebook: Path) -> TextEncoder:
+    return encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    (tmp_path / "list.txt").write_text(LIST)
+    return tmp_path / "list.txt"
+
+
+def task(listed: Path | None = None, more: str = "", solving: str = "") -> Manifest:
+    preserve = f"[preserve]\neveryday = {json.dumps(str(listed))}\n" if listed else "[preserve]\n"
+    return parse(ROSE + solving + preserve + more)
+
+
+def test_the_solve_is_least_squares_with_every_everyday_prompt_written_out(
+    encoder: TextEncoder, listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The normal equations: rows of the edit with 1/λ, of every everyday position with ρ / n, and the identity."""
+    monkeypatch.setattr(everyday, "POSITIONS", 77)
+    wanted = task(listed, "everyday_weight = 0.5\n", "[solve]\nlambda = 0.2\n")
+    (rows, world) = list(pairing.columns(wanted, encoder, everyday.measured(wanted, encoder)))
+    prompts = ("A dog", "A tulip", "A house in the snow", "")
+    states = encoder.embed(prompts).flatten(0, 1)
+    rho = 0.5 * len(wanted.templates + ("",)) / 0.2
+    assert torch.allclose(world.weight, torch.full_like(world.weight, rho), rtol=1e-12)
+    source, change = rows.source, rows.destination - rows.source
+    system = (source.T * rows.weight) @ source + torch.eye(192, dtype=torch.float64)
+    whole = system + rho / len(prompts) * states.T @ states
+    expected = torch.linalg.solve(whole, source.T @ (rows.weight[:, None] * change)).T
+    found = compiling.compile_edit(wanted, encoder, CPU).operator
+    made = found.left.double() @ found.right.double()
+    assert (made - expected).norm() / expected.norm() < 1e-5
+    without = torch.linalg.solve(system, source.T @ (rows.weight[:, None] * change)).T
+    assert (made - without).norm() / without.norm() > 0.3, "the control"
+
+
+def test_with_every_position_it_is_exact(encoder: TextEncoder, listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(everyday, "POSITIONS", 77)
+    wanted = task(listed)
+    root = everyday.measured(wanted, encoder).root
+    states = encoder.embed(("A dog", "A tulip", "A house in the snow", "")).flatten(0, 1)
+    assert torch.allclose(root.T @ root, states.T @ states / 4, rtol=1e-10, atol=1e-10)
+
+
+def test_at_its_minimum_the_gradient_is_zero_and_not_at_the_papers(encoder: TextEncoder, listed: Path) -> None:
+    """Eq. 4 with the everyday term: Σ w ‖W'c − W c*‖² + ‖W' − W‖² + ρ ‖(W' − W) Rᵀ‖²."""
+    wanted = task(listed)
+    blocks = list(pairing.columns(wanted, encoder, everyday.measured(wanted, encoder)))
+    source, goal, weight = (torch.cat(part) for part in zip(*blocks, strict=True))
+    matrix = torch.randn(8, 192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def gradient(edited: torch.Tensor) -> float:
+        off = edited @ source.T - matrix @ goal.T
+        return float(((off * weight) @ source + edited - matrix).norm())
+
+    there = gradient(apply(matrix, solve(blocks)))
+    elsewhere = gradient(apply(matrix, solve(blocks[:1])))
+    assert there < 1e-5 * elsewhere
+
+
+def test_false_is_the_papers_and_a_weight_of_nearly_nothing_as_well(encoder: TextEncoder, listed: Path) -> None:
+    paper = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday = false\n"), encoder, CPU)
+    world = everyday.measured(task(listed), encoder)
+    ignored = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday = false\n"), encoder, CPU, world)
+    assert torch.equal(paper.operator.left, ignored.operator.left) and paper.origin.everyday == ""
+    light = task(listed, "everyday_weight = 1e-12\n", "[solve]\naugment = true\n")
+    near = compiling.compile_edit(light, encoder, CPU, world).operator
+    one, other = (op.left.double() @ op.right.double() for op in (paper.operator, near))
+    assert (one - other).norm() / one.norm() < 1e-5
+
+
+def test_neighbours_stay(encoder: TextEncoder) -> None:
+    """The default list does what it is for: a neighbour moves less than half as far, the source nearly as far."""
+    ours, paper = (
+        compiling.compile_edit(parse(ROSE + more), encoder, CPU).operator
+        for more in ("", "[preserve]\neveryday = false\n")
+    )
+    tulip, rose = encoder.embed(["A tulip", "A rose"])
+    assert ours.shift(tulip).norm() < 0.5 * paper.shift(tulip).norm()
+    assert ours.shift(rose).norm() > 0.8 * paper.shift(rose).norm()
+
+
+def test_strength_scales_the_target(encoder: TextEncoder) -> None:
+    one, half, double = (
+        compiling.compile_edit(parse(ROSE + more), encoder, CPU).operator
+        for more in ("", "[solve]\nstrength = 0.5\n", "strength = 2\n")
+    )
+    whole = one.left.double() @ one.right.double()
+    for factor, found in ((0.5, half), (2.0, double)):
+        assert torch.allclose(found.left.double() @ found.right.double(), factor * whole, atol=1e-5)
+
+
+def test_a_joint_edit_does_not_depend_on_the_order(encoder: TextEncoder) -> None:
+    pairs = [
+        f'[[edit]]\nsource = "A {noun}"\ndestination = "A {colour} {noun}"\nstrength = {strength}\n'
+        for noun, colour, strength in (("rose", "blue", 0.7), ("car", "green", 1.3), ("hat", "white", 1))
+    ]
+    made = [
+        compiling.compile_edit(parse('name = "x"\n' + "".join(order)), encoder, CPU).operator
+        for order in (pairs, pairs[::-1])
+    ]
+    one, other = (operator.left.double() @ operator.right.double() for operator in made)
+    assert (one - other).norm() / one.norm() < 1e-5
+
+
+def test_the_list_is_the_manifests_else_the_models_else_ours(encoder: TextEncoder, small: Path, listed: Path) -> None:
+    assert everyday.prompts(task(listed), encoder) == ("A dog", "A tulip", "A house in the snow", "")
+    assert "A froglet" in everyday.prompts(task(), encoder), "picturebook brings its own"
+    other = encoding.read_text_encoder(open_checkpoint(small), None, CPU)
+    ours = everyday.prompts(task(), other)
+    assert ours == everyday.shipped() and 400 < len(ours) == len(set(ours)) and ours[-1] == ""
+    assert max(len(other.tokens(prompt)) for prompt in ours) <= everyday.POSITIONS
+    for name, content, sentence in (("none.txt", None, "No such file"), ("empty.txt", "# no\n", "has no prompt")):
+        if content is not None:
+            listed.with_name(name).write_text(content)
+        with pytest.raises(ManifestError, match=sentence):
+            everyday.prompts(task(listed.with_name(name)), encoder)
+
+
+def test_with_and_without_the_cache_the_bytes_are_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(ROSE)
+    for name, more in (("a", ["--no-cache"]), ("b", []), ("c", [])):
+        assert run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / name, *more).code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    assert run("everyday", picturebook, "-o", tmp_path / "world").code == 0
+    given = ("--everyday", tmp_path / "world", "--no-cache")
+    assert run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d", *given).code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "d").read_bytes()
+    origin = load_delta(tmp_path / "a").origin
+    assert len(origin.everyday) == 64 and origin.everyday_weight == 0.1 and origin.strengths == (1.0,)
+
+
+def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: Path, tmp_path: Path) -> None:
+    counted: list[int] = []
+    folder, wanted = tmp_path / "cache", task(listed)
+    made = everyday.kept(wanted, encoder, folder, counted.append)
+    (file,) = folder.iterdir()
+    assert torch.equal(everyday.kept(wanted, encoder, folder, counted.append).root, made.root) and sum(counted) == 4
+    for damage in (b"", b"x" * 1000, file.read_bytes()[:-8], file.read_bytes().replace(b"A dog", b"A cat")):
+        file.write_bytes(damage)
+        before = sum(counted)
+        again = everyday.kept(wanted, encoder, folder, counted.append)
+        assert torch.equal(again.root, made.root)
+        assert sum(counted) == before + (0 if b"A cat" in damage else 4)
+    folder.chmod(0o500)
+    assert torch.equal(everyday.kept(task(listed, "weight = 2.0\n"), encoder, folder).root, made.root)
+    folder.chmod(0o700)
+
+
+def test_a_file_for_another_encoder_or_of_another_kind_is_refused(
+    run: Run, picturebook: Path, small: Path, tmp_path: Path
+) -> None:
+    assert run("everyday", small, "-o", tmp_path / "world").code == 0
+    (tmp_path / "x.toml").write_text(ROSE)
+    for path, sentence in ((tmp_path / "world", "for another text encoder"), (picturebook, "no file of everyday")):
+        done = run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d", "--everyday", path)
+        assert done.code == 2 and sentence in done.err and not (tmp_path / "d").exists(), done.err
+    with pytest.raises(CheckpointError):
+        everyday.load(ROSES)

@@ -1,0 +1,173 @@
+"""A manifest from one pair of prompts: what is said, what is left out, and what it does on picturebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from timecli.errors import ManifestError
+from timecli.manifests import drafts, manifest, wording
+
+from .conftest import Run
+
+
+def made(source: str, destination: str) -> manifest.Manifest:
+    """The manifest of a pair, read back."""
+    return manifest.parse(drafts.written(drafts.draft(wording.read(source, destination)), "x"))
+
+
+def pairs(found: manifest.Manifest) -> list[tuple[str, str]]:
+    return [(edit.source, edit.destination) for edit in found.edits]
+
+
+@pytest.mark.parametrize(
+    ("pair", "second"),
+    [
+        (("a rose", "a blue rose"), ("Roses", "Blue roses")),
+        (("an apple", "a blue apple"), ("Apples", "Blue apples")),
+        (("roses", "blue roses"), ("A rose", "A blue rose")),
+        (("Apples", "Orange apples"), ("An apple", "An orange apple")),
+        (("a CEO", "a female CEO"), ("CEOs", "Female CEOs")),
+        (("a coffee mug", "a steel coffee mug"), ("Coffee mugs", "Steel coffee mugs")),
+        (("a cow", "a cow on the beach"), ("Cows", "Cows on the beach")),
+        (("a red rose", "a rose"), ("Red roses", "Roses")),
+        (("a red rose", "a blue rose"), ("Red roses", "Blue roses")),
+        (("a man wearing a hat", "a man wearing a red hat"), ("Men wearing a hat", "Men wearing a red hat")),
+        (("a bus", "a red bus"), ("Buses", "Red buses")),
+        (("a woman", "an old woman"), ("Women", "Old women")),
+        (("a rose.", "a blue rose."), ("Roses", "Blue roses")),
+        (("a mother-in-law", "an old mother-in-law"), ("Mothers-in-law", "Old mothers-in-law")),
+    ],
+)
+def test_the_other_number_is_a_second_pair(pair: tuple[str, str], second: tuple[str, str]) -> None:
+    found = pairs(made(*pair))
+    assert found[1:] == [second]
+    assert [text.lower() for text in found[0]] == [text.lower() for text in pair] or pair[0].endswith(".")
+    assert all(text[0].isupper() for one in found for text in one)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("lightning", "green lightning"),
+        ("the moon", "the green moon"),
+        ("a cat", "a cat with its kitten"),
+        ("dogs", "two dogs"),
+        ("jeans", "white jeans"),
+        ("Paris", "Paris in the snow"),
+        ("ramen", "green ramen"),
+        ("tennis", "indoor tennis"),
+        ("a dog", "a polar bear"),  # "dogs" and "polar bears" share no word, so that it would be refused
+        ("a dog", "a dog is wearing a hat"),
+        ("a dog running", "a black dog running"),
+        ("a man eating vegetables", "a man eating green vegetables"),
+        ("Burger king", "Burger king pizza"),
+        ("my dog", "my green dog"),
+        ("a rose, highly detailed", "a blue rose, highly detailed"),
+        ("一朵玫瑰 花", "一朵 花"),
+    ],
+)
+def test_what_has_no_other_number_gets_none_and_says_so(pair: tuple[str, str]) -> None:
+    draft = drafts.draft(wording.read(*pair))
+    assert draft.second == ()
+    assert draft.positives
+    assert draft.left_out or draft.change.other
+    assert drafts.draft(wording.read("a rose", "a blue rose")).left_out == (), "the control"
+
+
+def test_what_a_pair_speaks_of_is_edited_in_both_numbers() -> None:
+    found = pairs(made("a pack of roses", "a pack of blue roses"))
+    assert found[1:] == [("Roses", "Blue roses"), ("A rose", "A blue rose")]
+    assert pairs(made("a pair of boots", "a pair of red boots"))[1:] == [("Boots", "Red boots")]
+    assert pairs(made("a vase of roses", "a glass vase of roses"))[1:] == [("Vases of roses", "Glass vases of roses")]
+
+
+@pytest.mark.parametrize(
+    ("pair", "others"),
+    [
+        (("a rose", "a blue rose"), ["A red rose", "A yellow rose", "A green rose", "A white rose"]),
+        (("a doctor", "a female doctor"), ["A male doctor", "Male doctors"]),
+        (("a chair", "a wooden chair"), ["A metal chair", "A glass chair", "A plastic chair", "A stone chair"]),
+        (("dogs", "two dogs"), ["Three dogs", "Four dogs", "Five dogs", "Six dogs"]),
+        (("a bride", "a bride with an orange hat"), ["A bride with a red hat", "A bride with a yellow hat"]),
+        (("a cow", "a cow on the beach"), ["A cow in the snow", "A cow in the forest"]),
+        (("a red rose", "a blue rose"), ["A yellow rose", "A green rose", "A white rose", "A black rose"]),
+        (("a bear", "a polar bear"), []),
+        (("a red rose", "a rose"), []),
+        (("a cow", "a cow with a hat on the head"), []),
+        (("a car", "a red and blue car"), []),
+    ],
+)
+def test_other_values_are_explicit_and_preserved(pair: tuple[str, str], others: list[str]) -> None:
+    found = made(*pair)
+    prompts = [probe.prompt for probe in found.edits[0].explicit]
+    assert prompts[: len(others)] == others and bool(prompts) == bool(others)
+    assert found.preserve.prompts == tuple(prompts)
+    assert (found.verify.explicit is not None) == bool(others)
+
+
+def test_positives_are_other_wordings_than_those_that_are_edited() -> None:
+    found = made("a rose", "a blue rose")
+    edited = {t.replace("{}", text).lower() for t in manifest.WORDINGS for text in ("a rose", "roses", "A rose")}
+    prompts = [probe.prompt for probe in found.edits[0].positives]
+    assert "A sketch of a rose" in prompts and "Roses in the city" in prompts
+    assert not {prompt.lower() for prompt in prompts} & edited
+    behind = [probe.destination for probe in made("a cow", "a cow on the beach").edits[0].positives]
+    assert "A small cow on the beach" in behind and not [text for text in behind if "city" in text]
+
+
+@pytest.mark.parametrize(
+    ("pair", "sentence"),
+    [
+        (("a rose", "A  Rose"), "are both"),
+        (("lightning", "thunder"), "no word in common"),
+        (("a dog", "two dogs"), "no word in common"),
+        ((" ", "a rose"), "empty"),
+    ],
+)
+def test_what_cannot_be_a_pair_is_refused(pair: tuple[str, str], sentence: str, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=sentence):
+        wording.read(*pair)
+    outcome = run("init", *pair, "-o", tmp_path / "x.toml")
+    assert outcome.code == 2 and sentence in outcome.err and not (tmp_path / "x.toml").exists()
+
+
+def test_without_a_model_it_says_what_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run("init", "a rose", "a blue rose")
+    assert outcome.code == 0 and "timecli plan blue-rose.toml MODEL" in outcome.err and "neighbours" in outcome.err
+    found = manifest.load(tmp_path / "blue-rose.toml")
+    assert found.name == "blue-rose" and found.edits[0].negatives == () and found.verify.specificity is None
+
+
+def test_nothing_is_replaced_without_force(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("mine")
+    assert run("init", "a rose", "a blue rose", "-o", path).code == 2 and path.read_text() == "mine"
+    assert run("init", "a rose", "a blue rose", "-o", path, "--force").code == 0
+    assert manifest.load(path).name == "mine"
+    assert run("init", "a rose", "a blue rose", "-o", path, "--force", "--name", "a b").code == 2
+    assert manifest.load(path).name == "mine", "what is no manifest is not written"
+
+
+def test_on_picturebook_neighbours_stay_and_plan_is_content(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "blue-roses.toml"
+    outcome = run("init", "a rose", "a blue rose", picturebook, "-o", path)
+    assert outcome.code == 0 and "'A rosebud' would go" in outcome.err, "another word for it is no neighbour"
+    edit = manifest.load(path).edits[0]
+    prompts = [probe.prompt for probe in edit.negatives]
+    assert len(prompts) == 5 and "A tulip" in prompts and not {"A rose", "A rosebud"} & {*prompts}
+    assert ("A tulip", "A blue tulip") in [(probe.prompt, probe.destination) for probe in edit.negatives]
+    assert run("plan", path, picturebook).code == 0
+    bare = tmp_path / "bare.toml"
+    bare.write_text(path.read_text().replace("[preserve]", "[preserve]\neveryday = false"))
+    assert run("plan", bare, picturebook).code == 1, "the control"
+
+
+def test_neighbours_of_several_are_several_and_of_a_part_none(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    assert run("init", "a pack of roses", "a pack of blue roses", picturebook, "-o", path).code == 0
+    assert "Blue violets" in [probe.destination for probe in manifest.load(path).edits[0].negatives]
+    assert run("init", "a vase of roses", "a glass vase of roses", picturebook, "-o", path, "--force").code == 0
+    assert manifest.load(path).edits[0].negatives == ()

@@ -1,0 +1,121 @@
+"""What plan says is what the algebra gives, what it advises helps, and a missed threshold is exit 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from timecli.editing import compiling, forecast
+from timecli.manifests.manifest import load, parse
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.text import encoding
+from timecli.text.encoding import TextEncoder
+
+from .conftest import Run
+
+CPU = torch.device("cpu")
+ROSES = """# why
+name = "x"  # this
+
+[[edit]]
+source = "A rose"
+destination = "A blue rose"
+positives = [{ prompt = "Roses", destination = "Blue roses" }]
+negatives = [{ prompt = "A dog", destination = "A blue dog" }]
+explicit = [{ prompt = "A red rose", destination = "A blue rose" }]
+
+[verify]
+prompts = ["A cat"]
+"""
+
+
+@pytest.fixture(scope="module")
+def model(picturebook: Path) -> Checkpoint:
+    return open_checkpoint(picturebook)
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Checkpoint) -> TextEncoder:
+    return encoding.read_text_encoder(model, None, CPU)
+
+
+def test_the_forecast_is_how_far_every_projection_goes(model: Checkpoint, encoder: TextEncoder) -> None:
+    """Against the sum over all matrices of projections, position by position."""
+    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    metric = forecast.metric(model, delta.origin)
+    pair = ("A rose in the snow", "A blue rose in the snow")
+    before, after = encoder.embed(pair)
+    way = after[encoder.alignment(*pair)] - before
+    top = bottom = 0.0
+    for _, weight in model.projections(twins=False):
+        moved, whole = delta.operator.shift(before) @ weight.double().T, way @ weight.double().T
+        top, bottom = top + float((moved * whole).sum()), bottom + float((whole * whole).sum())
+    (share,) = forecast.shares([pair], encoder, delta.operator, metric)
+    assert share == pytest.approx(top / bottom, abs=0.02), "the padding behind the words is not quite all alike"
+
+
+def test_the_source_arrives_and_nothing_goes_nowhere(model: Checkpoint, encoder: TextEncoder) -> None:
+    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    metric = forecast.metric(model, delta.origin)
+    source, dog = forecast.shares([("A rose", "A blue rose"), ("A dog", "A blue dog")], encoder, delta.operator, metric)
+    assert source > 0.85 and abs(dog) < 0.3
+    assert forecast.shown(source) > 0.95 and forecast.shown(0.0) < 0.1 and forecast.shown(-1e9) < 1e-9
+    assert forecast.shares([], encoder, delta.operator, metric) == []
+
+
+def test_plan_prints_and_exits_with_1_below_a_threshold(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(ROSES)
+    done = run("plan", path, picturebook)
+    assert done.code == 0, done.err
+    for text in ("of its way", "forecast efficacy", "everyday prompts move by", "those that move most", "A cat"):
+        assert text in done.out
+    path.write_text(ROSES + "efficacy = 0.5\n")
+    assert run("plan", path, picturebook).code == 0
+    path.write_text(ROSES.replace("[[edit]]", "[solve]\nstrength = 0.05\n[[edit]]") + "efficacy = 0.5\n")
+    missed = run("plan", path, picturebook)
+    assert missed.code == 1 and "below the 50.0% that x asks for" in missed.err
+    assert "'A rose' goes" in missed.out and "raise its strength" in missed.out
+
+
+def test_json_says_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(ROSES)
+    found = json.loads(run("plan", tmp_path / "x.toml", picturebook, "--json").out)
+    assert [one["kind"] for one in found["forecasts"]] == ["source", "positive", "negative", "explicit", "sample"]
+    assert found["metrics"].keys() == {"efficacy", "generality", "specificity", "explicit"}
+    assert all(0 <= value <= 1 for value in found["metrics"].values())
+    assert found["forecasts"][-1]["share"] is None and 0 < found["everyday"]["moved"] < 1
+    assert len(found["everyday"]["most"]) == 5
+    assert not any("rose" in one["prompt"].lower() for one in found["everyday"]["most"])
+
+
+def test_fix_adds_pairs_and_prompts_and_keeps_comments(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """A pair that goes nowhere and a neighbour that goes along, by hand: what is advised turns both."""
+    path = tmp_path / "x.toml"
+    text = ROSES.replace(
+        '"Roses", destination = "Blue roses"', '"A dog in the snow", destination = "A blue dog in the snow"'
+    )
+    text = text.replace(
+        '"A dog", destination = "A blue dog"', '"A rose in the city", destination = "A blue rose in the city"'
+    )
+    path.write_text(text)
+    before = json.loads(run("plan", path, picturebook, "--json").out)
+    assert len(before["advice"]) >= 2
+    done = run("plan", path, picturebook, "--fix", "--json")
+    after, fixed = json.loads(done.out), load(path)
+    assert "# why" in path.read_text() and "# this" in path.read_text()
+    assert fixed.edits[1].source == "A dog in the snow" and "A rose in the city" in fixed.preserve.prompts
+    shares = [{one["prompt"]: one["share"] for one in found["forecasts"]} for found in (before, after)]
+    assert shares[1]["A dog in the snow"] > shares[0]["A dog in the snow"] + 0.3
+    assert shares[1]["A rose in the city"] < shares[0]["A rose in the city"]
+
+
+def test_without_a_model_it_validates(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(ROSES)
+    done = run("plan", tmp_path / "x.toml")
+    assert done.code == 0 and "x is valid, 1 edit." in done.out and "name a model" in done.err
+    refused = run("plan", tmp_path / "x.toml", "--fix")
+    assert refused.code == 2 and "name MODEL" in refused.err

@@ -1,0 +1,88 @@
+"""`timecli init`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timecli.commands import options, terminal
+from timecli.commands.groups import Reading, grouped
+from timecli.commands.shared import everyday_world, given, open_model, refuse, with_clip_skip
+
+if TYPE_CHECKING:
+    from timecli.manifests.drafts import Draft
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help='What is assumed: "a rose".')]
+Destination = Annotated[str, typer.Argument(metavar="DESTINATION", help='What shall be: "a blue rose".')]
+Model = Annotated[
+    Path | None, typer.Argument(metavar="[MODEL]", help="Take neighbours that should stay from this model's text.")
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Manifest. [default: <name>.toml, in this folder]")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Name of the edit. [default: the output's, else from DESTINATION]")
+]
+
+
+@grouped
+def init(
+    source: Source,
+    destination: Destination,
+    model: Model = None,
+    output: Output = None,
+    name: Name = None,
+    *,
+    reading: Reading,
+    force: options.Force = False,
+) -> None:
+    """Write a manifest for one pair: its plural, prompts that should follow, prompts that should stay."""
+    from timecli.files.targets import check_target
+    from timecli.files.writing import write_bytes
+    from timecli.manifests import drafts, wording
+    from timecli.manifests import manifest as manifests
+
+    change = wording.read(source, destination)
+    name = name or drafts.slug(output.stem if output else change.destination) or "edit"
+    target = output or Path(f"{name}.toml")
+    check_target(target, given(model, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
+    draft = drafts.draft(change)
+    manifests.parse(drafts.written(draft, name), str(target))
+    if model is not None:
+        draft = _with_neighbours(draft, name, model, reading)
+    text = drafts.written(draft, name, model.resolve().stem if model else "")
+    manifests.parse(text, str(target))
+    write_bytes(target, text.encode(), force)
+    if not draft.negatives:
+        terminal.say("no neighbours that should stay: add some as negatives, or name a MODEL.", stderr=True)
+    for sentence in draft.left_out:
+        terminal.say(sentence, stderr=True)
+    terminal.print_written([str(target)])
+    terminal.say(f"next: timecli plan {target} {model or 'MODEL'}", stderr=True)
+
+
+def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:
+    """The draft with the nearest everyday nouns as negatives, which are preserved."""
+    from timecli.editing import compiling, forecast, neighbours
+    from timecli.manifests import drafts
+    from timecli.manifests import manifest as manifests
+    from timecli.text.encoding import read_text_encoder
+
+    where = options.pick_device(reading.device)
+    manifest = with_clip_skip(manifests.parse(drafts.written(draft, name)), reading.clip_skip)
+    checkpoint = open_model(model, reading.config, reading.text_encoder)
+    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
+    refuse(compiling.problems(manifest, encoder))
+    world = everyday_world(manifest, encoder, reading)
+    if world is None or not draft.change.has_neighbours:
+        return draft
+    delta = compiling.compile_edit(manifest, encoder, options.exact_device(where), world)
+    metric = forecast.metric(checkpoint, delta.origin)
+    found = neighbours.nearest(draft.change, encoder, world, delta.operator, metric)
+    along = tuple(
+        f"{prompt!r} would go {share:.0%} of its way: taken for another word for it, no negative; change that if not."
+        for prompt, share in found.along
+    )
+    kept = tuple(prompt for prompt, _ in found.tests)
+    return replace(draft, negatives=found.tests, preserved=draft.preserved + kept, left_out=draft.left_out + along)

@@ -1,0 +1,88 @@
+"""What stands next to an edited thing in a model's text space: everyday nouns that an edit may take along.
+
+Near is near at the end token: the cosine of its states, less their mean over the everyday prompts. It finds what people
+would call neighbours more often than the noun's own token, all positions, or how far the edit takes a noun along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from timecli.editing import forecast
+from timecli.editing.solve import Operator
+from timecli.errors import PromptError
+from timecli.manifests.plurals import singular_of, with_article
+from timecli.manifests.wording import Change, capital
+from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
+
+COUNT = 5
+ALONG = 0.6
+"""The share of its way from which on a noun counts as another word for what is edited, or a kind of it."""
+_NOUN = re.compile(r"An? ([\w'-]+)")
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest everyday nouns.
+
+    Attributes:
+        tests: their prompts and destinations, the nearest first.
+        along: prompts that go all along with the edit, and how far, `(prompt, share)`.
+    """
+
+    tests: tuple[tuple[str, str], ...]
+    along: tuple[tuple[str, float], ...]
+
+
+def nearest(
+    change: Change, encoder: TextEncoder, world: Everyday, operator: Operator, metric: torch.Tensor
+) -> Neighbours:
+    """The everyday nouns that are nearest to what is edited, without those that go all along with it.
+
+    Args:
+        change: the pair, understood.
+        encoder: the model's.
+        world: the everyday prompts.
+        operator: D of the pair.
+        metric: M, `[d, d]` float64.
+    """
+    own = {word.lower() for text in (change.source, change.destination, *(change.other or ())) for word in text.split()}
+    found = [
+        (i, match.group(1)) for i, prompt in enumerate(world.prompts) if (match := _NOUN.fullmatch(prompt)) is not None
+    ]
+    found = [(i, noun) for i, noun in found if noun.lower() not in own]
+    near = _near(change, encoder, world)
+    order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
+    tests = [test for _, noun in order if _possible(test := _said(change, noun), encoder)]
+    shares = forecast.shares(tests, encoder, operator, metric) if tests else []
+    apart = [test for test, share in zip(tests, shares, strict=True) if share < ALONG]
+    along = [(test[0], share) for test, share in zip(tests, shares, strict=True) if share >= ALONG]
+    return Neighbours(tuple(apart[:COUNT]), tuple(along))
+
+
+def _said(change: Change, noun: str) -> tuple[str, str]:
+    prompt, destination = change.said_of(noun)
+    return capital(prompt), capital(destination)
+
+
+def _near(change: Change, encoder: TextEncoder, world: Everyday) -> torch.Tensor:
+    """How near each everyday prompt is to the bare noun, `[n]`."""
+    single = singular_of(change.noun) if change.plural else change.noun
+    bare = with_article(single) if single and (change.article == "a" or change.plural) else change.noun
+    end = len(encoder.tokens(capital(bare))) - 1
+    mean = world.ends.double().mean(0)
+    own = encoder.embed([capital(bare)], end + 1)[0, end] - mean
+    return torch.nn.functional.cosine_similarity(world.ends.double() - mean, own[None], dim=1)
+
+
+def _possible(test: Sequence[str], encoder: TextEncoder) -> bool:
+    try:
+        encoder.alignment(*test)
+    except PromptError:
+        return False
+    return True

@@ -1,0 +1,186 @@
+"""A manifest's text from one pair of prompts: what a person would write down beside it, with comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from timecli.manifests import values
+from timecli.manifests.manifest import folded
+from timecli.manifests.toml import line, probe, quoted
+from timecli.manifests.wording import Change, capital, in_common, small
+
+FRONT = ("a sketch of {}", "a cartoon of {}", "an image of {}")
+BEHIND = ("{} in the city", "{} in the forest")
+SMALL = "small"
+OTHERS = 4
+"""Other values that are tried."""
+
+Test = tuple[str, str]
+"""A prompt and its destination."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The parts of a manifest.
+
+    Attributes:
+        change: the pair.
+        second: the same in the other number, and of what the pair speaks of, if it says more ("a pack of").
+        positives: other wordings, which should follow.
+        explicit: prompts that name another value.
+        negatives: neighbours, which should stay.
+        preserved: prompts to preserve.
+        left_out: sentences for what has no place in it, and why.
+    """
+
+    change: Change
+    second: tuple[Test, ...]
+    positives: tuple[Test, ...]
+    explicit: tuple[Test, ...]
+    negatives: tuple[Test, ...] = ()
+    preserved: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = field(default=())
+
+
+def draft(change: Change) -> Draft:
+    """Everything that the pair itself gives."""
+    said, otherwise = change.said(), change.said_otherwise()
+    pair = change.source, change.destination
+    second = [*([said] if change.framed else []), *([otherwise] if otherwise else [])]
+    explicit = _explicit(change)
+    return Draft(
+        change,
+        _tests(second, pair),
+        _tests(_positives(change), pair),
+        explicit,
+        preserved=tuple(prompt for prompt, _ in explicit),
+        left_out=tuple(_left_out(change)),
+    )
+
+
+def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
+    """As prompts with a capital letter, each once, without those that are known or have nothing in common."""
+    seen = {folded(prompt) for prompt, _ in known}
+    made: dict[str, Test] = {}
+    for prompt, destination in found:
+        if folded(prompt) not in seen and folded(prompt) != folded(destination) and in_common(prompt, destination):
+            made.setdefault(folded(prompt), (capital(prompt), capital(destination)))
+    return tuple(made.values())
+
+
+def _positives(change: Change) -> list[Test]:
+    """Other wordings, in both numbers. What stands behind the noun leaves no room for more there."""
+    said, otherwise = change.said(), change.said_otherwise()
+    whole = (small(change.source), small(change.destination)) if change.framed else said
+    found = [_in(wording, one) for one in dict.fromkeys((whole, said)) for wording in FRONT]
+    if not change.behind:
+        found += [_in(wording, said) for wording in BEHIND]
+    elif change.noun:
+        found.append(change.said(SMALL))
+    if otherwise:
+        found.append(_in(FRONT[0], otherwise))
+        found.append(_in(BEHIND[0], otherwise) if not change.behind else change.said_otherwise(SMALL) or otherwise)
+    return found
+
+
+def _in(wording: str, pair: Test) -> Test:
+    return wording.replace("{}", pair[0]), wording.replace("{}", pair[1])
+
+
+def _explicit(change: Change) -> tuple[Test, ...]:
+    """Prompts that name another value of what was added, in both numbers if there are few."""
+    both = [change.said(), *filter(None, [change.said_otherwise()])] if change.noun else []
+    found = [(prompt, pair[1]) for pair in both for prompt in _others(change, pair[1])]
+    return _tests(found, change.said())[:OTHERS]
+
+
+def _others(change: Change, destination: str) -> list[str]:
+    """The destination with other values in the place of what was added."""
+    if change.old[1] != change.new[1] and (place := _place(change.new[1])):
+        return [destination.replace(place, other) for other in values.PLACES if other != place]
+    before = {word.lower() for part in change.old for word in part.split()}
+    added = [word for part in change.new for word in part.lower().split() if word not in before]
+    named = [(word, kind) for word in added for kind in values.KINDS if word in kind]
+    if len({word for word, _ in named}) != 1:
+        return []
+    word, kind = named[0]
+    return [_swapped(destination, word, other) for other in kind if other not in (word, *before)]
+
+
+def _place(behind: str) -> str | None:
+    """Where something is, if that is what the words say."""
+    words = behind.lower().split()
+    return (
+        behind if 1 < len(words) <= 3 and words[0] in ("in", "on", "at") and words[-1] in values.PLACE_NOUNS else None
+    )
+
+
+def _swapped(text: str, word: str, other: str) -> str:
+    """Another word in the place of one, and the article that goes with it."""
+
+    def swap(match: re.Match[str]) -> str:
+        article = match.group(1) or ""
+        if article.lower() in ("a ", "an "):
+            article = article[0] + ("n " if other[0] in "aeiou" else " ")
+        return article + other
+
+    return re.sub(rf"(?i)(\ban? )?\b{re.escape(word)}\b", swap, text, count=1)
+
+
+def _left_out(change: Change) -> list[str]:
+    found = []
+    if not change.noun:
+        found.append(f"what {change.source!r} is about was not understood; add its plural and other values yourself.")
+    elif change.other is None:
+        found.append(f"no second pair: {change.noun!r} has no other number here; add one if it has.")
+    if change.noun and not _explicit(change):
+        found.append("no explicit prompts: what was added is no colour, material, number, gender, shape or place.")
+    return found
+
+
+def written(draft: Draft, name: str, model: str = "") -> str:
+    """The TOML text, with a comment for each part."""
+    change = draft.change
+    lines = [
+        "# Written by `timecli init`. Read it, change what is not meant, and see what it will do with `timecli plan`.",
+        line("name", name),
+        line("description", f"{change.source}: {change.destination}."),
+        *([line("model", model)] if model else []),
+        "",
+        "# What is assumed, and what shall be.",
+        *_pair(change.source, change.destination),
+        "# Other wordings: they should follow without being edited.",
+        *_table("positives", draft.positives),
+    ]
+    if draft.negatives:
+        lines += ["# Neighbours: they should stay as they are.", *_table("negatives", draft.negatives)]
+    else:
+        lines += ["# Add neighbours that should stay; `timecli plan` tells how far each would go.", "negatives = []"]
+    if draft.explicit:
+        lines += ["# What a prompt says in so many words: it wins.", *_table("explicit", draft.explicit)]
+    for i, test in enumerate(draft.second):
+        lines += ["", *(["# The same in other numbers, which are other words to a model."] if i == 0 else [])]
+        lines += _pair(*test)
+    if draft.preserved:
+        lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
+        lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
+    lines += ["", "[verify]", "# Below these, `timecli plan` and `timecli verify` exit with 1.", "seeds = 8"]
+    lines += ["efficacy = 0.9", "generality = 0.8"]
+    lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.9"] * bool(draft.explicit)
+    return "\n".join(lines) + "\n"
+
+
+def _pair(source: str, destination: str) -> list[str]:
+    return ["[[edit]]", line("source", source), line("destination", destination)]
+
+
+def _table(key: str, tests: Sequence[Test]) -> list[str]:
+    return [f"{key} = [", *(probe(*test) for test in tests), "]"]
+
+
+def slug(text: str) -> str:
+    """A name for a file, of a prompt without its article."""
+    words = re.findall(r"[a-z0-9]+", small(text).lower())
+    return "-".join(words[1:] if words[:1] and words[0] in ("a", "an", "the") else words)[:100].strip("-")
