@@ -61,6 +61,26 @@ def test_the_table_is_what_the_answers_say(undisturbed: Path) -> None:
     assert f"{total['generality'].mean:.1%} ± {total['generality'].std:.1%}" in row
 
 
+def test_every_prompt_has_its_forecast_beside_what_was_drawn(undisturbed: Path) -> None:
+    found = [json.loads(line) for line in (undisturbed / "prompts.jsonl").read_text().splitlines()]
+    manifests = [load(path) for path in EDITS]
+    tests = sum(1 + len(e.positives) + len(e.negatives) + len(e.explicit) for m in manifests for e in m.edits)
+    assert len(found) == 4 * tests and {row["kind"] for row in found} == {"source", "positive", "negative", "explicit"}
+    assert all((row["forecast"] is None) == row["configuration"].startswith("finetune") for row in found)
+    assert all(0 <= row["shown"] <= 1 and -1 <= row["likeness"] <= 1 for row in found)
+    seen = bench.load_seen(undisturbed / "results.jsonl")
+    for row in found:
+        model, goal = f"{row['configuration']}/{row['edit']}", row["prompt"]
+        if row["kind"] in ("source", "positive"):
+            goal = row["destination"]
+        cosine = (seen[model, row["prompt"]] * seen[BASE, goal]).sum(1).mean().item()
+        assert row["likeness"] == pytest.approx(cosine, abs=1e-4)
+    page = (undisturbed / "table.md").read_text()
+    assert [text in page for text in ("| kept | reached |", "\n| another seed | ")] == [True, True]
+    told = page.split("## Forecast beside drawn")[1].splitlines()
+    assert [line.split(" | ")[0][2:] for line in told if " | 30 | " in line] == ["time λ=0.1", "time λ=1000", "uce"]
+
+
 @pytest.mark.parametrize("end", [1, 7, -1])
 def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
     end: int, undisturbed: Path, run: Run, picturebook: Path, tmp_path: Path
@@ -70,7 +90,7 @@ def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
     lines = whole.splitlines(keepends=True)
     (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:end]) + lines[end][:10])
     assert run(*command(tmp_path, picturebook)).code == 0
-    for name in ("results.jsonl", "table.md"):
+    for name in ("results.jsonl", "table.md", "prompts.md", "prompts.jsonl"):
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
 
 

@@ -53,6 +53,7 @@ def test_whole_lines_are_kept(tmp_path: Path) -> None:
         *({**ANSWERED, "answers": value} for value in (None, 5, "01", {}, [], [[0, 1]], [[0], [1]], [[0, 2], [1, 1]])),
         *({**ANSWERED, "seen": value} for value in (None, 5, [], "x", "AAAA", packed(torch.ones(3), SHORT))),
         *({**ANSWERED, "answers": [[0, value], [1, 1]]} for value in (None, "1", 0.5, [1], {}, -1)),
+        *({**ANSWERED, "seen": value} for value in ("", packed(torch.full((2,), float("nan")), SHORT))),
     ],
     ids=str,
 )  # fmt: skip

@@ -9,9 +9,11 @@ from PIL import Image, ImageColor
 
 import timecli
 from timecli.drawing import render, report, verify
+from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import Judge, load_judge
 from timecli.drawing.render import Settings
 from timecli.drawing.verify import Ask, Score, mean, measure, missed
+from timecli.editing import compiling
 from timecli.errors import CheckpointError
 from timecli.manifests.manifest import load, parse
 from timecli.manifests.rows import Row
@@ -83,6 +85,17 @@ def test_metrics_by_hand() -> None:
     assert mean(scores["baseline"]) == 0
 
 
+def test_explicit_prompts_keep_their_own_and_are_in_no_mean() -> None:
+    """The oracle of an explicit prompt is the unedited model, given the prompt itself."""
+    table = [TABLE[0], Row("explicit", "red rose", "blue rose")]
+    before = pictures({"rose": ["rose"] * 2, "blue rose": ["blue rose"] * 2, "red rose": ["red rose"] * 2})
+    after = pictures({"rose": ["blue rose"] * 2, "red rose": ["red rose", "blue rose"]})
+    scores = measure(table, reads_info(before), reads_info(after))
+    assert [scores[name]["explicit"] for name in scores] == [Score((1, 1)), Score((1, 1)), Score((1, 0))]
+    assert mean(scores["edited"]) == 1, "the mean is of the paper's three"
+    assert verify.prompts_before(table) == ["rose", "red rose", "blue rose"]
+
+
 def test_thresholds() -> None:
     tests = 'positives = [{ prompt = "c", destination = "d" }]\n'
     demands = "[verify]\nefficacy = 0.9\ngenerality = 0.5\n"
@@ -114,7 +127,7 @@ def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.Pipeline) -> 
 def test_an_edit_in_memory_is_undone(pipeline: render.Pipeline, picturebook: Path) -> None:
     checkpoint = open_checkpoint(picturebook)
     encoder = encoding.read_text_encoder(checkpoint, None, CPU)
-    tensors = verify.edited_matrices(None, checkpoint, load(ROSES), encoder, CPU)
+    tensors = edited_matrices(compiling.compile_edit(load(ROSES), encoder, CPU), checkpoint, CPU)
     assert len(tensors) == 32
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     with render.replaced(pipeline.unet, tensors):

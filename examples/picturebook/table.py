@@ -22,7 +22,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from timecli.drawing import render, verify
+from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import load_judge
+from timecli.editing import compiling
 from timecli.manifests import manifest
 from timecli.manifests.rows import rows as all_rows
 from timecli.models.checkpoint import open_checkpoint
@@ -47,7 +49,7 @@ def with_lambda(task: manifest.Manifest, lam: float | None) -> manifest.Manifest
 
 
 def cells(values: list[dict[str, verify.Score]]) -> str:
-    shares = ([scores[metric].mean for scores in values if metric in scores] for metric in verify.METRICS)
+    shares = ([scores[metric].mean for scores in values if metric in scores] for metric in verify.PAPER)
     return " | ".join(f"{fmean(share):.1%}" if share else "-" for share in shares)
 
 
@@ -72,7 +74,8 @@ def main() -> None:
         rows = [row for row in all_rows(task) if row.destination]
         before = draw(verify.prompts_before(rows))
         for lam in args.lam:
-            edited = verify.edited_matrices(None, checkpoint, with_lambda(task, lam), encoder, device)
+            delta = compiling.compile_edit(with_lambda(task, lam), encoder, device)
+            edited = edited_matrices(delta, checkpoint, device)
             with render.replaced(pipeline.unet, edited):
                 after = draw(verify.prompts_after(rows))
             scores = verify.measure(rows, judge.asked(before), judge.asked(after))

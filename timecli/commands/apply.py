@@ -16,6 +16,7 @@ from timecli.commands.shared import (
     open_model,
     settings_beside,
     warn_of_rounding,
+    warn_of_size,
 )
 from timecli.errors import OutputError, TimecliError
 
@@ -74,7 +75,11 @@ def apply(
     summary |= {"rounding": edited.rounding} if off is None else {"blur": off}
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
-    warn_of_rounding(edited.rounding) if off is None else _say_how_near(output, off)
+    if off is not None:
+        return _say_how_near(output, off)
+    warn_of_rounding(edited.rounding)
+    if not any(delta.origin.everyday for delta in edits):
+        warn_of_size(summary["name"], edited.changes)
 
 
 def _say_how_near(output: Path, off: float) -> None:

@@ -27,7 +27,7 @@ from timecli.manifests.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
-    from timecli.measuring.bench import Edits
+    from timecli.measuring.edits import Edits
     from timecli.measuring.quality import Reference
     from timecli.measuring.schedule import Batch, Configuration, Job
     from timecli.measuring.studio import Studio
@@ -60,7 +60,16 @@ ReferenceFolder = Annotated[
     typer.Option("--reference", help="Pictures with metadata.jsonl (file_name, text): measure FID and CLIP Score."),
 ]
 Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: its address, or local.")]
-FILES = ("results.jsonl", "table.md", "filtered.txt", "tradeoff.png", "edits.png", "cross.png")
+FILES = (
+    "results.jsonl",
+    "table.md",
+    "prompts.md",
+    "prompts.jsonl",
+    "filtered.txt",
+    "tradeoff.png",
+    "edits.png",
+    "cross.png",
+)
 
 
 @grouped
@@ -93,6 +102,7 @@ def bench(
     from timecli.manifests import manifest as manifests
     from timecli.measuring import bench as benching
     from timecli.measuring import quality, schedule, studio
+    from timecli.measuring.edits import Edits
     from timecli.text import encoding
 
     judge = judge_folder(drawing.judge_path, model)
@@ -119,20 +129,13 @@ def bench(
     with alone(output):
         head = benching.header(checkpoint, encoder, tasks, made, iterations, compared)
         left = benching.resume(output / benching.RESULTS, head, batches)
-        edits = benching.Edits(
-            checkpoint,
-            encoder,
-            options.exact_device(where),
-            iterations,
-            everyday_worlds(encoder, reading),
-            {job.model: job for job in jobs},
-            head,
-            output / "weights",
-        )
+        exact, worlds = options.exact_device(where), everyday_worlds(encoder, reading)
+        models = {job.model: job for job in jobs}
+        edits = Edits(checkpoint, encoder, exact, iterations, worlds, models, head, output / "weights")
         _draw(output / benching.RESULTS, left, edits, made, ray)
         how = f"{seeds} seeds, {drawing.steps} steps, guidance {drawing.guidance:g}"
         title = f"{len(tasks)} edits on {model.name}: {how}"
-        _report(output, title, jobs, compared)
+        _report(output, title, jobs, compared, edits)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
         terminal.say(f"{configuration}: {mean:.2f} s to make an edit, mean of {len(times)}", stderr=True)
@@ -154,12 +157,13 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
     """Refuse what cannot be measured before anything is drawn."""
     from timecli.editing import applying
+    from timecli.measuring.schedule import TRAINED
 
     applying.require_unedited(checkpoint, "give the original")
     for task in tasks:
         applying.require_layers(checkpoint, task.solve.layers)
     for one in wanted:
-        if len(checkpoint.texts) > 1 and one.method in ("finetune", "embedit"):
+        if len(checkpoint.texts) > 1 and one.method in TRAINED:
             raise TimecliError(
                 f"{checkpoint.path} has two text encoders; --method {one.method} is for models with one."
             )
@@ -177,21 +181,24 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
         benching.run(results, cluster.there(ray, made, left, edits, tick))
 
 
-def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference | None) -> None:
+def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference | None, edits: Edits) -> None:
     """Tables and plots from the results, which are complete."""
     from timecli.files.writing import write_bytes
     from timecli.measuring import bench as benching
-    from timecli.measuring import plots, tables
+    from timecli.measuring import plots, prompts, tables
 
     results = output / benching.RESULTS
-    answers = benching.load(results)
-    found = tables.collect(jobs, answers, benching.load_seen(results))
+    answers, seen = benching.load(results), benching.load_seen(results)
+    found = tables.collect(jobs, answers, seen)
     measured = tables.qualities(found, compared, benching.load_quality(results)) if compared else None
-    page = tables.markdown(title, found, measured)
+    each = prompts.collect(jobs, answers, seen, {job.model: edits.forecasts(job.model) for job in jobs})
+    page = "\n".join([tables.markdown(title, found, measured), *prompts.agreement(each)]).rstrip() + "\n"
     names = "".join(f"{name}\n" for name in tables.filtered(found))
-    write_bytes(output / "table.md", page.encode())
-    write_bytes(output / "filtered.txt", names.encode())
-    written = [results, output / "table.md", output / "filtered.txt", *plots.save(output, found, answers)]
+    contents = {"table.md": page, "filtered.txt": names}
+    contents |= {"prompts.md": prompts.page(title, each), "prompts.jsonl": prompts.lines(each)} if each else {}
+    for name, content in contents.items():
+        write_bytes(output / name, content.encode())
+    written = [results, *(output / name for name in contents), *plots.save(output, found, answers)]
     terminal.say_lines(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
     terminal.print_written([str(path) for path in written])
 

@@ -17,7 +17,9 @@ from timecli.commands.shared import (
     given,
     open_model,
     settings_beside,
+    warn_of_drift,
     warn_of_rounding,
+    warn_of_size,
     with_clip_skip,
 )
 from timecli.errors import OutputError
@@ -92,6 +94,10 @@ def edit(
     summary["seconds"] = seconds
     terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
     warn_of_rounding(summary["rounding"])
+    if world is not None:
+        warn_of_drift(manifest.name, compiling.drift(world, delta.operator))
+    elif edited is not None:
+        warn_of_size(manifest.name, edited.changes)
 
 
 def _default_output(model: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from timecli.commands.groups import Reading
+    from timecli.editing.applying import Change
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ROUNDING = 0.05
 """Share of an edit that rounding may lose without a word; fp16 loses less than one hundredth, fp8 about a third."""
+LARGE = 0.5
+"""A change that no edit needs, of matrices or of everyday prompts; above it the rest of the model is another one."""
 
 
 def open_model(
@@ -49,6 +52,26 @@ def warn_of_rounding(lost: float | None) -> None:
         terminal.warn(
             f"rounding to the output's dtype lost {lost:.0%} of the edit; use --dtype fp16, or `timecli export` "
             "it as a LoRA, which has a dtype of its own."
+        )
+
+
+def warn_of_size(name: str, changes: Sequence[Change]) -> None:
+    """Say so where an edit of the paper's kind changes so much that it cannot leave everything else alone."""
+    large = [change.relative for change in changes if change.relative > LARGE]
+    if large:
+        terminal.warn(
+            f"{name} changes {len(large)} of {len(changes)} matrices by more than half of their size, up to "
+            f"{max(large):.2f} of it; everything else in the model will suffer: preserve the everyday world, raise "
+            "lambda, or lower the strength."
+        )
+
+
+def warn_of_drift(name: str, share: float) -> None:
+    """The same of an edit that preserves the everyday world; its matrices change most where nothing everyday is."""
+    if share > LARGE:
+        terminal.warn(
+            f"{name} moves the everyday prompts by {share:.0%} of their size in text space; everything else in the "
+            "model will suffer: raise preserve.everyday_weight or lambda, or lower the strength."
         )
 
 

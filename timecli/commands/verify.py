@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from timecli.drawing.judge import Judge
     from timecli.drawing.verify import Images
+    from timecli.editing.delta import Delta
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
-    from timecli.text.everyday import Everyday
 
 
 @grouped
@@ -40,7 +40,7 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
-    from timecli.drawing import render, report
+    from timecli.drawing import edited, render, report
     from timecli.drawing import verify as verifying
     from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
@@ -64,21 +64,24 @@ def verify(
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
-    exact, world = options.exact_device(where), everyday_world(manifest, encoder, reading)
-    draw = _drawing(edited_path, manifest, checkpoint, encoder, where, reading, world)
+    delta_path = edited_path if edited_path and not edited.is_model(edited_path) else None
+    world = None if delta_path else everyday_world(manifest, encoder, reading)
+    delta = edited.given_edit(delta_path, checkpoint, manifest, encoder, options.exact_device(where), world)
+    draw = _drawing(None if delta_path else edited_path, delta, manifest, checkpoint, encoder, where, reading)
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), drawing.steps, drawing.guidance)
     table = rows(manifest)
-    table += verifying.everyday_rows(everyday.prompts(manifest, encoder), table)
+    listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
+    table += verifying.everyday_rows(listed, table)
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
         before, after = draw(table, settings, tick)
     scores = verifying.measured_by(judge, table, before, after) if judge else None
     misses = verifying.missed(manifest, scores["edited"]) if scores else []
-    shares = verifying.forecasts(manifest, checkpoint, encoder, exact, world, table)
+    shares = edited.forecasts(delta, checkpoint, encoder, table)
     each = report.per_prompt(table, shares, judge, before, after)
     found = report.numbers(manifest, model.name, settings, scores, misses, each)
     sheet = report.sheet(table, before, after, f"{manifest.name} on {model.name}")
-    report.save_report(folder, sheet, found, table, force)
+    report.save_report(folder, sheet, found, force)
     if as_json:
         terminal.print_json(found)
     else:
@@ -92,29 +95,28 @@ def verify(
 
 
 def _drawing(
-    edited: Path | None,
+    copied: Path | None,
+    delta: Delta,
     manifest: Manifest,
     checkpoint: Checkpoint,
     encoder: TextEncoder,
     device: torch.device,
     reading: Reading,
-    world: Everyday | None,
 ) -> Callable[..., tuple[Images, Images]]:
-    """How the pictures are drawn: a model by all of itself, a delta or no file by the unedited model's other parts."""
-    from timecli.drawing import verify as verifying
+    """How the pictures are drawn: an edited model by all of itself, a delta by the unedited model's other parts."""
+    from timecli.drawing import edited
     from timecli.drawing.render import load_pipeline
     from timecli.text import encoding
 
     original = partial(load_pipeline, checkpoint, encoder, device)
-    if edited is None or not verifying.is_model(edited):
-        exact = options.exact_device(device)
-        matrices = verifying.edited_matrices(edited, checkpoint, manifest, encoder, exact, world)
-        return partial(verifying.draw, original(), matrices)
-    copy = _open_copy(edited, checkpoint, reading.config, reading.text_encoder)
-    for sentence in verifying.require_copy(copy, checkpoint, encoder):
+    if copied is None:
+        matrices = edited.edited_matrices(delta, checkpoint, options.exact_device(device))
+        return partial(edited.draw, original(), matrices)
+    copy = _open_copy(copied, checkpoint, reading.config, reading.text_encoder)
+    for sentence in edited.require_copy(copy, checkpoint, encoder):
         terminal.warn(sentence)
     own = encoding.read_text_encoder(copy, reading.tokenizer, device, manifest.solve.clip_skip)
-    return partial(verifying.draw_copy, original, partial(load_pipeline, copy, own, device))
+    return partial(edited.draw_copy, original, partial(load_pipeline, copy, own, device))
 
 
 def _open_copy(

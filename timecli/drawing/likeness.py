@@ -33,18 +33,24 @@ def likeness(row: Row, before: Seen, after: Seen) -> list[float] | None:
 
 def measured(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, tuple[float, ...]]:
     """Kept and reached, for every seed, of those that have rows."""
+    return _together(table, lambda row: likeness(row, before, after))
+
+
+def yardstick(table: Sequence[Row], before: Seen) -> dict[str, tuple[float, ...]]:
+    """The same between one seed and the next of the unedited model, which draws the same thing otherwise."""
+    return _together(table, lambda row: between_seeds(row, before))
+
+
+def between_seeds(row: Row, before: Seen) -> list[float] | None:
+    """Cosine between the picture that is wanted and that of the next seed, for every seed; None of one seed."""
+    goal = wanted(row, before)
+    return None if goal is None or len(goal) < 2 else (goal * goal.roll(1, 0)).sum(1).tolist()
+
+
+def _together(table: Sequence[Row], cosines: Callable[[Row], list[float] | None]) -> dict[str, tuple[float, ...]]:
+    """The mean over all rows that should follow, and over all that should stay, for every seed."""
     found: dict[str, list[list[float]]] = {"kept": [], "reached": []}
     for row in table:
-        if (cosines := likeness(row, before, after)) is not None:
-            found["reached" if row.kind in FOLLOW else "kept"].append(cosines)
+        if row.counts and (one := cosines(row)) is not None:
+            found["reached" if row.kind in FOLLOW else "kept"].append(one)
     return {name: tuple(fmean(seed) for seed in zip(*rows, strict=True)) for name, rows in found.items() if rows}
-
-
-def yardstick(table: Sequence[Row], before: Seen) -> dict[str, float]:
-    """The same between one seed and the next of the unedited model, which draws the same thing otherwise."""
-    found: dict[str, list[float]] = {"kept": [], "reached": []}
-    for row in table:
-        goal = wanted(row, before)
-        if goal is not None and len(goal) > 1:
-            found["reached" if row.kind in FOLLOW else "kept"] += (goal * goal.roll(1, 0)).sum(1).tolist()
-    return {name: fmean(cosines) for name, cosines in found.items() if cosines}

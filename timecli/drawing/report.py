@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from timecli.drawing.judge import Judge
-from timecli.drawing.likeness import likeness
+from timecli.drawing.likeness import between_seeds, likeness
 from timecli.drawing.render import Settings
 from timecli.drawing.verify import LIKENESS, METRICS, PAPER, Images, Score, Scores, mean
 from timecli.files.writing import write_bytes
@@ -32,8 +32,13 @@ INK = {
 }
 SCORES = (*METRICS, *LIKENESS, "harmonic mean")
 """Columns of the table of scores."""
-EACH = ("kind", "prompt", "forecast", "shows the destination", "like what is wanted")
+EACH = ("kind", "prompt", "forecast", "shows the destination", "kept or reached", "another seed")
 """Columns of the table of prompts."""
+COVERED = (
+    "*kept* and *reached* are mean cosines to the pictures that are wanted, in the judge's features, and *another",
+    "seed* that of two pictures of the unedited model; the harmonic mean is of efficacy, generality and specificity.",
+)
+"""What the columns are."""
 FILES = ("sheet.png", "report.md", "report.json")
 SHOWN = 4
 """Seeds on the sheet."""
@@ -103,18 +108,18 @@ def per_prompt(
 ) -> list[dict[str, Any]]:
     """What becomes of every prompt: forecast, and of the pictures the share that shows the destination, and likeness.
 
-    Likeness is the mean cosine to the pictures that are wanted: kept or reached.
+    Likeness is the mean cosine to the pictures that are wanted, kept or reached; its yardstick is that of another seed.
     """
     found = []
     seen = (judge.seeing(before), judge.seeing(after)) if judge else None
     for row, share in zip(table, shares, strict=True):
         one: dict[str, Any] = {"kind": row.kind, "prompt": row.prompt, "destination": row.destination}
-        one |= {"forecast": share, "shown": None, "likeness": None}
+        one |= {"counts": row.counts, "forecast": share, "shown": None, "likeness": None, "another_seed": None}
         if judge is not None and seen is not None:
             if row.destination:
                 one["shown"] = fmean(judge.choose(after[row.prompt], (row.prompt, row.destination)))
-            cosines = likeness(row, *seen)
-            one["likeness"] = fmean(cosines) if cosines else None
+            for key, cosines in (("likeness", likeness(row, *seen)), ("another_seed", between_seeds(row, seen[0]))):
+                one[key] = fmean(cosines) if cosines else None
         found.append(one)
     return found
 
@@ -125,15 +130,22 @@ def each_rows(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     def shown(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    formats = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f"}
-    return [[one["kind"], one["prompt"], *(shown(one[key], form) for key, form in formats.items())] for one in found]
+    formats = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
+    return [
+        [
+            one["kind"] if one["counts"] else f"{one['kind']}, not counted",
+            one["prompt"],
+            *(shown(one[key], form) for key, form in formats.items()),
+        ]
+        for one in found
+    ]
 
 
 def _plain(score: Score) -> dict[str, float]:
     return {"mean": score.mean, "std": score.std}
 
 
-def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
+def markdown(found: dict[str, Any]) -> str:
     """The report as a page that Git hosts show, with the sheet."""
     lines = [
         f"# {in_markdown(found['manifest'])} on {in_markdown(found['model'])}",
@@ -144,6 +156,7 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
     if found["scores"]:
         lines += [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
         lines += [f"| {' | '.join(cells)} |" for cells in score_rows(found["scores"])]
+        lines += ["", *COVERED]
     else:
         lines.append("No judge was given, so nothing was measured.")
     lines += [
@@ -154,9 +167,9 @@ def markdown(found: dict[str, Any], table: Sequence[Row]) -> str:
         "",
     ]
     lines += [f"| {' | '.join((*EACH, 'destination'))} |", "|---" * (len(EACH) + 1) + "|"]
-    for row, cells in zip(table, each_rows(found["prompts"]), strict=True):
-        cells[1] = in_markdown(row.prompt)
-        lines.append(f"| {' | '.join([*cells, in_markdown(row.destination or '')])} |")
+    for one, cells in zip(found["prompts"], each_rows(found["prompts"]), strict=True):
+        cells[1] = in_markdown(one["prompt"])
+        lines.append(f"| {' | '.join([*cells, in_markdown(one['destination'] or '')])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -180,13 +193,11 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def save_report(
-    folder: Path, image: Image.Image, found: dict[str, Any], table: Sequence[Row], replace: bool = True
-) -> None:
+def save_report(folder: Path, image: Image.Image, found: dict[str, Any], replace: bool = True) -> None:
     """Write `FILES` into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     sheet_bytes = BytesIO()
     image.save(sheet_bytes, "PNG")
-    page, data = markdown(found, table), json.dumps(found, indent=2) + "\n"
+    page, data = markdown(found), json.dumps(found, indent=2) + "\n"
     for name, content in zip(FILES, (sheet_bytes.getvalue(), page.encode(), data.encode()), strict=True):
         write_bytes(folder / name, content, replace)

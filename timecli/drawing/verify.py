@@ -1,29 +1,17 @@
-"""Did the edit do what it should, and nothing else? Before and after, on the manifest's own prompts."""
+"""Did the edit do what it should, and nothing else? Counted on pictures before and after, judged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, harmonic_mean, pstdev
 
-import torch
 from PIL.Image import Image
 
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
-from timecli.drawing.render import Pipeline, Settings, render, replaced
-from timecli.editing import applying, compiling, forecast
-from timecli.editing.delta import is_delta, load_delta
-from timecli.errors import CheckpointError, DeltaError
-from timecli.files.safefile import open_file
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, Row
-from timecli.models import layouts
-from timecli.models.checkpoint import Checkpoint
-from timecli.text import encoding
-from timecli.text.encoding import TextEncoder
-from timecli.text.everyday import Everyday
+from timecli.manifests.rows import FOLLOW, Row, names, speaks_of
 
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
 """Each metric and the kind of prompt that it looks at."""
@@ -71,132 +59,18 @@ def prompts_after(table: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.prompt for row in table))
 
 
-def is_model(path: Path) -> bool:
-    """Whether an edit that is to be verified is a whole model, and no delta."""
-    return not (path.is_file() and is_delta(open_file(path)))
-
-
-def edited_matrices(
-    path: Path | None,
-    checkpoint: Checkpoint,
-    manifest: Manifest,
-    encoder: TextEncoder,
-    exact: torch.device,
-    world: Everyday | None = None,
-) -> dict[str, torch.Tensor]:
-    """The edited model's matrices by diffusers' names.
-
-    Args:
-        path: a delta; None compiles the manifest in memory.
-        checkpoint: the unedited model.
-        manifest: the edit.
-        encoder: the unedited model's text encoder.
-        exact: where to calculate in float64.
-        world: the everyday world, for an edit that is compiled.
-
-    Raises:
-        DeltaError: the delta is for another text encoder, or another layer of it.
-    """
-    if path is None:
-        delta = compiling.compile_edit(manifest, encoder, exact, world)
-    else:
-        delta = load_delta(path)
-        applying.require_same_encoder(delta, checkpoint, encoder.fingerprint)
-        if delta.origin.clip_skip != manifest.solve.clip_skip:
-            raise DeltaError(
-                f"{path} was compiled with clip_skip {delta.origin.clip_skip} and {manifest.name} has "
-                f"{manifest.solve.clip_skip}; compile the manifest again, or set its solve.clip_skip."
-            )
-    tensors = applying.edit_matrices(checkpoint, [delta], exact).tensors
-    return {
-        place.matrix.names[layouts.DIFFUSERS]: tensors[place.key]
-        for place in checkpoint.places
-        if place.key in tensors and not place.twin
-    }
-
-
-def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:
-    """Refuse what is not an edited copy of a model; what a user should know of a copy that may be one.
-
-    Args:
-        copy: the edited model; without a record, other tools may have edited it.
-        checkpoint: the unedited model.
-        encoder: the unedited model's text encoder.
-
-    Raises:
-        CheckpointError: another text encoder, or a record of another model's matrices.
-    """
-    if not _same_text_encoder(copy, checkpoint, encoder):
-        raise CheckpointError(
-            f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
-        )
-    base = applying.base_hash(checkpoint)
-    if copy.edits and copy.edits[0].get("base") != base:
-        raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
-    if applying.base_hash(copy) == base:
-        return [f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited."]
-    return []
-
-
-def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> bool:
-    """Whether the copy has the model's text encoder, in bfloat16 perhaps, which fingerprints do not round to."""
-    towers = copy.text_encoders()
-    if encoding.fingerprint(towers) == encoder.fingerprint:
-        return True
-    if not all(
-        tensor.dtype == torch.bfloat16 for tower in towers for tensor in tower.values() if tensor.is_floating_point()
-    ):
-        return False
-    rounded = [{name: tensor.bfloat16() for name, tensor in tower.items()} for tower in checkpoint.text_encoders()]
-    return encoding.fingerprint(towers) == encoding.fingerprint(rounded)
-
-
-def draw_copy(
-    original: Callable[[], Pipeline],
-    copy: Callable[[], Pipeline],
-    table: Sequence[Row],
-    settings: Settings,
-    tick: Callable[[float], None],
-) -> tuple[Images, Images]:
-    """Pictures before and after the edit, by prompt, from the same seeds, each with all of its own model.
-
-    One model is in memory at a time. The copy is the first, so that a damaged one is refused before anything is drawn.
-
-    Args:
-        original: loads the unedited model.
-        copy: loads the edited one.
-        table: the prompts.
-        settings: seeds, steps, guidance.
-        tick: as in `render`.
-    """
-    after = render(copy(), prompts_after(table), settings, tick)
-    return render(original(), prompts_before(table), settings, tick), after
-
-
-def draw(
-    pipeline: Pipeline,
-    edited: dict[str, torch.Tensor],
-    table: Sequence[Row],
-    settings: Settings,
-    tick: Callable[[float], None],
-) -> tuple[Images, Images]:
-    """Pictures before and after the edit, by prompt, from the same seeds; the matrices are put into the pipeline."""
-    before = render(pipeline, prompts_before(table), settings, tick)
-    with replaced(pipeline.unet, edited):
-        return before, render(pipeline, prompts_after(table), settings, tick)
-
-
 def demanded(manifest: Manifest) -> list[str]:
     """The metrics that the manifest has thresholds for."""
     return [metric for metric in (*METRICS, *LIKENESS) if getattr(manifest.verify, metric) is not None]
 
 
 def everyday_rows(prompts: Sequence[str], table: Sequence[Row]) -> list[Row]:
-    """Some everyday prompts, evenly from the list, that are in no row and should stay."""
+    """Some everyday prompts, evenly from the list: those that should stay, being in no row and about no source."""
     known = {folded(text) for row in table for text in (row.prompt, row.destination or "")}
-    free = [prompt for prompt in prompts if folded(prompt) not in known]
-    step = max(len(free) // EVERYDAY, 1)
-    return [Row("everyday", prompt, None) for prompt in free[step // 2 :: step][:EVERYDAY]]
+    named = names(*(row.prompt for row in table if row.kind in FOLLOW))
+    free = [prompt for prompt in prompts if prompt and folded(prompt) not in known and not speaks_of(prompt, named)]
+    places = (i * len(free) // EVERYDAY for i in range(EVERYDAY))
+    return [Row("everyday", prompt, None) for prompt in dict.fromkeys(free[place] for place in places if free)]
 
 
 def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
@@ -241,27 +115,11 @@ def measured_by(judge: Judge, table: Sequence[Row], before: Images, after: Image
     return scores
 
 
-def forecasts(
-    manifest: Manifest,
-    checkpoint: Checkpoint,
-    encoder: TextEncoder,
-    exact: torch.device,
-    world: Everyday | None,
-    table: Sequence[Row],
-) -> list[float | None]:
-    """How far the manifest, compiled, takes each row to its destination; None without one."""
-    delta = compiling.compile_edit(manifest, encoder, exact, world)
-    pairs = [(row.prompt, row.destination) for row in table if row.destination]
-    metric = forecast.metric(checkpoint, delta.origin)
-    shares = iter(forecast.shares(pairs, encoder, delta.operator, metric))
-    return [next(shares) if row.destination else None for row in table]
-
-
 def compared(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, dict[str, Score]]:
     """Kept and reached of the edited model, and of the unedited one with another seed, as the yardstick."""
     edited = {name: Score(found) for name, found in measured(table, before, after).items()}
-    other = {name: Score((found,)) for name, found in yardstick(table, before).items()}
-    return {"edited": edited, "another seed": other}
+    other = {name: Score(found) for name, found in yardstick(table, before).items()}
+    return {"edited": edited, **({"another seed": other} if other else {})}
 
 
 def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
@@ -270,7 +128,7 @@ def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
     for metric in demanded(manifest):
         wanted: float = getattr(manifest.verify, metric)
         if edited[metric].mean < wanted:
-            sentences.append(
-                f"{metric} is {edited[metric].mean:.1%}, below the {wanted:.1%} that {manifest.name} asks for."
-            )
+            form = ".3f" if metric in LIKENESS else ".1%"
+            found = format(edited[metric].mean, form)
+            sentences.append(f"{metric} is {found}, below the {wanted:{form}} that {manifest.name} asks for.")
     return sentences

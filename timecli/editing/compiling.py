@@ -123,3 +123,8 @@ def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[
         left = (source + operator.shift(source) - destination).norm() / (source - destination).norm()
         shares.append(1 - left.item())
     return shares
+
+
+def drift(world: Everyday, operator: Operator) -> float:
+    """How far the everyday prompts move in text space, all positions together: ‖D R‖ / ‖R‖."""
+    return float(operator.shift(world.root).norm() / world.root.norm())

@@ -11,13 +11,14 @@ given for the destination. 0 stays, 1 arrives, above 1 goes past it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, isfinite
 
 import torch
 
 from timecli.editing.applying import covers
 from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
+from timecli.errors import PromptError
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 
@@ -62,6 +63,24 @@ def shares(
         measured = weight * (way @ metric)
         found.append(float((operator.shift(before) * measured).sum() / (way * measured).sum()))
     return found
+
+
+def told(
+    asked: Sequence[tuple[str, str | None]], encoder: TextEncoder, operator: Operator, metric: torch.Tensor
+) -> list[float | None]:
+    """`shares` of those of which it can be told: None without a destination, or without a word in common with it."""
+    pairs = [(prompt, goal) for prompt, goal in asked if goal and _aligned(prompt, goal, encoder)]
+    found: dict[tuple[str, str | None], float] = {}
+    if pairs:
+        found.update(zip(pairs, shares(pairs, encoder, operator, metric), strict=True))
+    return [share if (share := found.get(one)) is not None and isfinite(share) else None for one in asked]
+
+
+def _aligned(prompt: str, destination: str, encoder: TextEncoder) -> bool:
+    try:
+        return bool(encoder.alignment(prompt, destination))
+    except PromptError:
+        return False
 
 
 def moves(states: torch.Tensor, operator: Operator, metric: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, Row, rows
+from timecli.manifests.rows import FOLLOW, Row, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
@@ -29,7 +29,7 @@ class Forecast:
 
     Attributes:
         row: the prompt.
-        share: how far it goes to its destination; None for a sample, which has none.
+        share: how far it goes to its destination; None without one, or without a word in common with it.
         shown: the share of its pictures that will show the destination.
     """
 
@@ -78,12 +78,11 @@ def preview(
     """
     metric = forecast.metric(checkpoint, delta.origin)
     table = rows(manifest)
-    pairs = [(row.prompt, row.destination) for row in table if row.destination]
-    shares = iter(forecast.shares(pairs, encoder, delta.operator, metric))
-    found = []
-    for row in table:
-        share = next(shares) if row.destination else None
-        found.append(Forecast(row, share, None if share is None else forecast.shown(share)))
+    shares = forecast.told([(row.prompt, row.destination) for row in table], encoder, delta.operator, metric)
+    found = [
+        Forecast(row, share, None if share is None else forecast.shown(share))
+        for row, share in zip(table, shares, strict=True)
+    ]
     empty = encoder.embed([""], positions=2)[:, 1]
     moved: float | None = None
     most: tuple[tuple[str, float], ...] = ()
@@ -106,12 +105,12 @@ def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
 def _most(manifest: Manifest, world: Everyday, lengths: torch.Tensor) -> tuple[tuple[str, float], ...]:
     """The everyday prompts that move most and do not speak of what is edited: nobody thought of them."""
     known = {folded(row.prompt) for row in rows(manifest)}
-    nouns = tuple(folded(edit.source).split()[-1].removesuffix("s") for edit in manifest.edits)
+    named = names(*(edit.source for edit in manifest.edits))
     order = torch.argsort(lengths, descending=True).tolist()
     found = []
     for i in order:
         prompt = world.prompts[i]
-        if folded(prompt) not in known and not any(word.startswith(nouns) for word in folded(prompt).split()):
+        if folded(prompt) not in known and not speaks_of(prompt, named):
             found.append((prompt, float(lengths[i])))
     return tuple(found[:MOST])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from timecli.manifests.manifest import Manifest
@@ -10,15 +11,24 @@ KINDS = {"positive": "positives", "negative": "negatives", "explicit": "explicit
 """What a test prompt is, and where an edit has it."""
 FOLLOW = ("source", "positive")
 """Kinds that should show the destination; the others should stay as they are."""
+SMALL = frozenset({"and", "for", "from", "the", "with"})
+"""Words of three letters and more that name nothing."""
+ENDING = 3
+"""Letters that a plural or a young one may have more: roses, churches, piglet."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt to look at; a sample has no destination."""
+    """A prompt to look at; a sample has no destination.
+
+    Attributes:
+        counts: whether it is known what should become of it. A sample that names a source may follow it or stay.
+    """
 
     kind: str
     prompt: str
     destination: str | None
+    counts: bool = True
 
     @property
     def oracle(self) -> str | None:
@@ -33,4 +43,19 @@ def rows(manifest: Manifest) -> list[Row]:
         found.append(Row("source", edit.source, edit.destination))
         for kind, where in KINDS.items():
             found += [Row(kind, test.prompt, test.destination) for test in getattr(edit, where)]
-    return [*found, *(Row("sample", prompt, None) for prompt in manifest.verify.prompts)]
+    named = names(*(edit.source for edit in manifest.edits))
+    return [*found, *(Row("sample", prompt, None, not speaks_of(prompt, named)) for prompt in manifest.verify.prompts)]
+
+
+def names(*prompts: str) -> set[str]:
+    """The words of prompts that name something."""
+    return {word for text in prompts for word in re.findall(r"\w{3,}", text.lower())} - SMALL
+
+
+def speaks_of(prompt: str, named: set[str]) -> bool:
+    """Whether a prompt has one of these words, in the singular or the plural; in doubt it has."""
+    return any(_akin(*sorted((word, other), key=len)) for word in names(prompt) for other in named)
+
+
+def _akin(short: str, long: str) -> bool:
+    return long.startswith(short.removesuffix("y")) and len(long) - len(short) <= ENDING

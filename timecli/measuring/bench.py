@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,64 +19,18 @@ from timecli.drawing import digest
 from timecli.editing import applying
 from timecli.errors import OutputError
 from timecli.files.foreign import read_json, require_file
-from timecli.files.safefile import open_file
-from timecli.files.writing import write_bytes, write_tensors
+from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.quality import LONG, SHORT, Reference, unpacked
-from timecli.measuring.rivals import Change, make
-from timecli.measuring.schedule import BASE, Batch, Job, Texts
+from timecli.measuring.rivals import Change
+from timecli.measuring.schedule import Batch, Texts
 from timecli.measuring.studio import Studio
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
-from timecli.text.everyday import Everyday
 
 RESULTS = "results.jsonl"
 Answers = dict[tuple[str, str, Texts], tuple[int, ...]]
 """(model, prompt, texts) -> which of the two texts each picture shows."""
-
-
-@dataclass
-class Edits:
-    """The edited models of a bench, made when they are needed; what took long to make is kept in a folder.
-
-    Attributes:
-        world: the everyday world of a manifest.
-        head: what results depend on, see `header`.
-        seconds: how long making each took, by model.
-    """
-
-    checkpoint: Checkpoint
-    encoder: TextEncoder
-    device: torch.device
-    iterations: int
-    world: Callable[[Manifest], Everyday | None]
-    jobs: Mapping[str, Job]
-    head: str
-    folder: Path
-    seconds: dict[str, float] = field(default_factory=dict)
-    _last: tuple[str, Change | None] = (BASE, None)
-
-    def __call__(self, model: str) -> Change | None:
-        """The edit that makes `model` of the base; None for the base itself."""
-        if model != self._last[0]:
-            self._last = model, None if model == BASE else self._make(self.jobs[model])
-        return self._last[1]
-
-    def _make(self, job: Job) -> Change:
-        name = hashlib.sha256(f"{self.head}{job.model}".encode()).hexdigest()[:16]
-        kept = self.folder / f"{name}.safetensors"
-        if kept.exists():
-            file = open_file(kept)
-            return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
-        started = time.perf_counter()
-        change = make(
-            job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations, self.world
-        )
-        self.seconds[job.model] = time.perf_counter() - started
-        if change.text is not None:
-            self.folder.mkdir(exist_ok=True)
-            write_tensors(kept, change.text, {"model": job.model})
-        return change
 
 
 def header(
@@ -157,11 +109,9 @@ def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds:
     if not questions:
         return isinstance(found.get("clip_score"), float) and _features(found.get("features"))
     answers = found.get("answers")
-    if (
-        not isinstance(answers, list)
-        or len(answers) != len(questions)
-        or not _features(found.get("seen"), SHORT, seeds)
-    ):
+    if not isinstance(answers, list) or len(answers) != len(questions):
+        return False
+    if not _features(found.get("seen"), SHORT, seeds):
         return False
     return all(_counted(one, seeds) for one in answers)
 

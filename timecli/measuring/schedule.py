@@ -12,11 +12,13 @@ from math import gcd
 
 from timecli.errors import ManifestError
 from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Manifest, folded, with_lambda, with_strength
-from timecli.manifests.rows import rows
+from timecli.manifests.rows import Row, rows
 
 BASE = "base"
 """The unedited model."""
 METHODS = ("time", "everyday", "uce", "finetune", "embedit")
+TRAINED = ("finetune", "embedit")
+"""Methods that train a text encoder in place of an operator on its states."""
 GRIDS = {
     "lambda": ("time", "everyday"),
     "weight": ("everyday",),
@@ -219,14 +221,17 @@ def batches(
     return found
 
 
+def tested(manifest: Manifest) -> list[Row]:
+    """The rows of a manifest that are drawn: those with a destination; none of a balance, which has its own prompts."""
+    return [] if manifest.balance else [row for row in rows(manifest) if row.destination]
+
+
 def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
     """Prompts with all that is asked about them: of the unedited model its destinations, too, for the oracle."""
     questions: dict[str, dict[Texts, None]] = {}
     for manifest in manifests:
-        for row in rows(manifest):
-            if row.destination is None or manifest.balance:
-                continue
-            pair = (row.prompt, row.destination)
+        for row in tested(manifest):
+            pair = (row.prompt, row.destination or "")
             questions.setdefault(row.prompt, {})[pair] = None
             if before and row.oracle:
                 questions.setdefault(row.oracle, {})[pair] = None

@@ -11,10 +11,9 @@ import torch
 from timecli.drawing import verify
 from timecli.drawing.verify import LIKENESS, METRICS, PAPER, Score
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import rows
 from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
-from timecli.measuring.schedule import BASE, Configuration, Job, worded
+from timecli.measuring.schedule import BASE, Configuration, Job, tested, worded
 from timecli.shown import in_markdown
 
 SPLITS = 3
@@ -66,7 +65,7 @@ def collect(
 def _scores(
     manifest: Manifest, model: str, answers: Answers, seen: Mapping[tuple[str, str], torch.Tensor]
 ) -> verify.Scores:
-    table = [row for row in rows(manifest) if row.destination]
+    table = tested(manifest)
     scores = verify.measure(table, lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
     if seen:
         for name, found in verify.compared(table, lambda p: seen[BASE, p], lambda p: seen[model, p]).items():

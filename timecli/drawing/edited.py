@@ -1,0 +1,147 @@
+"""An edited model beside the unedited one: what it is, how far it will go, and the pictures of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from timecli.drawing.render import Pipeline, Settings, render, replaced
+from timecli.drawing.verify import Images, prompts_after, prompts_before
+from timecli.editing import applying, compiling, forecast
+from timecli.editing.delta import Delta, is_delta, load_delta
+from timecli.errors import CheckpointError, DeltaError
+from timecli.files.safefile import open_file
+from timecli.manifests.manifest import Manifest
+from timecli.manifests.rows import Row
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint
+from timecli.text import encoding
+from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
+
+
+def is_model(path: Path) -> bool:
+    """Whether an edit that is to be verified is a whole model, and no delta."""
+    return not (path.is_file() and is_delta(open_file(path)))
+
+
+def given_edit(
+    path: Path | None,
+    checkpoint: Checkpoint,
+    manifest: Manifest,
+    encoder: TextEncoder,
+    exact: torch.device,
+    world: Everyday | None = None,
+) -> Delta:
+    """The edit that is verified.
+
+    Args:
+        path: a delta; None compiles the manifest in memory.
+        checkpoint: the unedited model.
+        manifest: the edit.
+        encoder: the unedited model's text encoder.
+        exact: where to calculate in float64.
+        world: the everyday world, for an edit that is compiled.
+
+    Raises:
+        DeltaError: the delta is for another text encoder, or another layer of it.
+    """
+    if path is None:
+        return compiling.compile_edit(manifest, encoder, exact, world)
+    delta = load_delta(path)
+    applying.require_same_encoder(delta, checkpoint, encoder.fingerprint)
+    if delta.origin.clip_skip != manifest.solve.clip_skip:
+        raise DeltaError(
+            f"{path} was compiled with clip_skip {delta.origin.clip_skip} and {manifest.name} has "
+            f"{manifest.solve.clip_skip}; compile the manifest again, or set its solve.clip_skip."
+        )
+    return delta
+
+
+def edited_matrices(delta: Delta, checkpoint: Checkpoint, exact: torch.device) -> dict[str, torch.Tensor]:
+    """The edited model's matrices by diffusers' names."""
+    tensors = applying.edit_matrices(checkpoint, [delta], exact).tensors
+    return {
+        place.matrix.names[layouts.DIFFUSERS]: tensors[place.key]
+        for place in checkpoint.places
+        if place.key in tensors and not place.twin
+    }
+
+
+def forecasts(delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder, table: Sequence[Row]) -> list[float | None]:
+    """How far an edit takes each row to its destination, of those that have one."""
+    metric = forecast.metric(checkpoint, delta.origin)
+    return forecast.told([(row.prompt, row.destination) for row in table], encoder, delta.operator, metric)
+
+
+def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:
+    """Refuse what is not an edited copy of a model; what a user should know of a copy that may be one.
+
+    Args:
+        copy: the edited model; without a record, other tools may have edited it.
+        checkpoint: the unedited model.
+        encoder: the unedited model's text encoder.
+
+    Raises:
+        CheckpointError: another text encoder, or a record of another model's matrices.
+    """
+    if not _same_text_encoder(copy, checkpoint, encoder):
+        raise CheckpointError(
+            f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
+        )
+    base = applying.base_hash(checkpoint)
+    if copy.edits and copy.edits[0].get("base") != base:
+        raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
+    if applying.base_hash(copy) == base:
+        return [f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited."]
+    return []
+
+
+def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> bool:
+    """Whether the copy has the model's text encoder, in bfloat16 perhaps, which fingerprints do not round to."""
+    towers = copy.text_encoders()
+    if encoding.fingerprint(towers) == encoder.fingerprint:
+        return True
+    if not all(
+        tensor.dtype == torch.bfloat16 for tower in towers for tensor in tower.values() if tensor.is_floating_point()
+    ):
+        return False
+    rounded = [{name: tensor.bfloat16() for name, tensor in tower.items()} for tower in checkpoint.text_encoders()]
+    return encoding.fingerprint(towers) == encoding.fingerprint(rounded)
+
+
+def draw_copy(
+    original: Callable[[], Pipeline],
+    copy: Callable[[], Pipeline],
+    table: Sequence[Row],
+    settings: Settings,
+    tick: Callable[[float], None],
+) -> tuple[Images, Images]:
+    """Pictures before and after the edit, by prompt, from the same seeds, each with all of its own model.
+
+    One model is in memory at a time. The copy is the first, so that a damaged one is refused before anything is drawn.
+
+    Args:
+        original: loads the unedited model.
+        copy: loads the edited one.
+        table: the prompts.
+        settings: seeds, steps, guidance.
+        tick: as in `render`.
+    """
+    after = render(copy(), prompts_after(table), settings, tick)
+    return render(original(), prompts_before(table), settings, tick), after
+
+
+def draw(
+    pipeline: Pipeline,
+    edited: dict[str, torch.Tensor],
+    table: Sequence[Row],
+    settings: Settings,
+    tick: Callable[[float], None],
+) -> tuple[Images, Images]:
+    """Pictures before and after the edit, by prompt, from the same seeds; the matrices are put into the pipeline."""
+    before = render(pipeline, prompts_before(table), settings, tick)
+    with replaced(pipeline.unet, edited):
+        return before, render(pipeline, prompts_after(table), settings, tick)

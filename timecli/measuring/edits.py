@@ -1,0 +1,85 @@
+"""The edited models of a bench, one after the other: what makes each of the base, and how far its prompts will go."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from timecli.editing import forecast
+from timecli.editing.delta import Delta
+from timecli.files.safefile import open_file
+from timecli.files.writing import write_tensors
+from timecli.manifests.manifest import Manifest
+from timecli.measuring.rivals import Change, make
+from timecli.measuring.schedule import BASE, TRAINED, Job, Texts, tested
+from timecli.models.checkpoint import Checkpoint
+from timecli.text.encoding import TextEncoder
+from timecli.text.everyday import Everyday
+
+Shares = Mapping[Texts, float | None]
+"""(prompt, destination) -> how far it is forecast to go."""
+
+
+@dataclass
+class Edits:
+    """The edited models of a bench, made when they are needed; what took long to make is kept in a folder.
+
+    Attributes:
+        world: the everyday world of a manifest.
+        head: what results depend on, see `header`.
+        seconds: how long making each took, by model.
+    """
+
+    checkpoint: Checkpoint
+    encoder: TextEncoder
+    device: torch.device
+    iterations: int
+    world: Callable[[Manifest], Everyday | None]
+    jobs: Mapping[str, Job]
+    head: str
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    _last: tuple[str, Change | None] = (BASE, None)
+    _told: dict[str, Shares] = field(default_factory=dict)
+
+    def __call__(self, model: str) -> Change | None:
+        """The edit that makes `model` of the base; None for the base itself."""
+        if model != self._last[0]:
+            self._last = model, None if model == BASE else self._make(self.jobs[model])
+        return self._last[1]
+
+    def forecasts(self, model: str) -> Shares:
+        """How far an edited model's prompts will go; of one whose text encoder was trained it cannot be told."""
+        if self.jobs[model].configuration.method in TRAINED:
+            return {}
+        if model not in self._told:
+            self(model)
+        return self._told[model]
+
+    def _tell(self, job: Job, delta: Delta) -> Shares:
+        pairs = list(dict.fromkeys((row.prompt, row.destination or "") for one in job.tested for row in tested(one)))
+        metric = forecast.metric(self.checkpoint, delta.origin)
+        return dict(zip(pairs, forecast.told(pairs, self.encoder, delta.operator, metric), strict=True))
+
+    def _make(self, job: Job) -> Change:
+        name = hashlib.sha256(f"{self.head}{job.model}".encode()).hexdigest()[:16]
+        kept = self.folder / f"{name}.safetensors"
+        if kept.exists():
+            file = open_file(kept)
+            return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
+        started = time.perf_counter()
+        change = make(
+            job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations, self.world
+        )
+        self.seconds[job.model] = time.perf_counter() - started
+        if change.delta is not None:
+            self._told[job.model] = self._tell(job, change.delta)
+        if change.text is not None:
+            self.folder.mkdir(exist_ok=True)
+            write_tensors(kept, change.text, {"model": job.model})
+        return change
