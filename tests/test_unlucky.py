@@ -72,7 +72,7 @@ print(*seen)
 def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
     """The signal comes when the temporary file is seen; the program waits in the middle of it."""
     code = (
-        "import sys, time; from timecli import cli, outfile\n"
+        "import sys, time; from timecli import cli; from timecli.files import outfile\n"
         "def slow(*_): time.sleep(30)\n"
         "outfile.os.fsync = slow\n"
         "cli.main(['edit', *sys.argv[1:]])"
