@@ -275,6 +275,8 @@ def test_the_header_and_what_inspect_says(form: str, tiny: Checkpoint, tmp_path:
         **({"ss_network_module": "networks.lora"} if form == "lora" else {}),
         **({"ss_network_dim": "4", "ss_network_alpha": "4"} if form == "lora" else {}),
     }
+    records = [{"name": "x", "base": "0", "a": 1}]
+    assert export.about(tiny, delta, 4, form, records)["timecli.edits"] == json.dumps(records, sort_keys=True)
     assert export.is_adapter(file) and not export.is_adapter(tiny.places[0].file)
     assert export.describe(file) == {
         "form": "adapter",
