@@ -75,6 +75,8 @@ def test_in_place_the_edited_files_are_written_and_those_to_convert(folder: Path
     assert rewritten(model, torch.float16) == [*rewritten(model, None), vae / "diffusion_pytorch_model.safetensors"]
     (vae / "other.safetensors").symlink_to(folder / EDITED[0])
     assert rewritten(model, torch.float16) == [*rewritten(model, None), vae / "diffusion_pytorch_model.safetensors"]
+    (folder / "unet" / "config.json").unlink()
+    assert sorted(rewritten(opened(folder), torch.float16))[:3] == [folder / name for name in EDITED]
     make_file(tmp_path / "file")
     assert rewritten(opened(tmp_path / "file"), torch.float16) == [tmp_path / "file"]
 
@@ -83,6 +85,7 @@ def test_the_size_is_what_is_written(folder: Path, tmp_path: Path) -> None:
     """Of what is converted, all but the headers; integers and float8 keep their size."""
     (folder / "vae" / "config.json").write_text("{}")
     weights = {"a": torch.ones(5), "b": torch.arange(3), "c": torch.ones(7, dtype=torch.float64)}
+    weights["d"] = torch.ones(3, dtype=torch.uint8)
     save_file(weights, folder / "vae" / "diffusion_pytorch_model.safetensors")
     make_file(tmp_path / "file")
     for path in (folder, tmp_path / "file"):
@@ -94,7 +97,21 @@ def test_the_size_is_what_is_written(folder: Path, tmp_path: Path) -> None:
         assert size_on_disk(model, torch.float16) == sum(map(data, written))
     model = opened(folder)
     assert size_on_disk(model, None, in_place=True) == sum((folder / name).stat().st_size for name in EDITED)
-    assert size_on_disk(model, torch.float16, in_place=True) == (2 * 32 * 2 * 8) * 2 + (5 + 7) * 2 + 3 * 8
+    assert size_on_disk(model, torch.float16, in_place=True) == (2 * 32 * 2 * 8) * 2 + (5 + 7) * 2 + 3 * 8 + 3
+
+
+def test_each_file_gets_its_own_tensors(folder: Path, tmp_path: Path) -> None:
+    """Two copies have equal names, and a tensor goes into that of its place."""
+    model = opened(folder)
+    one, other = model.places[0], model.places[32]
+    assert one.name == other.name and one.file.path != other.file.path
+    about = {"timecli.test": "x"}
+    write_checkpoint(
+        model, tmp_path / "out", {one.key: torch.zeros(2, 8), other.key: torch.ones(2, 8) * 5}, about, None
+    )
+    for place, value in ((one, 0), (other, 5), (model.places[1], 1)):
+        found = load_file(tmp_path / "out" / place.file.path.relative_to(folder))
+        assert found[place.name].unique().tolist() == [value]
 
 
 def test_whatever_lies_beside_the_unet_is_converted_with_its_metadata(folder: Path, tmp_path: Path) -> None:
@@ -150,6 +167,22 @@ def test_the_hash_is_of_the_written_file(tmp_path: Path, folder: Path) -> None:
     assert json.loads(found.metadata["sd_merge_recipe"])["primary_model_hash"] == sha256(source)
     with pytest.raises(CheckpointError, match="in is a folder; --hash is for a single file"):
         publish(opened(folder), tmp_path / "no", {}, [], None, True)
+
+
+@pytest.mark.parametrize("with_hash", [False, True])
+def test_what_is_taken_back_leaves_the_records(with_hash: bool, tmp_path: Path) -> None:
+    make_file(tmp_path / "plain")
+    records = [
+        {"name": name, "version": "0", "lambdas": [0.1], "encoder": "", "base": "", "strength": 1.0} for name in "ab"
+    ]
+    publish(opened(tmp_path / "plain"), tmp_path / "both", {}, records, None, False)
+    for count, left in ((1, records[:1]), (2, [])):
+        out = tmp_path / f"without {count}"
+        found = publish(opened(tmp_path / "both"), out, {}, [], torch.float16, with_hash, taken_back=count)
+        assert opened(out).edits == left and (EDITS in open_file(out).metadata) == bool(left)
+        assert found == ({"sha256": sha256(out)} if with_hash else {})
+        assert (DATA_HASH in open_file(out).metadata) == with_hash
+        assert {tensor.dtype for tensor in load_file(out).values()} == {torch.float16}
 
 
 @pytest.mark.parametrize("lead", [0, 1, 5, 8, 4095, 4096, 5000])
