@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -167,6 +168,21 @@ def test_the_hash_is_of_the_written_file(tmp_path: Path, folder: Path) -> None:
     assert json.loads(found.metadata["sd_merge_recipe"])["primary_model_hash"] == sha256(source)
     with pytest.raises(CheckpointError, match="in is a folder; --hash is for a single file"):
         publish(opened(folder), tmp_path / "no", {}, [], None, True)
+
+
+def test_the_hash_is_on_the_disk_before_the_file_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written last, and flushed when all of it is in the file."""
+    seen, really = [b""], os.fsync
+
+    def spy(descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # what is opened only to be written
+            seen.append(os.pread(descriptor, 10**6, 0))
+        really(descriptor)
+
+    make_file(tmp_path / "in")
+    monkeypatch.setattr(os, "fsync", spy)
+    publish(opened(tmp_path / "in"), tmp_path / "out", {}, [], None, True)
+    assert seen[-1] == (tmp_path / "out").read_bytes()
 
 
 @pytest.mark.parametrize("with_hash", [False, True])
