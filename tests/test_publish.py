@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from timecli.errors import CheckpointError, OutputError
 from timecli.files.outfile import BLOCK, PAGE
 from timecli.files.safefile import open_file
-from timecli.files.writing import DATA_HASH, sha256, write_bytes, write_tensors
+from timecli.files.writing import DATA_HASH, rewrite, sha256, write_bytes, write_tensors
 from timecli.models.checkpoint import EDITS, Checkpoint, open_checkpoint
 from timecli.shipping.publish import names, publish, rewritten, size_on_disk, write_checkpoint
 
@@ -172,6 +173,21 @@ def test_the_hash_is_of_the_written_file(tmp_path: Path, folder: Path) -> None:
     assert json.loads(found.metadata["sd_merge_recipe"])["primary_model_hash"] == sha256(source)
     with pytest.raises(CheckpointError, match="in is a folder; --hash is for a single file"):
         publish(opened(folder), tmp_path / "no", {}, [], None, True)
+
+
+def test_the_hash_is_on_the_disk_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written last, and flushed when all of it is in the file."""
+    seen, really = [b""], os.fsync
+
+    def spy(descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # what is opened only to be written
+            seen.append(os.pread(descriptor, 10**6, 0))
+        really(descriptor)
+
+    save_file({"a": torch.ones(2)}, tmp_path / "in")
+    monkeypatch.setattr(os, "fsync", spy)
+    rewrite(open_file(tmp_path / "in"), tmp_path / "out", {}, {DATA_HASH: "0x"}, None)
+    assert seen[-1] == (tmp_path / "out").read_bytes()
 
 
 @pytest.mark.parametrize("with_hash", [False, True])
