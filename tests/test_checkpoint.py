@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -117,8 +118,9 @@ BAD = {
 def test_bad_files_are_refused(name: str, tmp_path: Path) -> None:
     content, sentence = BAD[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=sentence):
+    with pytest.raises(CheckpointError, match=sentence) as refusal:
         open_checkpoint(tmp_path / name)
+    assert str(refusal.value).startswith(f"{tmp_path / name} ")
 
 
 def test_a_header_length_that_begins_like_a_pickle_is_read(small: Path, tmp_path: Path) -> None:
@@ -210,8 +212,9 @@ def test_float64_is_kept(small: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_record_is_refused(small: Path, tmp_path: Path) -> None:
     save_file(load_file(small), tmp_path / "x.safetensors", {EDITS: '[{"no": "name"}]'})
-    with pytest.raises(CheckpointError, match="has a damaged record of its edits"):
+    with pytest.raises(CheckpointError, match="has a damaged record of its edits") as refusal:
         _ = open_checkpoint(tmp_path / "x.safetensors").edits
+    assert str(refusal.value).endswith(": it must be a list of objects with a name); use another copy.")
 
 
 RECORD = {"name": "x", "version": "0", "lambdas": [0.1], "encoder": "", "base": ""}
@@ -271,6 +274,23 @@ def test_what_a_folder_is(tmp_path: Path) -> None:
     model = open_checkpoint(tmp_path / "in", needs_text=False)
     assert set(model.left_out) == pickles
     assert len(model.cautions) == 1 and all(str(path) in model.cautions[0] for path in pickles)
+
+
+def test_averages_and_shards_of_a_folder(tmp_path: Path) -> None:
+    """A shard may hold one matrix, and a folder of its own the moving averages."""
+    make_folder(tmp_path / "in")
+    unet = tmp_path / "in" / "unet"
+    one, two = sorted(unet.glob("*-of-*"))
+    tensors = {**load_file(one), **load_file(two)}
+    last = layouts.SD1.matrices[-1].names[layouts.DIFFUSERS]
+    save_file({last: tensors.pop(last) + 1}, two)
+    save_file(tensors, one)
+    shutil.copytree(unet, tmp_path / "in" / "unet_ema")
+    for ema, copies in ((True, 4), (False, 2)):
+        model = open_checkpoint(tmp_path / "in", needs_text=False, ema=ema)
+        assert len(model.copies) == copies and len(model.places) == 32 * copies
+    values = [float(tensor.unique()) for _, tensor in model.projections(twins=False)]
+    assert values == [1.0] * 31 + [2.0]
 
 
 @pytest.mark.parametrize(
