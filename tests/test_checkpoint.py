@@ -1,7 +1,9 @@
 """Nothing but what was asked for changes, nothing is half written, and every bad file gets its sentence."""
 
+import json
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from timecli.files.safefile import open_file
 from timecli.files.staging import staged
 from timecli.files.targets import check_target
 from timecli.models import layouts
-from timecli.models.checkpoint import EDITS, open_checkpoint
+from timecli.models.checkpoint import EDITS, describe, open_checkpoint
 from timecli.shipping.publish import write_checkpoint
 
-from .conftest import ldm
+from .conftest import ldm, small_tensors
+from .stopped import make_folder
 
 NAME = ldm(layouts.SD1.matrices[0])
 ABOUT = {"timecli.test": "yes"}
@@ -115,8 +118,9 @@ BAD = {
 def test_bad_files_are_refused(name: str, tmp_path: Path) -> None:
     content, sentence = BAD[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=sentence):
+    with pytest.raises(CheckpointError, match=sentence) as refusal:
         open_checkpoint(tmp_path / name)
+    assert str(refusal.value).startswith(f"{tmp_path / name} ")
 
 
 def test_a_header_length_that_begins_like_a_pickle_is_read(small: Path, tmp_path: Path) -> None:
@@ -208,5 +212,156 @@ def test_float64_is_kept(small: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_record_is_refused(small: Path, tmp_path: Path) -> None:
     save_file(load_file(small), tmp_path / "x.safetensors", {EDITS: '[{"no": "name"}]'})
-    with pytest.raises(CheckpointError, match="has a damaged record of its edits"):
+    with pytest.raises(CheckpointError, match="has a damaged record of its edits") as refusal:
         _ = open_checkpoint(tmp_path / "x.safetensors").edits
+    assert str(refusal.value).endswith(": it must be a list of objects with a name); use another copy.")
+
+
+RECORD = {"name": "x", "version": "0", "lambdas": [0.1], "encoder": "", "base": ""}
+
+
+def averaged(path: Path, **more: torch.Tensor) -> Path:
+    """A small file with the moving averages of its first two matrices, the second's under another prefix."""
+    tensors, twins = small_tensors(vocabulary=64, rows=2), {}
+    for matrix, prefix in zip(layouts.SD1.matrices[:2], layouts.EMA_PREFIXES, strict=True):
+        twins[prefix + matrix.names[layouts.LDM].replace(".", "")] = tensors[ldm(matrix)] + 1
+    save_file({**tensors, **twins, **more}, path)
+    return path
+
+
+def test_what_a_model_is(tmp_path: Path) -> None:
+    path = averaged(tmp_path / "x.safetensors")
+    model, file = open_checkpoint(path), open_file(path)
+    assert model.family is layouts.SD1 and (model.width, model.channels, model.is_folder) == (64, 4, False)
+    assert model.config is None and model.left_out == () and model.cautions == () and len(model.texts) == 1
+    assert [place.matrix for place in model.places] == [*layouts.SD1.matrices, *layouts.SD1.matrices[:2]]
+    assert [place.twin for place in model.places] == [False] * 32 + [True] * 2
+    stored = load_file(path)
+    for twins, count in ((True, 34), (False, 32)):
+        found = list(model.projections(twins))
+        assert [place.key for place, _ in found] == [(path, place.name) for place in model.places[:count]]
+        assert all(torch.equal(tensor, stored[place.name]) for place, tensor in found)
+    assert len(list(model.projections())) == 34
+    assert not any(place.twin for place in open_checkpoint(path, ema=False).places)
+    assert model.text_encoders()[0]["embeddings.token_embedding.weight"].shape == (64, 64)
+    assert open_checkpoint(path, needs_text=False).texts == ()
+    assert describe(model) == {
+        "form": "single file",
+        "architecture": layouts.SD1.name,
+        "text_width": 64,
+        "dtypes": {"F32": len(file.entries) - 1, "I64": 1},
+        "parameters": sum(tensor.numel() for tensor in stored.values()),
+        "cross_attention_matrices": 32,
+        "cross_attention_parameters": 32 * 2 * 64,
+        "twins": 2,
+        "copies": [{"variant": "plain", "form": "whole", "files": [str(path)]}],
+        "edits": [],
+    }
+
+
+def test_what_a_folder_is(tmp_path: Path) -> None:
+    make_folder(tmp_path / "in")
+    model = open_checkpoint(tmp_path / "in", needs_text=False)
+    assert model.is_folder and model.config == tmp_path / "in" and len(model.copies) == 2
+    assert [place.twin for place in model.places] == [False] * 32 + [True] * 32
+    assert [place.matrix for place, _ in model.projections(twins=False)] == list(layouts.SD1.matrices)
+    found = describe(model)
+    assert (found["form"], found["twins"], found["cross_attention_matrices"]) == ("diffusers folder", 32, 32)
+    assert found["dtypes"] == {"F32": 64} and found["parameters"] == 64 * 2 * 8, "each file once"
+    pickles = {tmp_path / "in" / "old.ckpt", tmp_path / "in" / "unet" / "diffusion_pytorch_model.bin"}
+    for pickle_file in pickles:
+        pickle_file.write_bytes(b"\x80\x02}q\x00.")
+    model = open_checkpoint(tmp_path / "in", needs_text=False)
+    assert set(model.left_out) == pickles
+    assert len(model.cautions) == 1 and all(str(path) in model.cautions[0] for path in pickles)
+
+
+def test_averages_and_shards_of_a_folder(tmp_path: Path) -> None:
+    """A shard may hold one matrix, and a folder of its own the moving averages."""
+    make_folder(tmp_path / "in")
+    unet = tmp_path / "in" / "unet"
+    one, two = sorted(unet.glob("*-of-*"))
+    tensors = {**load_file(one), **load_file(two)}
+    last = layouts.SD1.matrices[-1].names[layouts.DIFFUSERS]
+    save_file({last: tensors.pop(last) + 1}, two)
+    save_file(tensors, one)
+    shutil.copytree(unet, tmp_path / "in" / "unet_ema")
+    for ema, copies in ((True, 4), (False, 2)):
+        model = open_checkpoint(tmp_path / "in", needs_text=False, ema=ema)
+        assert len(model.copies) == copies and len(model.places) == 32 * copies
+    values = [float(tensor.unique()) for _, tensor in model.projections(twins=False)]
+    assert values == [1.0] * 31 + [2.0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((2, 9, 3, 3), 9), ((2, 8, 3, 3), 8), ((2, 4, 3, 3), 4), ((2, 5), 5), ((2,), 4)]
+)
+@pytest.mark.parametrize("spelling", [layouts.LDM, layouts.DIFFUSERS])
+def test_the_channels_are_those_of_the_first_convolution(
+    spelling: int, shape: tuple[int, ...], channels: int, tmp_path: Path
+) -> None:
+    names = [matrix.names[spelling] for matrix in layouts.SD1.matrices]
+    first = "conv_in.weight" if spelling == layouts.DIFFUSERS else "input_blocks.0.0.weight"
+    tensors = {"a.weight": torch.zeros(1, 7, 1, 1)} | {name: torch.zeros(2, 8) for name in names}
+    save_file({**tensors, first: torch.zeros(shape)}, tmp_path / "x.safetensors")
+    assert open_checkpoint(tmp_path / "x.safetensors", needs_text=False).channels == channels
+
+
+def test_where_the_config_is_looked_for(tmp_path: Path) -> None:
+    """As given, in the model, beside it, and then with the text encoder, in this order."""
+    model = tmp_path / "models" / "x.safetensors"
+    texts = tmp_path / "texts" / "encoder"
+    given = tmp_path / "given"
+    for folder in (model.parent, texts, given):
+        folder.mkdir(parents=True)
+    averaged(model)
+    places = [texts.parent, texts.parent / "config", texts, model.parent / "config"]
+
+    def config(**options: Path) -> Path | None:
+        return open_checkpoint(model, text_encoder=(texts,), needs_text=False, **options).config
+
+    assert config() is None
+    for place in places:
+        place.mkdir(exist_ok=True)
+        (place / "model_index.json").write_text("{}")
+        assert config() == place
+    with pytest.raises(CheckpointError, match="given has no model_index.json; --config takes a diffusers folder"):
+        config(config=given)
+    (given / "model_index.json").write_text("{}")
+    assert config(config=given) == given
+
+
+def test_copies_that_carry_different_edits_are_named(tmp_path: Path) -> None:
+    """Which one counts depends on the tool, so none of them is believed."""
+    folder = tmp_path / "in"
+    make_folder(folder)
+    unet = folder / "unet"
+    files = sorted(unet.glob("*.safetensors"))
+    for file in files:
+        save_file(load_file(file), file, {EDITS: json.dumps([RECORD])})
+    assert open_checkpoint(folder, needs_text=False).edits == [RECORD]
+    save_file(load_file(files[-1]), files[-1], {EDITS: json.dumps([RECORD, RECORD])})
+    with pytest.raises(CheckpointError, match="carry different timecli edits") as refusal:
+        _ = open_checkpoint(folder, needs_text=False).edits
+    assert str(files[-1]) in str(refusal.value) and str(files[0]) in str(refusal.value)
+
+
+def test_matrices_that_are_no_floats_are_named(tmp_path: Path) -> None:
+    averaged(tmp_path / "x.safetensors")
+    tensors = load_file(tmp_path / "x.safetensors")
+    save_file({**tensors, NAME: tensors[NAME].to(torch.int8)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=NAME):
+        open_checkpoint(tmp_path / "x.safetensors")
+
+
+def test_position_ids_of_its_own_are_a_caution(tmp_path: Path) -> None:
+    name = f"{layouts.SD1.towers[0].prefixes[0]}embeddings.position_ids"
+    path = averaged(tmp_path / "x.safetensors", **{name: torch.arange(77)[None].flip(1)})
+    (sentence,) = open_checkpoint(path).cautions
+    assert sentence.startswith(f"{path}: {name} has 76 in place of 0")
+
+
+def test_a_delta_is_no_model(tmp_path: Path) -> None:
+    save_file({"left": torch.zeros(8, 2), "right": torch.zeros(2, 8)}, tmp_path / "x")
+    with pytest.raises(CheckpointError, match="x is a delta, not a model; give the model that it is for"):
+        open_checkpoint(tmp_path / "x")

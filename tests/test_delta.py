@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from timecli.editing.delta import KEY, Delta, Origin, load_delta, save_delta
+from timecli.editing.delta import KEY, Delta, Origin, describe, load_delta, save_delta
 from timecli.editing.solve import Operator
-from timecli.errors import CheckpointError, DeltaError
+from timecli.errors import CheckpointError, DeltaError, OutputError
+from timecli.files.safefile import open_file
 
 ORIGIN = Origin("x", 'name = "x"\n# ü', "0.1.0", "ab" * 32, (0.1, 1 / 3), ("k", "v"), (0, 3), (((1, 2), (1, 5, 2)),))
 
@@ -32,6 +33,30 @@ def test_round_trip_is_exact(delta: Delta, layers: tuple[int, ...] | None, tmp_p
     assert (found.origin, found.operator.condition) == (delta.origin, delta.operator.condition)
     save_delta(found, tmp_path / "b.delta")
     assert (tmp_path / "a.delta").read_bytes() == (tmp_path / "b.delta").read_bytes()
+    about = json.loads(open_file(tmp_path / "a.delta").metadata[KEY])
+    assert list(about) == sorted(about), "equal deltas are equal bytes"
+
+
+def test_a_file_is_replaced_unless_it_must_stay(delta: Delta, tmp_path: Path) -> None:
+    path = tmp_path / "x.delta"
+    path.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="use --force"):
+        save_delta(delta, path, replace=False)
+    assert path.read_bytes() == b"mine"
+    save_delta(delta, path)
+    assert load_delta(path).origin == delta.origin
+
+
+def test_one_column_is_a_delta(delta: Delta, tmp_path: Path) -> None:
+    left, right = (torch.ones(shape) for shape in ((8, 1), (1, 8)))
+    save_delta(replace(delta, operator=Operator(left, right, 1.0)), tmp_path / "x.delta")
+    assert load_delta(tmp_path / "x.delta").operator.rank == 1
+
+
+def test_what_inspect_says(delta: Delta) -> None:
+    found = describe(delta)
+    assert (found["form"], found["rank"], found["width"]) == ("timecli delta", 3, 8)
+    assert found["name"] == "x" and found["lambdas"] == (0.1, 1 / 3) and found["clip_skip"] == 1
 
 
 def refused(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:

@@ -1,5 +1,6 @@
 """An exported adapter is the edit, in files that others load."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,12 +9,17 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from timecli.editing import compiling
 from timecli.editing import delta as deltas
+from timecli.editing.delta import Delta, Origin
+from timecli.editing.solve import Operator, apply
+from timecli.errors import CheckpointError, DeltaError
+from timecli.files.safefile import open_file
+from timecli.files.writing import write_tensors
 from timecli.models import layouts
-from timecli.models.checkpoint import open_checkpoint
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.shipping import export
 from timecli.text import encoding
 
@@ -183,3 +189,130 @@ def test_inspect_knows_an_adapter(edited: Path, run: Run) -> None:
     assert done.code == 0 and "stable-diffusion-v1/lora" in done.out and "A pack of blue roses" in done.out
     assert run("inspect", edited / "lora.safetensors", "--textconv").out.strip() == ROSES.read_text().strip()
     assert run("inspect", edited / "lora.safetensors", "--textconv", "--json").code == 2
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Checkpoint:
+    """The matrices of SD 1 with few rows and few columns."""
+    random = torch.Generator().manual_seed(0)
+    tensors = {ldm(matrix): torch.randn(3, 768, generator=random) for matrix in layouts.SD1.matrices}
+    save_file(tensors, tmp_path / "tiny.safetensors")
+    return open_checkpoint(tmp_path / "tiny.safetensors", needs_text=False)
+
+
+def random_delta(matrices: tuple[str, ...] = ("k", "v"), layers: tuple[int, ...] | None = None) -> Delta:
+    """Four columns that stand at right angles, so that the singular values are 8, 4, 2 and 1."""
+    random = torch.Generator().manual_seed(1)
+    left, right = (torch.linalg.qr(torch.randn(768, 4, generator=random)).Q for _ in range(2))
+    sizes = torch.tensor([8.0, 4.0, 2.0, 1.0]).sqrt()
+    return Delta(
+        Operator(left * sizes, (right * sizes).T.contiguous(), 1.0),
+        Origin("x", "", "0", "", (0.1,), matrices, layers, ()),
+    )
+
+
+def test_the_ranks_that_are_kept_and_what_they_lose() -> None:
+    whole, root = random_delta().operator, 85**0.5  # 85 = 64 + 16 + 4 + 1
+    lost = {1: 21**0.5 / root, 2: 5**0.5 / root, 3: 1 / root, 4: 0.0}
+    for rank, loss in lost.items():
+        cut, found = export.truncated(whole, rank, None)
+        assert torch.equal(cut.left, whole.left[:, :rank]) and torch.equal(cut.right, whole.right[:rank])
+        assert found == pytest.approx(loss, abs=1e-6)
+    assert [export.truncated(whole, rank, None)[0].rank for rank in (None, 9, 0)] == [4, 4, 1]
+    kept = {tolerance: export.truncated(whole, None, tolerance)[0].rank for tolerance in (0.0, 0.2, 0.3, 0.6, 1.0)}
+    assert kept == {0.0: 4, 0.2: 3, 0.3: 2, 0.6: 1, 1.0: 1}
+    assert export.truncated(whole, None, export.truncated(whole, 2, None)[1])[0].rank == 2, "as much as may be lost"
+    assert export.truncated(whole, 1, 0.2)[0].rank == 1 and export.truncated(whole, 3, 0.6)[0].rank == 1
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_only_what_the_edit_covers_is_in_the_file(form: str, tiny: Checkpoint) -> None:
+    delta = random_delta(("v",), (0, 3))
+    made = export.adapter(tiny, delta, form, torch.float16, delta.operator)
+    per_matrix = {"lora": 3, "peft": 2, "diff": 1}[form]
+    assert len(made.tensors) == 2 * per_matrix and {t.dtype for t in made.tensors.values()} == {torch.float16}
+    assert all("to_v" in name for name in made.tensors)
+    with pytest.raises(DeltaError, match=r"the delta 'x' covers no matrix of .*tiny\.safetensors"):
+        export.adapter(tiny, random_delta(layers=(99,)), form, torch.float32, delta.operator)
+
+
+def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -> None:
+    """Loaders know one UNet; the base is that of its matrices."""
+    delta, stored = random_delta(), load_file(tiny.path)
+    twins = {
+        layouts.EMA_PREFIXES[0] + m.names[layouts.LDM].replace(".", ""): stored[ldm(m)] + 1
+        for m in layouts.SD1.matrices
+    }
+    save_file({**stored, **twins}, tmp_path / "x.safetensors")
+    model = open_checkpoint(tmp_path / "x.safetensors", needs_text=False)
+    assert len(model.places) == 64, "the control"
+    found, alone = (export.adapter(one, delta, "lora", torch.float32, delta.operator) for one in (model, tiny))
+    assert found.base == alone.base and found.error == alone.error
+    digest = hashlib.sha256(b"".join(stored[ldm(m)].numpy().tobytes() for m in layouts.SD1.matrices))
+    assert found.base == digest.hexdigest()
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in alone.tensors.items())
+
+
+@pytest.mark.parametrize("form", ["lora", "diff"])
+def test_what_does_not_fit_is_named(form: str, tiny: Checkpoint) -> None:
+    delta = random_delta()
+    large = Delta(Operator(delta.operator.left * 1e6, delta.operator.right, 1.0), delta.origin)
+    name = ldm(layouts.SD1.matrices[0])
+    with pytest.raises(CheckpointError, match=f"{name} does not fit into float16"):
+        export.adapter(tiny, large, form, torch.float16, large.operator)
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_the_error_is_that_of_all_matrices_together(form: str, rank: int, tiny: Checkpoint) -> None:
+    delta = random_delta()
+    cut, _ = export.truncated(delta.operator, rank, None)
+    made = export.adapter(tiny, delta, form, torch.bfloat16, cut)
+    rest = whole = 0.0
+    for place, weight in tiny.projections():
+        wanted = apply(weight.double(), delta.operator) - weight.double()
+        module = place.matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
+        names = {
+            "lora": (f"lora_unet_{module.replace('.', '_')}.lora_up.weight",) * 2,
+            "peft": (f"unet.{module}.lora_B.weight", f"unet.{module}.lora_A.weight"),
+            "diff": (f"lora_unet_{module.replace('.', '_')}.diff",),
+        }[form]
+        first = made.tensors[names[0]].double()
+        if form != "diff":
+            first = first @ made.tensors[names[1].replace("lora_up", "lora_down")].double()
+        rest, whole = rest + float((first - wanted).square().sum()), whole + float(wanted.square().sum())
+    assert made.error == pytest.approx((rest / whole) ** 0.5, rel=1e-6) and made.error > 1e-4
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_the_header_and_what_inspect_says(form: str, tiny: Checkpoint, tmp_path: Path) -> None:
+    delta, path = random_delta(), tmp_path / "x.safetensors"
+    made = export.adapter(tiny, delta, form, torch.float16, delta.operator)
+    write_tensors(path, made.tensors, export.about(tiny, delta, 4, form, []))
+    file = open_file(path)
+    assert file.metadata == {
+        "format": "pt",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": "x",
+        "ss_output_name": "x",
+        "ss_base_model_version": "sd_v1",
+        "ss_v2": "False",
+        "timecli.edits": "[]",
+        **({"ss_network_module": "networks.lora"} if form == "lora" else {}),
+        **({"ss_network_dim": "4", "ss_network_alpha": "4"} if form == "lora" else {}),
+    }
+    records = [{"name": "x", "base": "0", "a": 1}]
+    assert export.about(tiny, delta, 4, form, records)["timecli.edits"] == json.dumps(records, sort_keys=True)
+    assert export.is_adapter(file) and not export.is_adapter(tiny.places[0].file)
+    assert export.describe(file) == {
+        "form": "adapter",
+        "architecture": "stable-diffusion-v1/lora",
+        "dtypes": {"F16": len(made.tensors)},
+        "tensors": len(made.tensors),
+        "edits": [],
+    }
+    for about in ({"timecli.edits": "[]"}, {"modelspec.architecture": "stable-diffusion-v1/lora"}):
+        save_file(made.tensors, path, about)
+        assert not export.is_adapter(open_file(path)), "an edited model, or a LoRA of somebody else's"

@@ -97,6 +97,6 @@ def test_every_damaged_input_ends_in_a_sentence(run: Run, sound: Sound, tmp_path
         shutil.rmtree(folder)
     for (kind, code), count in sorted(seen.items()):
         print(f"{kind}: exit {code} {count} times")
-    if len(numbers()) >= COUNT:
+    if not numbers().start and len(numbers()) >= COUNT:  # elsewhere a kind that is seldom read may be missing
         for kind in damage.KINDS:
             assert seen[kind, 2] > 0 and seen[kind, 0] > 0, f"{kind}: {seen}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ print(*seen)
 def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
     """The signal comes when the temporary file is seen; the program waits in the middle of it."""
     code = (
-        "import sys, time; from timecli import cli, outfile\n"
+        "import sys, time; from timecli import cli; from timecli.files import outfile\n"
         "def slow(*_): time.sleep(30)\n"
         "outfile.os.fsync = slow\n"
         "cli.main(['edit', *sys.argv[1:]])"
@@ -211,3 +212,86 @@ def test_an_error_of_an_early_flush_is_not_lost(tmp_path: Path, monkeypatch: pyt
     assert count >= 2 and list(tmp_path.iterdir()) == []
     write()
     assert (tmp_path / "out").stat().st_size == 3000
+
+
+@pytest.mark.parametrize("start", [0, 100, 4096])
+@pytest.mark.parametrize("kernel", ["copies", "refuses", "has no such call"])
+def test_a_range_is_copied_in_whole_pages(
+    kernel: str, start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte, by the kernel or without it; file systems can share only what begins with a page in both files."""
+    from timecli.files import outfile
+
+    content, begun = os.urandom(50_000), []
+    (tmp_path / "in").write_bytes(content)
+    really = outfile.OutFile._take_in_kernel
+
+    def spy(file: outfile.OutFile, source: BinaryIO, offset: int, count: int) -> int:
+        begun.append((offset, count))
+        return really(file, source, offset, count)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(outfile, "BLOCK", 2 * outfile.PAGE)
+    monkeypatch.setattr(outfile.OutFile, "_take_in_kernel", spy)
+    if kernel == "refuses":
+        monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    elif kernel == "has no such call":
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    with (tmp_path / "in").open("rb") as source, outfile.OutFile(tmp_path / "out") as file:
+        file.put(b"before")
+        file.take(source, start, 45_000)
+    assert (tmp_path / "out").read_bytes() == b"before" + content[start:45_000]
+    assert begun[0] == (start, outfile.PAGE - start if start == 100 else outfile.BLOCK)
+    assert {count for _, count in begun[1:-1]} == {outfile.BLOCK}
+    assert all(offset % outfile.PAGE == 0 for offset, _ in begun[1:])
+
+
+@pytest.mark.parametrize(("size", "early"), [(999, 2), (1000, 3), (1001, 3)])
+def test_every_window_is_flushed_as_it_is_complete(
+    size: int, early: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from timecli.files import outfile
+
+    flushed: list[int] = []
+    monkeypatch.setattr(outfile, "WINDOW", 1000)
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    with outfile.OutFile(tmp_path / "out") as file:
+        number = file.fileno()
+        for _ in range(3):
+            file.put(b"x" * size)
+    assert flushed == [number] * (early + 1), "and once at the end"
+    assert file.closed
+
+
+def test_a_failed_run_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong is said, not what the disk says of bytes that nobody wants any more."""
+    from timecli.files import outfile
+
+    flushes = 0
+
+    def fail(_: int) -> None:
+        nonlocal flushes
+        flushes += 1
+        time.sleep(0.1)
+        raise OSError(5, "Input/output error")
+
+    def write(error: type[BaseException] | None) -> None:
+        with outfile.OutFile(tmp_path / "out") as file:
+            files.append(file)
+            for _ in range(5):
+                file.put(b"x" * 1000)
+            if error:
+                raise error
+
+    files: list[outfile.OutFile] = []
+    monkeypatch.setattr(outfile, "WINDOW", 1000)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write(KeyboardInterrupt)
+    assert flushes < 5
+    with pytest.raises(OSError, match="Input/output error"):
+        write(None)
+    assert flushes >= 5, "the control"
+    assert all(file.closed for file in files)

@@ -66,12 +66,13 @@ def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None, in_place: bo
         files = rewritten(checkpoint, dtype)
     else:
         files = _files(checkpoint) if checkpoint.is_folder else [checkpoint.path]
-    return sum(_size(file, dtype) for file in files)
+    edited = {place.file.path for place in checkpoint.places}  # weights, whatever they are called
+    return sum(_size(file, dtype if file in edited or file.suffix == WEIGHTS else None) for file in files)
 
 
 def _size(file: Path, dtype: torch.dtype | None) -> int:
     """Bytes of a file, or of what converting its tensors makes of it, but for the header."""
-    if dtype is None or file.suffix != WEIGHTS:
+    if dtype is None:
         return file.stat().st_size
     kinds = [(entry["dtype"], entry["data_offsets"]) for entry in open_file(file).entries.values()]
     return sum(
