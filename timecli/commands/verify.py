@@ -80,7 +80,7 @@ def verify(
     shares = edited.forecasts(delta, checkpoint, encoder, table)
     each = report.per_prompt(table, shares, judge, before, after)
     found = report.numbers(manifest, model.name, settings, scores, misses, each)
-    sheet = report.sheet(table, before, after, f"{manifest.name} on {model.name}")
+    sheet = report.sheet(table, report.columns(before, after), f"{manifest.name} on {model.name}")
     report.save_report(folder, sheet, found, force)
     if as_json:
         terminal.print_json(found)

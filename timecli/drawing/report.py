@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -45,21 +45,33 @@ SHOWN = 4
 CELL, LABEL, GAP, HEAD = 112, 300, 16, 40
 
 
-def sheet(table: Sequence[Row], before: Images, after: Images, title: str) -> Image.Image:
-    """Rows of prompts; columns before, after, and oracle (the unedited model given the destination)."""
-    shown = min(SHOWN, len(next(iter(before.values()))))
+Column = Callable[[Row], Sequence[Image.Image]]
+"""What a column of the sheet shows of a row, seed by seed; nothing where it has no picture."""
+
+
+def columns(before: Images, after: Images) -> dict[str, Column]:
+    """The columns of `verify`: before, after, and oracle (the unedited model given the destination)."""
+    return {
+        "before": lambda row: before[row.prompt],
+        "after": lambda row: after[row.prompt],
+        "oracle": lambda row: before[row.oracle] if row.oracle else [],
+    }
+
+
+def sheet(table: Sequence[Row], shows: Mapping[str, Column], title: str) -> Image.Image:
+    """Rows of prompts, and the columns by their names."""
+    shown = min(SHOWN, max(len(column(row)) for column in shows.values() for row in table))
     block = shown * CELL + GAP
-    image = Image.new("RGB", (LABEL + 3 * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
+    image = Image.new("RGB", (LABEL + len(shows) * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
     canvas = ImageDraw.Draw(image)
     canvas.text((GAP, 10), harmless(title), "black", ImageFont.load_default(20))
-    for i, name in enumerate(("before", "after", "oracle")):
+    for i, name in enumerate(shows):
         canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
     for i, row in enumerate(table):
         top = 2 * HEAD + i * (CELL + 4)
         _label(canvas, row, top)
-        oracle = before[row.oracle] if row.oracle else []
-        for j, images in enumerate((before[row.prompt], after[row.prompt], oracle)):
-            for k, picture in enumerate(images[:shown]):
+        for j, column in enumerate(shows.values()):
+            for k, picture in enumerate(column(row)[:shown]):
                 image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
     return image
 

@@ -184,7 +184,7 @@ def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
 
 def _shared(manifest: Manifest) -> tuple[object, ...]:
     """Settings that a joint edit has once; its preserved prompts enter with the first manifest's λ."""
-    return replace(manifest.solve, lam=1.0), manifest.preserve.weight
+    return replace(manifest.solve, lam=1.0), replace(manifest.preserve, prompts=())
 
 
 def worded(manifest: Manifest, prompt: str) -> Texts:
