@@ -85,6 +85,8 @@ def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
     assert "damaged" in refused(path, factors, {KEY: "{"})
     assert "damaged" in refused(path, factors, {KEY: json.dumps(about)})
     assert "another delta format" in refused(path, factors, {KEY: json.dumps({**about, "format": 2})})
+    without = {key: value for key, value in about.items() if key != "format"}
+    assert "another delta format" in refused(path, factors, {KEY: json.dumps({**without, "layers": None})})
     assert "damaged" in refused(path, factors, {KEY: json.dumps({**about, "layers": None, "matrices": []})})
     assert "do not fit" in refused(path, {**factors, "right": torch.ones(3, 4)}, whole)
     assert "right holds NaN" in refused(path, {**factors, "right": torch.full((2, 4), float("nan"))}, whole)

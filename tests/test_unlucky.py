@@ -227,6 +227,7 @@ def test_a_range_is_copied_in_whole_pages(
     really = outfile.OutFile._take_in_kernel
 
     def spy(file: outfile.OutFile, source: BinaryIO, offset: int, count: int) -> int:
+        assert source.name == str(tmp_path / "in")
         begun.append((offset, count))
         return really(file, source, offset, count)
 
