@@ -17,8 +17,6 @@ from timecli.text import encoding
 
 TEXT = """
 name = "blue-roses"
-[solve]
-lambda = 10
 [[edit]]
 source = "A pack of roses"
 destination = "A pack of blue roses"

@@ -18,7 +18,7 @@ from timecli.measuring.schedule import BASE
 
 from .conftest import PICTUREBOOK, Run
 
-EDITS = sorted((PICTUREBOOK / "bench" / "validation").glob("*.toml"))[:2]
+EDITS = sorted((Path(__file__).parent / "data" / "bench").glob("*.toml"))
 SMALL = ["--seeds", "2", "--steps", "1", "--guidance", "3"]
 """Too little for good pictures, enough for numbers that must not change."""
 GRID = ["--grid", "lambda=0.1,1000", "--method", "time", "--method", "uce", "--method", "finetune", "--iterations", "2"]
@@ -78,7 +78,7 @@ def test_every_prompt_has_its_forecast_beside_what_was_drawn(undisturbed: Path) 
     page = (undisturbed / "table.md").read_text()
     assert [text in page for text in ("| kept | reached |", "\n| another seed | ")] == [True, True]
     told = page.split("## Forecast beside drawn")[1].splitlines()
-    assert [line.split(" | ")[0][2:] for line in told if " | 30 | " in line] == ["time λ=0.1", "time λ=1000", "uce"]
+    assert [line.split(" | ")[0][2:] for line in told if f" | {tests} | " in line] == ["time λ=0.1", "time λ=1000", "uce"]
 
 
 @pytest.mark.parametrize("end", [1, 7, -1])
@@ -179,10 +179,10 @@ def test_a_balance_and_what_edits_do_to_each_other(run: Run, picturebook: Path, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--grid", "lamda=1"], "use lambda, matrices, augment, eta"),
+        (["--grid", "lamda=1"], "use lambda, weight, strength, matrices, augment, eta"),
         (["--grid", "lambda=many"], "'many' is not a number"),
         (["--grid", "eta=1"], "add --method finetune"),
-        (["--method", "esd"], "use time, finetune, uce"),
+        (["--method", "esd"], "use time, everyday, uce, finetune, embedit"),
     ],
 )
 def test_bad_options_are_named(

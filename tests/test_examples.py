@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from .conftest import ROOT, ROSES, Run
+from .conftest import ROOT, Run
 
 
 def test_in_python_gives_the_weights_of_the_command_line(run: Run, picturebook: Path, tmp_path: Path) -> None:
@@ -16,7 +16,8 @@ def test_in_python_gives_the_weights_of_the_command_line(run: Run, picturebook: 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     moves = {line.split(": ")[0]: float(line.split("by ")[1].split("%")[0]) for line in done.stdout.splitlines()}
     assert moves["A pack of roses"] > moves["A dog"]
-    assert run("edit", ROSES, picturebook, "-o", tmp_path / "b").code == 0
+    (tmp_path / "x.toml").write_text(script.read_text().split('"""')[3])
+    assert run("edit", tmp_path / "x.toml", picturebook, "-o", tmp_path / "b").code == 0
     one, other = load_file(tmp_path / "a"), load_file(tmp_path / "b")
     assert all((one[name] == other[name]).all() for name in one)
 

@@ -326,7 +326,7 @@ def test_a_half_done_swap_is_said_and_settled_by_any_command_that_names_it(
                 target,
                 *config,
                 "--delta",
-                tmp_path / "d",
+                tmp_path.parent / "d",
                 "--stack",
                 "--force",
             ),

@@ -376,7 +376,7 @@ def test_a_manifest_that_changes_while_it_is_tuned_stays(
 
     monkeypatch.setattr(tune, "harmonic", harmonic)
     done = run("tune", path, picturebook, "--in-place")
-    assert done.code == 2 and "x.toml changed meanwhile and stays; put lambda = 3 into it yourself" in done.err
+    assert done.code == 2 and "x.toml changed meanwhile and stays; put strength = 3 into it yourself" in done.err
     assert path.read_text().endswith("# a later thought\n")
 
 

@@ -37,7 +37,7 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
         kept += tuple(
             prompt for prompt, _ in neighbours.nearest(draft.change, encoder, world, delta.operator, metric).tests
         )
-    lines = [f"prompts = {json.dumps(list(kept))}"]
+    lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.WEIGHT:g}"]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:
         text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"
