@@ -78,7 +78,11 @@ def test_every_prompt_has_its_forecast_beside_what_was_drawn(undisturbed: Path) 
     page = (undisturbed / "table.md").read_text()
     assert [text in page for text in ("| kept | reached |", "\n| another seed | ")] == [True, True]
     told = page.split("## Forecast beside drawn")[1].splitlines()
-    assert [line.split(" | ")[0][2:] for line in told if f" | {tests} | " in line] == ["time λ=0.1", "time λ=1000", "uce"]
+    assert [line.split(" | ")[0][2:] for line in told if f" | {tests} | " in line] == [
+        "time λ=0.1",
+        "time λ=1000",
+        "uce",
+    ]
 
 
 @pytest.mark.parametrize("end", [1, 7, -1])
