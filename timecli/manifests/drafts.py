@@ -15,8 +15,8 @@ FRONT = ("a sketch of {}", "a cartoon of {}", "an image of {}")
 BEHIND = ("{} in the city", "{} in the forest")
 SMALL = "small"
 WEIGHT = 0.1
-"""Of the preserved prompts. By the forecast on a third of picturebook's test edits it keeps as many explicit values as 1
-does (90 % go less than 0.27 of their way), and more of the neighbours (91 %, against 86)."""
+"""Of the preserved prompts. By the forecast on a third of picturebook's test edits it keeps as many explicit values as
+a weight of 1 (90 % go less than 0.27 of their way), and more of the neighbours (91 %, against 86)."""
 OTHERS = 4
 """Other values that are tried."""
 
