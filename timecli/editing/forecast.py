@@ -24,7 +24,7 @@ from timecli.text.encoding import TextEncoder
 
 PADDING = 4
 """Positions behind the longest prompt that are encoded; the last of them stands for the rest of the padding."""
-HALF, STEEP = 0.33, 9.0
+HALF, STEEP = 0.36, 7.5
 """The share at which half of the pictures show the destination, and how quickly that changes: a logistic curve, fitted
 to what was drawn for picturebook's validation edits."""
 
