@@ -161,7 +161,9 @@ def test_on_picturebook_neighbours_stay_and_plan_is_content(run: Run, pictureboo
     assert ("A tulip", "A blue tulip") in [(probe.prompt, probe.destination) for probe in edit.negatives]
     assert run("plan", path, picturebook).code == 0
     bare = tmp_path / "bare.toml"
-    bare.write_text(path.read_text().replace("[preserve]", "[preserve]\neveryday = false"))
+    text = path.read_text()
+    before, after = text.split("[preserve]")[0], text[text.index("[verify]") :]
+    bare.write_text(f"{before}[preserve]\neveryday = false\n\n{after}")
     assert run("plan", bare, picturebook).code == 1, "the control"
 
 
@@ -171,3 +173,18 @@ def test_neighbours_of_several_are_several_and_of_a_part_none(run: Run, pictureb
     assert "Blue violets" in [probe.destination for probe in manifest.load(path).edits[0].negatives]
     assert run("init", "a vase of roses", "a glass vase of roses", picturebook, "-o", path, "--force").code == 0
     assert manifest.load(path).edits[0].negatives == ()
+
+
+def test_the_readmes_way_from_two_prompts_to_a_report(
+    run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """init, plan, edit, verify, as a new user goes; with too few steps to hold the drawing to its thresholds."""
+    monkeypatch.chdir(tmp_path)
+    config = ("--config", picturebook.parent / "config")
+    assert run("init", "a rose", "a blue rose", picturebook, "-o", "blue-roses.toml").code == 0
+    assert run("plan", "blue-roses.toml", picturebook).code == 0
+    assert run("edit", "blue-roses.toml", picturebook, "-o", "out.safetensors").code == 0
+    quick = ("--seeds", 1, "--steps", 1, "--guidance", 3, "--judge", picturebook.parent / "judge")
+    done = run("verify", "blue-roses.toml", picturebook, "out.safetensors", *quick, *config)
+    assert done.code in (0, 1), done.err
+    assert (tmp_path / "blue-roses-verify" / "report.md").exists()

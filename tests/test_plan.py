@@ -119,3 +119,16 @@ def test_without_a_model_it_validates(run: Run, tmp_path: Path) -> None:
     assert done.code == 0 and "x is valid, 1 edit." in done.out and "name a model" in done.err
     refused = run("plan", tmp_path / "x.toml", "--fix")
     assert refused.code == 2 and "name MODEL" in refused.err
+
+
+def test_many_pairs_in_one_solve_are_warned_of(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    nouns = ("rose", "tulip", "dog", "cat", "car", "hat", "pig", "cow", "bus", "fox", "barn")
+    for colours in (("blue",), ("blue", "green")):
+        pairs = [
+            f'[[edit]]\nsource = "A {style}{noun}"\ndestination = "A {style}{colour} {noun}"\n'
+            for style, colour in zip(("", "painting of a "), colours, strict=False)
+            for noun in nouns
+        ]
+        (tmp_path / "x.toml").write_text('name = "x"\n' + "".join(pairs))
+        done = run("plan", tmp_path / "x.toml", picturebook)
+        assert done.code == 0 and ("22 pairs in one solve" in done.err) == (len(colours) == 2), done.err

@@ -70,6 +70,7 @@ def plan(
     if pairs:
         terminal.print_pairs(manifest, encoder)
     refuse(refused)
+    _warn_of_many(manifest)
     world = everyday_world(manifest, encoder, reading)
     seen = _look(manifest, checkpoint, encoder, where, world)
     if fix and (text := _fixed(manifest, seen.advice)):
@@ -83,6 +84,17 @@ def plan(
     for sentence in seen.missed:
         terminal.complain(sentence)
     raise typer.Exit(1 if seen.missed else 0)
+
+
+def _warn_of_many(manifest: Manifest) -> None:
+    """Say so where the pairs of one solve take room from each other."""
+    from timecli.editing.preview import MANY
+
+    if len(manifest.edits) > MANY:
+        terminal.warn(
+            f"{manifest.name} has {len(manifest.edits)} pairs in one solve, which take room from each other from about "
+            f"{MANY} on; look at the forecasts of what should stay, or split it over several models."
+        )
 
 
 def _look(

@@ -17,6 +17,8 @@ from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
+MANY = 20
+"""Pairs of one solve from which on they take room from each other (the card has the figures)."""
 MOST = 5
 """Everyday prompts that are named."""
 NEIGHBOUR = 0.5
