@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, Manifest, Preserve, Solve, parse
+from timecli.manifests.manifest import AUGMENTATIONS, Manifest, Preserve, Solve, parse, with_strength
 from timecli.measuring import schedule
 from timecli.measuring.schedule import BASE, Configuration
 
@@ -106,3 +106,11 @@ def test_crossed_each_edit_draws_the_others_validation_prompts() -> None:
 def test_two_manifests_of_one_name_are_refused() -> None:
     with pytest.raises(ManifestError, match="two manifests are called 'a'"):
         schedule.require_names([made("a"), made("b"), made("a")])
+
+
+def test_a_joint_edit_keeps_every_strength() -> None:
+    joined, kept = schedule.joint([with_strength(made("a"), 0.4), made("b", "tulip")])
+    assert [joined.strength(edit) for edit in joined.edits] == [0.4, 1.0] and len(kept) == 2
+    other = replace(made("c", "dog"), preserve=Preserve(everyday=False))
+    with pytest.raises(ManifestError, match="only their lambdas and strengths may differ"):
+        schedule.joint([made("a"), other])

@@ -173,10 +173,14 @@ def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
     for manifest in kept:
         if _shared(manifest) != _shared(kept[0]):
             raise ManifestError(
-                f"{manifest.name} has other solve or preserve settings than {kept[0].name}; only their lambdas may "
-                "differ in one joint edit."
+                f"{manifest.name} has other solve or preserve settings than {kept[0].name}; only their lambdas and "
+                "strengths may differ in one joint edit."
             )
-    edits = tuple(replace(edit, lam=manifest.lam(edit)) for manifest in kept for edit in manifest.edits)
+    edits = tuple(
+        replace(edit, lam=manifest.lam(edit), strength=manifest.strength(edit))
+        for manifest in kept
+        for edit in manifest.edits
+    )
     preserved = tuple(dict.fromkeys(prompt for manifest in kept for prompt in manifest.preserve.prompts))
     first = kept[0]
     return replace(first, name="bulk", edits=edits, preserve=replace(first.preserve, prompts=preserved)), kept
@@ -184,7 +188,7 @@ def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
 
 def _shared(manifest: Manifest) -> tuple[object, ...]:
     """Settings that a joint edit has once; its preserved prompts enter with the first manifest's λ."""
-    return replace(manifest.solve, lam=1.0), replace(manifest.preserve, prompts=())
+    return replace(manifest.solve, lam=1.0, strength=1.0), replace(manifest.preserve, prompts=())
 
 
 def worded(manifest: Manifest, prompt: str) -> Texts:

@@ -21,7 +21,7 @@ OBJECTIVES = ("harmonic", "balance", "forecast")
 CLOSE = 0.1
 """Δ_p at which the balance is found (appendix H.2)."""
 TRIALS = 16
-ROUNDS, PACE = 6, 0.35
+ROUNDS, PACE = 10, 0.35
 """Of a joint balance: how often all strengths move, and how far for a share that is off by one."""
 
 
