@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from timecli.measuring.studio import Studio
     from timecli.models.checkpoint import Checkpoint
 
-Paths = Annotated[list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")]
 Folder = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for results, tables and plots; a run goes on there.")
 ]
@@ -74,7 +73,7 @@ FILES = (
 
 @grouped
 def bench(
-    paths: Paths,
+    paths: options.ManifestPaths,
     output: Folder,
     grid: Grid = None,
     method: Method = None,

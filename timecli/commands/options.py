@@ -26,6 +26,9 @@ def finite(value: float | None) -> float | None:
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
 OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Model to forecast with.")]
+ManifestPaths = Annotated[
+    list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")
+]
 DeltaPaths = Annotated[
     list[Path],
     typer.Argument(metavar="DELTA... MODEL", help="Delta files, and the model last."),

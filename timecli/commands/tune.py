@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
     from timecli.measuring.tune import Axis, Trial
 
-Paths = Annotated[list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest; of several, their folder.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write the value into MANIFEST itself; comments stay.")]
 Objective = Annotated[
@@ -43,7 +42,7 @@ TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="
 
 @grouped
 def tune(
-    paths: Paths,
+    paths: options.ManifestPaths,
     output: Output = None,
     in_place: InPlace = False,
     objective: Objective = "harmonic",
@@ -77,7 +76,6 @@ def tune(
     encoder = read_text_encoder(checkpoint, reading.tokenizer, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     exact, world = options.exact_device(where), everyday_worlds(encoder, reading)
-    forecasts = trials.forecasts(tasks[0], checkpoint, encoder, exact, world(tasks[0]))
     drawings = None
     if objective != "forecast":
         settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
@@ -86,6 +84,7 @@ def tune(
     if drawings is not None and len(tasks) > 1:
         found = tune.balance_all(tasks, drawings, _say_share)
     else:
+        forecasts = trials.forecasts(tasks[0], checkpoint, encoder, exact, world(tasks[0]))
         trial = tune.search(tasks[0], objective, forecasts, drawings, _saying(tune.axis(tasks[0])))
         found = [(trial.value, trial.score)]
     if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:

@@ -11,10 +11,8 @@ from PIL.Image import Image
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, Row, names, speaks_of
+from timecli.manifests.rows import FOLLOW, METRICS, Row, names, speaks_of
 
-METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
-"""Each metric and the kind of prompt that it looks at."""
 PAPER = ("efficacy", "generality", "specificity")
 """The metrics of Orgad et al. (2023), §5.4, of which there is a mean."""
 LIKENESS = ("kept", "reached")

@@ -69,14 +69,14 @@ def told(
     asked: Sequence[tuple[str, str | None]], encoder: TextEncoder, operator: Operator, metric: torch.Tensor
 ) -> list[float | None]:
     """`shares` of those of which it can be told: None without a destination, or without a word in common with it."""
-    pairs = [(prompt, goal) for prompt, goal in asked if goal and _aligned(prompt, goal, encoder)]
+    pairs = [(prompt, goal) for prompt, goal in asked if goal and aligned(prompt, goal, encoder)]
     found: dict[tuple[str, str | None], float] = {}
-    if pairs:
-        found.update(zip(pairs, shares(pairs, encoder, operator, metric), strict=True))
+    found.update(zip(pairs, shares(pairs, encoder, operator, metric), strict=True))
     return [share if (share := found.get(one)) is not None and isfinite(share) else None for one in asked]
 
 
-def _aligned(prompt: str, destination: str, encoder: TextEncoder) -> bool:
+def aligned(prompt: str, destination: str, encoder: TextEncoder) -> bool:
+    """Whether a prompt has a word in common with its destination, and both are short enough to be read."""
     try:
         return bool(encoder.alignment(prompt, destination))
     except PromptError:

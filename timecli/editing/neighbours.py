@@ -7,14 +7,12 @@ would call neighbours more often than the noun's own token, all positions, or ho
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from timecli.editing import forecast
 from timecli.editing.solve import Operator
-from timecli.errors import PromptError
 from timecli.manifests.plurals import singular_of, with_article
 from timecli.manifests.wording import Change, capital
 from timecli.text.encoding import TextEncoder
@@ -58,8 +56,8 @@ def nearest(
     found = [(i, noun) for i, noun in found if noun.lower() not in own]
     near = _near(change, encoder, world)
     order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
-    tests = [test for _, noun in order if _possible(test := _said(change, noun), encoder)]
-    shares = forecast.shares(tests, encoder, operator, metric) if tests else []
+    tests = [test for _, noun in order if forecast.aligned(*(test := _said(change, noun)), encoder)]
+    shares = forecast.shares(tests, encoder, operator, metric)
     apart = [test for test, share in zip(tests, shares, strict=True) if share < ALONG]
     along = [(test[0], share) for test, share in zip(tests, shares, strict=True) if share >= ALONG]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
@@ -78,11 +76,3 @@ def _near(change: Change, encoder: TextEncoder, world: Everyday) -> torch.Tensor
     mean = world.ends.double().mean(0)
     own = encoder.embed([capital(bare)], end + 1)[0, end] - mean
     return torch.nn.functional.cosine_similarity(world.ends.double() - mean, own[None], dim=1)
-
-
-def _possible(test: Sequence[str], encoder: TextEncoder) -> bool:
-    try:
-        encoder.alignment(*test)
-    except PromptError:
-        return False
-    return True

@@ -11,12 +11,11 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, Row, names, rows, speaks_of
+from timecli.manifests.rows import FOLLOW, METRICS, Row, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
-METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
 MANY = 20
 """Pairs of one solve from which on they take room from each other (the card has the figures)."""
 MOST = 5

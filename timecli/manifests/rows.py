@@ -11,6 +11,8 @@ KINDS = {"positive": "positives", "negative": "negatives", "explicit": "explicit
 """What a test prompt is, and where an edit has it."""
 FOLLOW = ("source", "positive")
 """Kinds that should show the destination; the others should stay as they are."""
+METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
+"""Each metric and the kind of prompt that it looks at."""
 SMALL = frozenset({"and", "for", "from", "the", "with"})
 """Words of three letters and more that name nothing."""
 ENDING = 3

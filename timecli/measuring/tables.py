@@ -9,8 +9,9 @@ from statistics import StatisticsError, correlation, fmean, harmonic_mean, pstde
 import torch
 
 from timecli.drawing import verify
-from timecli.drawing.verify import LIKENESS, METRICS, PAPER, Score
+from timecli.drawing.verify import LIKENESS, PAPER, Score
 from timecli.manifests.manifest import Manifest
+from timecli.manifests.rows import METRICS
 from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
 from timecli.measuring.schedule import BASE, Configuration, Job, tested, worded
