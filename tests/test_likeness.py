@@ -14,10 +14,10 @@ from PIL import Image
 from timecli.drawing import verify
 from timecli.drawing.judge import load_judge
 from timecli.drawing.likeness import between_seeds, likeness, measured, yardstick
-from timecli.drawing.verify import EVERYDAY, Score
+from timecli.drawing.verify import Score
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import parse
-from timecli.manifests.rows import Row, names, rows, speaks_of
+from timecli.manifests.rows import EVERYDAY, Row, everyday_rows, names, rows, speaks_of
 from timecli.measuring import prompts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding, everyday
@@ -81,16 +81,16 @@ def test_a_sample_counts_where_it_names_no_source() -> None:
 def test_everyday_rows_are_spread_and_about_nothing_that_should_follow() -> None:
     table = rows(parse(TULIPS))
     listed = [f"A thing number {i}" for i in range(100)]
-    chosen = [row.prompt for row in verify.everyday_rows(listed, table)]
+    chosen = [row.prompt for row in everyday_rows(listed, table)]
     assert chosen == [listed[i * 100 // EVERYDAY] for i in range(EVERYDAY)]
     about = ["", "A daisy", "A yellow pig", "a tulip", "Tulips", "A field of tulips"]
-    assert verify.everyday_rows(about, table) == []
-    few = verify.everyday_rows([*about, "A barn", "A hat"], table)
+    assert everyday_rows(about, table) == []
+    few = everyday_rows([*about, "A barn", "A hat"], table)
     assert [(row.kind, row.prompt, row.counts) for row in few] == [("everyday", p, True) for p in ("A barn", "A hat")]
     other = rows(parse(TULIPS.replace("ulip", "oad")))
-    assert "Tulips" in [row.prompt for row in verify.everyday_rows(about, other)], "the control"
+    assert "Tulips" in [row.prompt for row in everyday_rows(about, other)], "the control"
     for words in (everyday.shipped(), everyday.listed((PICTUREBOOK / "config" / "everyday.txt").read_text())):
-        found = [row.prompt for row in verify.everyday_rows(words, table)]
+        found = [row.prompt for row in everyday_rows(words, table)]
         assert len(found) == EVERYDAY and not any("tulip" in prompt.lower() for prompt in found)
 
 

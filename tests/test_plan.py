@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,32 @@ def test_plan_prints_and_exits_with_1_below_a_threshold(run: Run, picturebook: P
     assert "'A rose' goes" in missed.out and "raise its strength" in missed.out
 
 
+def test_a_ruined_model_is_forecast_to_keep_little(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    found = {}
+    for everyday in ("true", "false"):
+        path.write_text(ROSES.replace("[[edit]]", f"[preserve]\neveryday = {everyday}\n[[edit]]") + "kept = 0.85\n")
+        done = run("plan", path, picturebook, "--json")
+        found[everyday] = json.loads(done.out)["metrics"]["kept"]
+        assert done.code == (0 if everyday == "true" else 1), done.err
+    assert found["true"] > 0.9 and found["false"] < 0.8
+    assert f"forecast kept is {found['false']:.3f}, below the 0.850 that x asks for" in done.err
+
+
+def test_kept_is_one_where_nothing_moves_and_falls_with_how_far(model: Checkpoint, encoder: TextEncoder) -> None:
+    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    metric = forecast.metric(model, delta.origin)
+    rose, dog = forecast.kept(["A rose", "A dog"], encoder, delta.operator, metric)
+    still = forecast.kept(["A rose", "A dog"], encoder, replace(delta.operator, left=0 * delta.operator.left), metric)
+    assert rose < dog <= 1 and still == [1.0, 1.0]
+    assert forecast.kept([], encoder, delta.operator, metric) == []
+
+
 def test_json_says_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSES)
     found = json.loads(run("plan", tmp_path / "x.toml", picturebook, "--json").out)
     assert [one["kind"] for one in found["forecasts"]] == ["source", "positive", "negative", "explicit", "sample"]
-    assert found["metrics"].keys() == {"efficacy", "generality", "specificity", "explicit"}
+    assert found["metrics"].keys() == {"efficacy", "generality", "specificity", "explicit", "kept"}
     assert all(0 <= value <= 1 for value in found["metrics"].values())
     assert found["forecasts"][-1]["share"] is None and 0 < found["everyday"]["moved"] < 1
     assert len(found["everyday"]["most"]) == 5

@@ -11,7 +11,8 @@ import pytest
 
 from timecli.errors import ManifestError
 from timecli.manifests import manifest
-from timecli.measuring import tune
+from timecli.manifests.rows import Row
+from timecli.measuring import trials, tune
 from timecli.measuring.tune import LAMBDA, STRENGTH, Axis, Trial
 
 from .conftest import PICTUREBOOK, Run
@@ -107,3 +108,33 @@ def test_what_cannot_be_tuned_is_refused(run: Run, picturebook: Path, tmp_path: 
     ):
         done = run("tune", *arguments)
         assert done.code == 2 and sentence in done.err, done.err
+
+
+def test_of_equal_scores_the_smaller_change_counts_and_the_search_walks_on_that_way() -> None:
+    attempt, asked = recorded(lambda strength: 1.0 if strength >= 0.5 else 0.0, STRENGTH)
+    best = tune.harmonic(2.0, STRENGTH, attempt, lambda _: None)
+    assert 0.5 <= best.value <= 0.6 and best.score == 1.0, "the least strength that does it"
+    attempt, _ = recorded(lambda place: 1.0 if place <= 3 else 0.0)
+    assert log10(tune.harmonic(-2.0, LAMBDA, attempt, lambda _: None).value) == pytest.approx(3, abs=0.25)
+    attempt, _ = recorded(lambda strength: 1 - abs(strength - 2.0), STRENGTH)
+    assert tune.harmonic(2.0, STRENGTH, attempt, lambda _: None).value == 2.0, "the control: a better score wins"
+
+
+def test_ruined_neighbours_cost_score_although_the_judge_calls_them_right() -> None:
+    """All positives arrive and no negative shows the destination: only *kept* tells the two edits apart."""
+    table = [Row("positive", "p", "q"), Row("negative", "n", "m")]
+    assert trials._mean(table, [1.0, 0.0], 0.96) > 0.98 > 0.85 > trials._mean(table, [1.0, 0.0], 0.6)
+
+
+def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(
+        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
+        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n'
+    )
+    done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
+    assert done.code == 0, done.err
+    found, tries = json.loads(done.out), [line for line in done.err.splitlines() if line.startswith("strength ")]
+    assert found["pictures"] == 2 * len(tries) + 1, "the unedited dog is drawn once, for all trials"
+    assert 0 <= found["score"] <= 1

@@ -167,11 +167,14 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
 
 def _print(manifest: Manifest, seen: Seen) -> None:
     """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
+    from timecli.manifests.rows import figure
+
     found = seen.preview
     terminal.print_table(("kind", "prompt", "", "of its way", "of pictures"), map(_cells, found.forecasts))
     for name, value in found.metrics.items():
         wanted = getattr(manifest.verify, name)
-        terminal.say(f"forecast {name}: {value:.1%}" + ("" if wanted is None else f", {wanted:.0%} asked for"))
+        asked = "" if wanted is None else f", {figure(name, wanted)} asked for"
+        terminal.say(f"forecast {name}: {figure(name, value)}{asked}")
     if found.everyday is None:
         terminal.say(f"the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved")
     else:

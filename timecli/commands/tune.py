@@ -33,7 +33,7 @@ Objective = Annotated[
     str,
     typer.Option(
         "--objective",
-        help="harmonic (generality and specificity), forecast (the same, without drawing), or balance (of two "
+        help="harmonic (of generality, specificity and kept), forecast (the same, without drawing), or balance (of two "
         "descriptions; of several manifests jointly).",
     ),
 ]

@@ -44,7 +44,7 @@ def verify(
     from timecli.drawing import verify as verifying
     from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
-    from timecli.manifests.rows import rows
+    from timecli.manifests.rows import everyday_rows, rows
     from timecli.text import encoding, everyday
     from timecli.text.uisyntax import cautions
 
@@ -71,7 +71,7 @@ def verify(
     settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), drawing.steps, drawing.guidance)
     table = rows(manifest)
     listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
-    table += verifying.everyday_rows(listed, table)
+    table += everyday_rows(listed, table)
     prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
     with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
         before, after = draw(table, settings, tick)

@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import between_seeds, likeness
 from timecli.drawing.render import Settings
-from timecli.drawing.verify import LIKENESS, PAPER, Images, Score, Scores, mean
+from timecli.drawing.verify import PAPER, Images, Score, Scores, mean
 from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import METRICS, Row
+from timecli.manifests.rows import LIKENESS, METRICS, Row
 from timecli.shown import harmless, in_markdown
 
 INK = {

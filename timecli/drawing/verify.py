@@ -10,15 +10,11 @@ from PIL.Image import Image
 
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
-from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, METRICS, Row, names, speaks_of
+from timecli.manifests.manifest import Manifest
+from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
 
 PAPER = ("efficacy", "generality", "specificity")
 """The metrics of Orgad et al. (2023), §5.4, of which there is a mean."""
-LIKENESS = ("kept", "reached")
-"""Mean cosines to the picture that is wanted (`likeness`)."""
-EVERYDAY = 8
-"""Everyday prompts that `verify` draws beside the manifest's own."""
 
 Images = Mapping[str, Sequence[Image]]
 Ask = Callable[[str, tuple[str, str]], Sequence[int]]
@@ -60,15 +56,6 @@ def prompts_after(table: Sequence[Row]) -> list[str]:
 def demanded(manifest: Manifest) -> list[str]:
     """The metrics that the manifest has thresholds for."""
     return [metric for metric in (*METRICS, *LIKENESS) if getattr(manifest.verify, metric) is not None]
-
-
-def everyday_rows(prompts: Sequence[str], table: Sequence[Row]) -> list[Row]:
-    """Some everyday prompts, evenly from the list: those that should stay, being in no row and about no source."""
-    known = {folded(text) for row in table for text in (row.prompt, row.destination or "")}
-    named = names(*(row.prompt for row in table if row.kind in FOLLOW))
-    free = [prompt for prompt in prompts if prompt and folded(prompt) not in known and not speaks_of(prompt, named)]
-    places = (i * len(free) // EVERYDAY for i in range(EVERYDAY))
-    return [Row("everyday", prompt, None) for prompt in dict.fromkeys(free[place] for place in places if free)]
 
 
 def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
@@ -126,7 +113,6 @@ def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
     for metric in demanded(manifest):
         wanted: float = getattr(manifest.verify, metric)
         if edited[metric].mean < wanted:
-            form = ".3f" if metric in LIKENESS else ".1%"
-            found = format(edited[metric].mean, form)
-            sentences.append(f"{metric} is {found}, below the {wanted:{form}} that {manifest.name} asks for.")
+            found, limit = figure(metric, edited[metric].mean), figure(metric, wanted)
+            sentences.append(f"{metric} is {found}, below the {limit} that {manifest.name} asks for.")
     return sentences

@@ -11,7 +11,7 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, METRICS, Row, names, rows, speaks_of
+from timecli.manifests.rows import FOLLOW, METRICS, Row, everyday_rows, figure, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
@@ -52,7 +52,7 @@ class Preview:
 
     Attributes:
         forecasts: of every row.
-        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows.
+        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows, and kept.
         everyday: how far the everyday prompts move, ‖D c‖_M / ‖c‖_M at their end token, on average; None without them.
         empty: the same for the empty prompt.
         most: the everyday prompts that move most, beside those that have a source's words.
@@ -90,7 +90,12 @@ def preview(
     if world is not None:
         lengths = forecast.moves(world.ends, delta.operator, metric)
         moved, most = float(lengths.mean()), _most(manifest, world, lengths)
-    return Preview(tuple(found), _metrics(found), moved, float(forecast.moves(empty, delta.operator, metric)), most)
+    metrics = _metrics(found)
+    stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
+    stay += [row.prompt for row in everyday_rows(world.prompts if world else (), table)]
+    if stay:
+        metrics["kept"] = fmean(forecast.kept(stay, encoder, delta.operator, metric))
+    return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most)
 
 
 def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
@@ -122,7 +127,10 @@ def missed(manifest: Manifest, metrics: dict[str, float]) -> list[str]:
     for name, value in metrics.items():
         wanted = getattr(manifest.verify, name)
         if wanted is not None and value < wanted:
-            found.append(f"forecast {name} is {value:.1%}, below the {wanted:.1%} that {manifest.name} asks for.")
+            found.append(
+                f"forecast {name} is {figure(name, value)}, below the {figure(name, wanted)} that {manifest.name} "
+                "asks for."
+            )
     return found
 
 

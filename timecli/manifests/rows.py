@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from timecli.manifests.manifest import Manifest
+from timecli.manifests.manifest import Manifest, folded
 
 KINDS = {"positive": "positives", "negative": "negatives", "explicit": "explicit"}
 """What a test prompt is, and where an edit has it."""
@@ -13,6 +14,10 @@ FOLLOW = ("source", "positive")
 """Kinds that should show the destination; the others should stay as they are."""
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
 """Each metric and the kind of prompt that it looks at."""
+LIKENESS = ("kept", "reached")
+"""Mean cosines to the pictures that are wanted, of what should stay and of what should follow."""
+EVERYDAY = 8
+"""Everyday prompts that are looked at beside a manifest's own."""
 SMALL = frozenset({"and", "for", "from", "the", "with"})
 """Words of three letters and more that name nothing."""
 ENDING = 3
@@ -47,6 +52,20 @@ def rows(manifest: Manifest) -> list[Row]:
             found += [Row(kind, test.prompt, test.destination) for test in getattr(edit, where)]
     named = names(*(edit.source for edit in manifest.edits))
     return [*found, *(Row("sample", prompt, None, not speaks_of(prompt, named)) for prompt in manifest.verify.prompts)]
+
+
+def everyday_rows(prompts: Sequence[str], table: Sequence[Row]) -> list[Row]:
+    """Some everyday prompts, evenly from the list: those that should stay, being in no row and about no source."""
+    known = {folded(text) for row in table for text in (row.prompt, row.destination or "")}
+    named = names(*(row.prompt for row in table if row.kind in FOLLOW))
+    free = [prompt for prompt in prompts if prompt and folded(prompt) not in known and not speaks_of(prompt, named)]
+    places = (i * len(free) // EVERYDAY for i in range(EVERYDAY))
+    return [Row("everyday", prompt, None) for prompt in dict.fromkeys(free[place] for place in places if free)]
+
+
+def figure(metric: str, value: float) -> str:
+    """A metric's value as people read it: a share in percent, a cosine with three digits."""
+    return f"{value:.3f}" if metric in LIKENESS else f"{value:.1%}"
 
 
 def names(*prompts: str) -> set[str]:

@@ -9,9 +9,9 @@ from statistics import StatisticsError, correlation, fmean, harmonic_mean, pstde
 import torch
 
 from timecli.drawing import verify
-from timecli.drawing.verify import LIKENESS, PAPER, Score
+from timecli.drawing.verify import PAPER, Score
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import METRICS
+from timecli.manifests.rows import LIKENESS, METRICS
 from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
 from timecli.measuring.schedule import BASE, Configuration, Job, tested, worded
@@ -217,19 +217,26 @@ def _balances(results: Sequence[Result]) -> Iterator[str]:
     for configuration, found in by_configuration(results).items():
         yield f"## {configuration.name}, share of the first description"
         yield ""
-        yield _row("edit", "baseline F", "baseline Δ", "λ", "edited F", "edited Δ")
+        tuned = "strength" if configuration.method == "everyday" else "λ"
+        yield _row("edit", "baseline F", "baseline Δ", tuned, "edited F", "edited Δ")
         yield "|---" * 6 + "|"
         pairs = [pair for result in found for pair in result.balanced.values()]
         for result in found:
-            lam = {result.job.configuration.applied(result.job.manifest).lam(e) for e in result.job.manifest.edits}
+            values = {one.name: _tuned(configuration, one) for one in result.job.tested}
             for name, (before, after) in result.balanced.items():
-                shown = f"{next(iter(lam)):g}" if len(lam) == 1 else "several"
-                yield _row(
-                    in_markdown(name), f"{before.share:.1%}", _delta(before), shown, f"{after.share:.1%}", _delta(after)
-                )
+                sides = f"{before.share:.1%}", _delta(before), values[name], f"{after.share:.1%}", _delta(after)
+                yield _row(in_markdown(name), *sides)
         means = [_mean_delta([pair[side] for pair in pairs]) for side in (0, 1)]
         yield _row("**all**", "", means[0], "", "", means[1])
         yield ""
+
+
+def _tuned(configuration: Configuration, manifest: Manifest) -> str:
+    """What `timecli tune` searches, of a manifest with one edit."""
+    applied = configuration.applied(manifest)
+    find = applied.strength if configuration.method == "everyday" else applied.lam
+    found = {find(edit) for edit in applied.edits}
+    return f"{found.pop():g}" if len(found) == 1 else "several"
 
 
 def overall(found: Sequence[Balanced]) -> tuple[float, ...]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, harmonic_mean
 
 import torch
 
+from timecli.drawing.likeness import measured
 from timecli.drawing.render import render
+from timecli.drawing.verify import Images
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import rows
+from timecli.manifests.rows import FOLLOW, Row, rows
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Texts, worded
 from timecli.measuring.studio import Studio
@@ -19,30 +21,43 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
+UNTOLD = 0.5
+"""The share of pictures that is assumed where it cannot be forecast; no value of a search changes it."""
+
 
 @dataclass
 class Drawings:
-    """What a manifest gives, counted on pictures; `pictures` is how many were drawn."""
+    """What a manifest gives, counted on pictures.
+
+    Attributes:
+        pictures: how many were drawn.
+        before: what the judge sees in the unedited model's pictures, by prompt.
+    """
 
     studio: Studio
     encoder: TextEncoder
     device: torch.device
     world: Callable[[Manifest], Everyday | None]
     pictures: int = 0
+    before: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def mean(self, manifest: Manifest) -> float:
-        """Harmonic mean of generality and specificity."""
-        table = [row for row in rows(manifest) if row.kind in ("positive", "negative")]
-        answers = self._answers(manifest, [(row.prompt, (row.prompt, row.destination or "")) for row in table])
-        right = {
-            kind: fmean(
-                fmean(answer == wanted for answer in found)
-                for row, found in zip(table, answers, strict=True)
-                if row.kind == kind
-            )
-            for kind, wanted in (("positive", 1), ("negative", 0))
-        }
-        return harmonic_mean(right.values())
+        """Harmonic mean of generality, specificity and kept."""
+        table = _tests(manifest)
+        after = self._drawn(manifest, [row.prompt for row in table])
+        asked = self.studio.judge.asked(after)
+        shown = [fmean(asked(row.prompt, (row.prompt, row.destination or ""))) for row in table]
+        staying = [row for row in table if row.kind not in FOLLOW]
+        before = self._unedited([row.prompt for row in staying])
+        kept = measured(staying, before.__getitem__, self.studio.judge.seeing(after))["kept"]
+        return _mean(table, shown, fmean(kept))
+
+    def _unedited(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What the judge sees in the unedited model's pictures, each drawn once."""
+        left = [prompt for prompt in prompts if prompt not in self.before]
+        images = self._render(left) if left else {}
+        self.before.update({prompt: self.studio.judge.seen(found) for prompt, found in images.items()})
+        return self.before
 
     def share(self, manifest: Manifest) -> float:
         """How often the first description is drawn for the validation prompts."""
@@ -58,12 +73,19 @@ class Drawings:
         return [fmean(answer == 0 for _ in pairs for answer in next(answers)) for pairs in asked]
 
     def _answers(self, manifest: Manifest, asked: Sequence[tuple[str, Texts]]) -> list[list[int]]:
+        answer = self.studio.judge.asked(self._drawn(manifest, [prompt for prompt, _ in asked]))
+        return [answer(prompt, texts) for prompt, texts in asked]
+
+    def _drawn(self, manifest: Manifest, prompts: Sequence[str]) -> Images:
+        """The edited model's pictures."""
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world(manifest))
-        prompts = list(dict.fromkeys(prompt for prompt, _ in asked))
         with self.studio.edited(Change(delta=delta)):
-            images = render(self.studio.pipeline, prompts, self.studio.settings, lambda _: None)
+            return self._render(prompts)
+
+    def _render(self, prompts: Sequence[str]) -> Images:
+        images = render(self.studio.pipeline, prompts, self.studio.settings, lambda _: None)
         self.pictures += sum(map(len, images.values()))
-        return [self.studio.judge.choose(images[prompt], texts) for prompt, texts in asked]
+        return images
 
 
 @dataclass(frozen=True)
@@ -80,20 +102,33 @@ class Forecasts:
     metric: torch.Tensor
 
     def mean(self, manifest: Manifest) -> float:
-        """Harmonic mean of generality and specificity."""
+        """Harmonic mean of generality, specificity and kept."""
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
-        table = [row for row in rows(manifest) if row.kind in ("positive", "negative")]
+        table = _tests(manifest)
         pairs = [(row.prompt, row.destination or "") for row in table]
-        shown = map(forecast.shown, forecast.shares(pairs, self.encoder, delta.operator, self.metric))
-        found = list(zip(table, shown, strict=True))
-        generality = fmean(share for row, share in found if row.kind == "positive")
-        return harmonic_mean([generality, 1 - fmean(share for row, share in found if row.kind == "negative")])
+        shares = forecast.told(pairs, self.encoder, delta.operator, self.metric)
+        shown = [UNTOLD if share is None else forecast.shown(share) for share in shares]
+        staying = [row.prompt for row in table if row.kind not in FOLLOW]
+        kept = forecast.kept(staying, self.encoder, delta.operator, self.metric)
+        return _mean(table, shown, fmean(kept))
 
     def moved(self, manifest: Manifest) -> float:
         """How far the sources go, on average."""
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
         pairs = [(edit.source, edit.destination) for edit in manifest.edits]
         return fmean(forecast.shares(pairs, self.encoder, delta.operator, self.metric))
+
+
+def _tests(manifest: Manifest) -> list[Row]:
+    return [row for row in rows(manifest) if row.kind in ("positive", "negative")]
+
+
+def _mean(table: Sequence[Row], shown: Sequence[float], kept: float) -> float:
+    """Harmonic mean of generality, specificity and kept, from how often each prompt shows its destination."""
+    kinds: dict[str, list[float]] = {}
+    for row, share in zip(table, shown, strict=True):
+        kinds.setdefault(row.kind, []).append(share)
+    return harmonic_mean([fmean(kinds["positive"]), 1 - fmean(kinds["negative"]), max(kept, 0.0)])
 
 
 def forecasts(

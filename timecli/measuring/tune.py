@@ -34,6 +34,7 @@ class Axis:
         least: where the line begins.
         most: where it ends.
         step: a long step.
+        gentle: which way along the line the model changes less.
         value: place -> value, with the digits that are written.
         applied: (manifest, value) -> the manifest with that value for all its edits.
     """
@@ -42,12 +43,13 @@ class Axis:
     least: float
     most: float
     step: float
+    gentle: int
     value: Callable[[float], float]
     applied: Callable[[Manifest, float], Manifest]
 
 
-LAMBDA = Axis("lambda", -8.0, 8.0, 1.0, lambda place: float(f"{10**place:.3g}"), with_lambda)
-STRENGTH = Axis("strength", 0.05, 3.0, 0.4, lambda place: round(place, 3), with_strength)
+LAMBDA = Axis("lambda", -8.0, 8.0, 1.0, 1, lambda place: float(f"{10**place:.3g}"), with_lambda)
+STRENGTH = Axis("strength", 0.05, 3.0, 0.4, -1, lambda place: round(place, 3), with_strength)
 
 
 def axis(manifest: Manifest) -> Axis:
@@ -57,7 +59,7 @@ def axis(manifest: Manifest) -> Axis:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one value gave: `score` is the harmonic mean, or the share of the balance's first description."""
+    """What one value gave: `score` is the mean of `Drawings.mean`, or the share of the balance's first description."""
 
     value: float
     score: float
@@ -110,7 +112,7 @@ def halfway(manifest: Manifest, line: Axis, forecasts: Forecasts) -> float:
 def harmonic(first: float, line: Axis, attempt: Try, report: Callable[[Trial], None]) -> Trial:
     """The value with the best score: uphill by long steps, then by half of them and a quarter, on both sides.
 
-    Of equal scores the first counts, which is the one nearer to the forecast's.
+    Of equal scores the smaller change counts, and the search walks on that way while the score holds.
     """
     seen: dict[float, Trial] = {}
 
@@ -122,10 +124,13 @@ def harmonic(first: float, line: Axis, attempt: Try, report: Callable[[Trial], N
             report(seen[place])
         return seen[place]
 
+    def rank(place: float) -> tuple[float, float]:
+        return at(place).score, line.gentle * at(place).value
+
     best = first
     for step in (line.step, line.step / 2, line.step / 4):
         for direction in (-step, step):
-            while at(best + direction).score > at(best).score:
+            while rank(best + direction) > rank(best):
                 best += direction
     return at(best)
 
