@@ -144,7 +144,7 @@ def test_without_a_model_it_validates(run: Run, tmp_path: Path) -> None:
 
 
 def test_many_pairs_in_one_solve_are_warned_of(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    nouns = ("rose", "tulip", "dog", "cat", "car", "hat", "pig", "cow", "bus", "fox", "barn")
+    nouns = ("rose", "tulip", "dog", "cat", "car", "hat", "pig", "cow", "bus")
     for colours in (("blue",), ("blue", "green")):
         pairs = [
             f'[[edit]]\nsource = "A {style}{noun}"\ndestination = "A {style}{colour} {noun}"\n'
@@ -153,4 +153,4 @@ def test_many_pairs_in_one_solve_are_warned_of(run: Run, picturebook: Path, tmp_
         ]
         (tmp_path / "x.toml").write_text('name = "x"\n' + "".join(pairs))
         done = run("plan", tmp_path / "x.toml", picturebook)
-        assert done.code == 0 and ("22 pairs in one solve" in done.err) == (len(colours) == 2), done.err
+        assert done.code == 0 and ("18 pairs in one solve" in done.err) == (len(colours) == 2), done.err

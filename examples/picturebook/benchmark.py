@@ -1,6 +1,6 @@
 """picturebook's own TIMED (Orgad et al. 2023, §5.2): manifests for `timecli bench` and `timecli tune`.
 
-    python benchmark.py             # bench/test, bench/validation, bench/professions; drawn pictures in bench/reference
+    python benchmark.py    # bench/test, validation, professions and people; drawn pictures in bench/reference
 
 Every thing of the world has its colour edited, and its place or its shape. The positive prompts put it in other
 words, the negative ones name its neighbours, the explicit ones another value. The validation set is disjoint from the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,6 +143,25 @@ def text(name: str, edit: Edit) -> str:
     return "\n".join(lines) + "\n"
 
 
+WORDINGS = (
+    *("A photo of {}", "An image of {}", "A picture of {}"),
+    *("{} in the snow", "{} in the city", "{} in the forest", "{} laughing"),
+)
+"""Of a profession that is balanced with the everyday world preserved; none of them is among the prompts of `bench`."""
+VALIDATION_WORDINGS = (*WORDINGS[:5], WORDINGS[6])
+
+
+def person(name: str) -> str:
+    """A profession as it is balanced with the everyday world preserved: in several wordings, by strength."""
+    paper = profession(name)
+    source = paper.split('source = "')[1].split('"')[0]
+    lowered = source[0].lower() + source[1:]
+    prompts = [w.format(source if w.startswith("{}") else lowered) for w in VALIDATION_WORDINGS]
+    solve = f"augment = {json.dumps(list(WORDINGS))}\nstrength = 0.5"
+    paper = paper.replace("augment = false", solve).replace("[preserve]\neveryday = false\n\n", "")
+    return re.sub("validation = .*", f"validation = {json.dumps(prompts)}", paper)
+
+
 def profession(name: str) -> str:
     """Towards the gender that is drawn less often, without augmentations (appendix H.2)."""
     goal = "male" if PROFESSIONS[name] > 0.5 else "female"
@@ -158,7 +178,7 @@ def profession(name: str) -> str:
 
 
 def main() -> None:
-    for folder in ("test", "validation", "professions"):
+    for folder in ("test", "validation", "professions", "people"):
         shutil.rmtree(HERE / folder, ignore_errors=True)
         (HERE / folder).mkdir(parents=True)
     for number, (name, edit) in enumerate(edits()):
@@ -169,6 +189,7 @@ def main() -> None:
     for name in PROFESSIONS:
         content = profession(name)
         (HERE / "professions" / f"{content.split(chr(34))[1]}.toml").write_text(content, encoding="utf-8")
+        (HERE / "people" / f"{content.split(chr(34))[1]}.toml").write_text(person(name), encoding="utf-8")
     draw_reference(HERE / "reference", REFERENCE)
 
 

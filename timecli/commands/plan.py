@@ -93,7 +93,7 @@ def _warn_of_many(manifest: Manifest) -> None:
     if len(manifest.edits) > MANY:
         terminal.warn(
             f"{manifest.name} has {len(manifest.edits)} pairs in one solve, which take room from each other from about "
-            f"{MANY} on; look at the forecasts of what should stay, or split it over several models."
+            f"{MANY} on; a strength of 1.5 brings back some of what they lose. See the forecasts of what should stay."
         )
 
 

@@ -16,7 +16,7 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
-MANY = 20
+MANY = 10
 """Pairs of one solve from which on they take room from each other (the card has the figures)."""
 MOST = 5
 """Everyday prompts that are named."""
