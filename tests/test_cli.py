@@ -223,3 +223,15 @@ def test_every_command_has_help(run: Run) -> None:
     for command in ("edit", "apply", "plan", "verify", "inspect", "schema"):
         assert f"{command} [OPTIONS]" in run(command, "--help").out
     assert run("--version").out.strip() == "0.1.0"
+
+
+def test_help_is_short_to_ask_for_and_says_whole_sentences(run: Run) -> None:
+    long, short = run("--help"), run("-h")
+    assert (
+        long.code == short.code == 0
+        and long.out == short.out
+        and "..." not in long.out.replace("COMMAND [ARGS]...", "")
+    )
+    assert "--install-completion" in long.out
+    for command in ("edit", "plan", "verify"):
+        assert run(command, "-h").out == run(command, "--help").out

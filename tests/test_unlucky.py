@@ -88,7 +88,9 @@ def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: 
         time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate()
-    assert process.returncode == 2 and errors.strip().endswith("timecli: interrupted; nothing is half written.")
+    assert process.returncode == 128 + number and errors.strip().endswith(
+        "timecli: interrupted; nothing is half written."
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

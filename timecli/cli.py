@@ -35,7 +35,7 @@ QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VE
 
 app = typer.Typer(
     help="Edit what a text-to-image model assumes, as files under version control.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -44,7 +44,7 @@ _debug = False
 
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """Every mistake in the arguments. typer names only some kinds of it, and brings its own copy of click or not."""
-KNOWN = (TimecliError, OSError, Interrupted, UsageError)
+KNOWN = (TimecliError, OSError, UsageError)
 """Errors that are no fault of ours."""
 
 
@@ -66,7 +66,7 @@ def _options(debug: options.Debug = False, version: Version = False) -> None:
 
 
 for command in (init, plan, edit, apply, export, verify, bench, tune, inspect, diff, everyday, import_, schema):
-    app.command(command.__name__.strip("_"))(command)
+    app.command(command.__name__.strip("_"), short_help=command.__doc__)(command)
 
 
 @cache
@@ -74,12 +74,12 @@ def _command() -> Callable[..., Any]:
     return typer.main.get_command(app)
 
 
-def _interrupted(_number: int, _frame: object) -> None:
-    raise Interrupted
+def _interrupted(number: int, _frame: object) -> None:
+    raise Interrupted(number)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; errors become one sentence on stderr and exit code 2."""
+    """Run the command line; errors become one sentence on stderr and exit code 2, a signal its own exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     for name, value in QUIET.items():
@@ -103,6 +103,8 @@ def _run(arguments: list[str]) -> int:
             terminal.trace(error)
         else:
             terminal.complain(_sentence(error))
+        if isinstance(error, Interrupted):
+            return error.code
         return 2 if isinstance(error, KNOWN) or out_of_memory(error) else 3
 
 

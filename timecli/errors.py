@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,7 +41,13 @@ class DeltaError(TimecliError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM. Not an Exception, so that nothing on the way mistakes it for one."""
+    """SIGINT, or the signal that it is given. Not an Exception, so that nothing on the way mistakes it for one."""
+
+    @property
+    def code(self) -> int:
+        """The exit code, as shells have it for a signal."""
+        number: int = self.args[0] if self.args else signal.SIGINT
+        return 128 + number
 
 
 class OutputError(TimecliError):

@@ -69,12 +69,13 @@ def pair_of(kind: Kind, unique: bool = True) -> Kind:
     return Kind(read, {**several.schema, "minItems": 2, "maxItems": 2})
 
 
-def list_of(kind: Kind, minimum: int = 1, unique: bool = False) -> Kind:
-    """A list of one kind, read as a tuple."""
+def list_of(kind: Kind, minimum: int = 1, unique: bool = False, form: str = "") -> Kind:
+    """A list of one kind, read as a tuple; `form` is how it is written, for whoever wrote something else."""
 
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, list) or len(value) < minimum:
-            raise refuse(where, value, "a list" + (" that is not empty" if minimum else ""))
+            wanted = "a list" + (" that is not empty" if minimum else "")
+            raise refuse(where, value, f"{wanted}: {form}" if form else wanted)
         items = tuple(kind.read(item, f"{where}[{i}]") for i, item in enumerate(value))
         if unique and len(set(items)) < len(items):
             raise refuse(where, value, "a list without repetitions")

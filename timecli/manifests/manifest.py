@@ -26,8 +26,9 @@ WORDINGS = ("A photo of {}", "A painting of {}", "A drawing of {}", "{} in the s
 T = TypeVar("T")
 
 
-def _table(cls: type) -> kinds.Kind:
-    return kinds.Kind(lambda value, where: _read_table(cls, value, where), {"$ref": f"#/$defs/{cls.__name__}"})
+def _table(cls: type, form: str = "") -> kinds.Kind:
+    """A table of its own; `form` is how it is written, for whoever wrote something else."""
+    return kinds.Kind(lambda value, where: _read_table(cls, value, where, form), {"$ref": f"#/$defs/{cls.__name__}"})
 
 
 def _key(kind: kinds.Kind, default: Any = MISSING, name: str = "") -> Any:
@@ -44,6 +45,9 @@ class Probe:
     destination: str = _key(kinds.TEXT)
 
 
+PROBES = kinds.list_of(_table(Probe, '{ prompt = "…", destination = "…" }'), minimum=0)
+
+
 @dataclass(frozen=True)
 class Edit:
     """One assumption: what `source` shows becomes what `destination` shows."""
@@ -54,9 +58,9 @@ class Edit:
     """λ of this pair; None takes the manifest's."""
     strength: float | None = _key(kinds.STRENGTH, None)
     """How much of this edit is wanted; None takes the manifest's."""
-    positives: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
-    negatives: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
-    explicit: tuple[Probe, ...] = _key(kinds.list_of(_table(Probe), minimum=0), ())
+    positives: tuple[Probe, ...] = _key(PROBES, ())
+    negatives: tuple[Probe, ...] = _key(PROBES, ())
+    explicit: tuple[Probe, ...] = _key(PROBES, ())
     """Prompts that name another value of what is edited, and keep it: "a red rose", after roses became blue."""
 
 
@@ -124,7 +128,7 @@ class Manifest:
     """A whole edit file."""
 
     name: str = _key(kinds.NAME)
-    edits: tuple[Edit, ...] = _key(kinds.list_of(_table(Edit)), name="edit")
+    edits: tuple[Edit, ...] = _key(kinds.list_of(_table(Edit), form="[[edit]], in two brackets"), name="edit")
     description: str = _key(kinds.TEXT, "")
     model: str = _key(kinds.TEXT, "")
     """The model that the edit was written for, for readers; any model is accepted."""
@@ -169,9 +173,9 @@ def _keys(cls: type) -> dict[str, Field[Any]]:
     return {item.metadata["key"] or item.name: item for item in fields(cls) if "kind" in item.metadata}
 
 
-def _read_table(cls: type[T], table: Any, where: str) -> T:
+def _read_table(cls: type[T], table: Any, where: str, form: str = "") -> T:
     if not isinstance(table, dict):
-        raise kinds.refuse(where, table, "a table")
+        raise kinds.refuse(where, table, f"a table: {form}" if form else "a table")
     known = _keys(cls)
     for key in table:
         if key not in known:

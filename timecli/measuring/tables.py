@@ -153,9 +153,9 @@ def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Qualit
     if any(result.scores for result in results):
         names = set(filtered(results))
         count = len({name for result in results for name in result.scores})
-        lines += _totals(results, f"All {count} edits")
+        lines += _totals(results, f"All {count} edits" if count > 1 else "One edit")
         if 0 < len(names) < count:
-            lines += _totals(_only(results, names), f"The {len(names)} edits whose oracle reaches {FILTER:.0%}")
+            lines += _totals(_only(results, names), f"Of these, the {len(names)} whose oracle reaches {FILTER:.0%}")
         lines += _edits(results)
     if any(result.balanced for result in results):
         lines += _balances(results)
