@@ -8,13 +8,15 @@ import torch
 from PIL import Image, ImageColor
 
 import timecli
+from timecli.commands.groups import Drawing
+from timecli.commands.shared import settings_of
 from timecli.drawing import render, report, verify
 from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import Judge, load_judge
 from timecli.drawing.render import Settings
 from timecli.drawing.verify import Ask, Score, mean, measure, missed
 from timecli.editing import compiling
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import load, parse
 from timecli.manifests.rows import Row
 from timecli.models import layouts
@@ -210,3 +212,18 @@ def test_the_sheet_shows_every_row() -> None:
     assert (
         ImageColor.getrgb(report.INK["positive"])[1] > 100 and len(set(ImageColor.getrgb(report.INK["negative"]))) == 1
     )
+
+
+def test_the_manifest_says_how_its_thresholds_are_measured_and_options_win() -> None:
+    tasks = []
+    for name, lines in (("a", "steps = 4\nguidance = 0\n"), ("b", "steps = 8\nguidance = 0\n"), ("c", "")):
+        text = f'name = "{name}"\n[[edit]]\nsource = "x"\ndestination = "y"\n[verify]\n{lines}'
+        tasks.append(parse(text))
+    first, second, silent = tasks
+    assert settings_of(Drawing(), 2, [first]) == Settings((0, 1), 4, 0.0), "guidance 0 is a value, too"
+    assert settings_of(Drawing(steps=6, guidance=3.0), 1, [first]) == Settings((0,), 6, 3.0)
+    assert settings_of(Drawing(), 1, [silent]) == Settings((0,)) == Settings((0,), 25, 7.5)
+    with pytest.raises(ManifestError, match="a has verify.steps 4 and b 8; decide with --steps"):
+        settings_of(Drawing(), 1, [first, second])
+    assert settings_of(Drawing(steps=5), 1, [first, second]).steps == 5
+    assert settings_of(Drawing(), 1, [silent, first]).steps == 4, "who says nothing follows the others"

@@ -19,6 +19,7 @@ from timecli.commands.shared import (
     refuse,
     require_extra,
     require_folder,
+    settings_of,
     settle,
     with_clip_skip,
 )
@@ -117,8 +118,8 @@ def bench(
     _check(checkpoint, tasks, wanted)
     encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
-    settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
-    made = studio.open_studio(checkpoint, encoder, judge, settings, where)
+    drawn = settings_of(drawing, seeds, tasks)
+    made = studio.open_studio(checkpoint, encoder, judge, drawn, where)
     compared = quality.load(reference, made.judge) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
@@ -132,7 +133,7 @@ def bench(
         models = {job.model: job for job in jobs}
         edits = Edits(checkpoint, encoder, exact, iterations, worlds, models, head, output / "weights")
         _draw(output / benching.RESULTS, left, edits, made, ray)
-        how = f"{seeds} seeds, {drawing.steps} steps, guidance {drawing.guidance:g}"
+        how = f"{seeds} seeds, {drawn.steps} steps, guidance {drawn.guidance:g}"
         title = f"{len(tasks)} edits on {model.name}: {how}"
         _report(output, title, jobs, compared, edits)
     for configuration, times in _times(edits.seconds).items():

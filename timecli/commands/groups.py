@@ -28,8 +28,8 @@ class Reading:
 class Drawing:
     """How pictures are drawn and who judges them."""
 
-    steps: options.Steps = 25
-    guidance: options.Guidance = 7.5
+    steps: options.Steps = None
+    guidance: options.Guidance = None
     judge_path: options.JudgePath = None
 
 

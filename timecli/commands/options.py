@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.errors import TimecliError
-from timecli.manifests.kinds import MOST_SEEDS
+from timecli.manifests.kinds import MOST_GUIDANCE, MOST_SEEDS, MOST_STEPS
 
 if TYPE_CHECKING:
     import torch
@@ -106,9 +106,19 @@ Seeds = Annotated[
     int | None,
     typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt. [default: the manifest's, else 8]"),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=1, max=1000, help="Denoising steps.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, max=MOST_STEPS, help="Denoising steps. [default: the manifest's, else 25]"),
+]
 Guidance = Annotated[
-    float, typer.Option("--guidance", min=0.0, max=1000.0, callback=finite, help="Classifier-free guidance scale.")
+    float | None,
+    typer.Option(
+        "--guidance",
+        min=0.0,
+        max=MOST_GUIDANCE,
+        callback=finite,
+        help="Classifier-free guidance scale. [default: the manifest's, else 7.5]",
+    ),
 ]
 JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import terminal
-from timecli.errors import OutputError, TimecliError
+from timecli.errors import ManifestError, OutputError, TimecliError
 
 if TYPE_CHECKING:
     import torch
 
-    from timecli.commands.groups import Reading
+    from timecli.commands.groups import Drawing, Reading
+    from timecli.drawing.render import Settings
     from timecli.editing.applying import Change
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
@@ -201,6 +202,31 @@ def choose_output(model: Path, output: Path | None, in_place: bool) -> Path | No
     if in_place and output is not None:
         raise OutputError(f"--in-place writes to {model} and --output to {output}; choose one.")
     return model if in_place else output
+
+
+def settings_of(drawing: Drawing, seeds: int, tasks: Sequence[Manifest]) -> Settings:
+    """How to render: what the options say, else the manifests, else the defaults.
+
+    Raises:
+        ManifestError: the manifests differ, and no option decides.
+    """
+    from timecli.drawing.render import GUIDANCE, STEPS, Settings
+
+    steps = drawing.steps or _agreed(tasks, "steps") or STEPS
+    guidance = _agreed(tasks, "guidance") if drawing.guidance is None else drawing.guidance
+    return Settings(tuple(range(seeds)), int(steps), GUIDANCE if guidance is None else guidance)
+
+
+def _agreed(tasks: Sequence[Manifest], key: str) -> float | None:
+    """What the manifests say under `[verify]`; None where none says anything."""
+    said: dict[float, str] = {}
+    for task in tasks:
+        if (value := getattr(task.verify, key)) is not None:
+            said.setdefault(value, task.name)
+    if len(said) > 1:
+        (one, name), (other, second) = list(said.items())[:2]
+        raise ManifestError(f"{name} has verify.{key} {one} and {second} {other}; decide with --{key}.")
+    return next(iter(said), None)
 
 
 def judge_folder(given: Path | None, model: Path) -> Path:

@@ -17,6 +17,7 @@ from timecli.commands.shared import (
     model_last,
     open_model,
     refuse,
+    settings_of,
     settle,
     with_clip_skip,
 )
@@ -55,7 +56,6 @@ def tune(
 ) -> None:
     """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
-    from timecli.drawing import render
     from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
     from timecli.measuring import schedule, studio, trials, tune
@@ -78,8 +78,8 @@ def tune(
     exact, world = options.exact_device(where), everyday_worlds(encoder, reading)
     drawings = None
     if objective != "forecast":
-        settings = render.Settings(tuple(range(seeds)), drawing.steps, drawing.guidance)
-        made = studio.open_studio(checkpoint, encoder, judge, settings, where)
+        how = settings_of(drawing, seeds, tasks)
+        made = studio.open_studio(checkpoint, encoder, judge, how, where)
         drawings = trials.Drawings(made, encoder, exact, world)
     if drawings is not None and len(tasks) > 1:
         found = tune.balance_all(tasks, drawings, _say_share)

@@ -12,7 +12,16 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Drawing, Reading, grouped
-from timecli.commands.shared import everyday_world, given, judge_folder, open_model, refuse, settle, with_clip_skip
+from timecli.commands.shared import (
+    everyday_world,
+    given,
+    judge_folder,
+    open_model,
+    refuse,
+    settings_of,
+    settle,
+    with_clip_skip,
+)
 from timecli.errors import CheckpointError, OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -40,7 +49,7 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
-    from timecli.drawing import edited, render, report
+    from timecli.drawing import edited, report
     from timecli.drawing import verify as verifying
     from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
@@ -68,7 +77,7 @@ def verify(
     world = None if delta_path else everyday_world(manifest, encoder, reading)
     delta = edited.given_edit(delta_path, checkpoint, manifest, encoder, options.exact_device(where), world)
     draw = _drawing(None if delta_path else edited_path, delta, manifest, checkpoint, encoder, where, reading)
-    settings = render.Settings(tuple(range(seeds or manifest.verify.seeds)), drawing.steps, drawing.guidance)
+    settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
     table = rows(manifest)
     listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
     table += everyday_rows(listed, table)

@@ -26,6 +26,8 @@ from timecli.text.sizes import require_plausible
 
 Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 
+STEPS, GUIDANCE = 25, 7.5
+"""What is drawn with where nobody says otherwise."""
 LATENT_PIXELS = 16384
 """How many latent pixels one batch may hold: 4 pictures of 512 x 512, 64 of 64 x 64."""
 
@@ -35,8 +37,8 @@ class Settings:
     """How to render: the seeds (each fixes the start noise), denoising steps, classifier-free guidance scale."""
 
     seeds: tuple[int, ...]
-    steps: int = 25
-    guidance: float = 7.5
+    steps: int = STEPS
+    guidance: float = GUIDANCE
 
 
 CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}

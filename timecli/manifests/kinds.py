@@ -125,6 +125,10 @@ STRENGTH = number(0, 10)
 LAYER = whole("a layer number", 0, 999)
 MOST_SEEDS = 10_000
 """Pictures of one prompt that fit into a machine's memory, and seeds that everything else can count."""
+MOST_STEPS, MOST_GUIDANCE = 1000, 1000.0
+STEPS = whole("a whole number", 1, MOST_STEPS)
+GUIDANCE = number(0, MOST_GUIDANCE)
+"""Classifier-free guidance scale."""
 COUNT = whole("a whole number", 1, MOST_SEEDS)
 TEMPLATE = kind(
     "a text with one {} in it",

@@ -102,6 +102,10 @@ class Verify:
 
     prompts: tuple[str, ...] = _key(kinds.list_of(kinds.TEXT, minimum=0), ())
     seeds: int = _key(kinds.COUNT, 8)
+    steps: int | None = _key(kinds.STEPS, None)
+    """Denoising steps with which the thresholds hold; None for the command's own."""
+    guidance: float | None = _key(kinds.GUIDANCE, None)
+    """Classifier-free guidance scale likewise."""
     efficacy: float | None = _key(kinds.SHARE, None)
     generality: float | None = _key(kinds.SHARE, None)
     specificity: float | None = _key(kinds.SHARE, None)
