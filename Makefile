@@ -1,6 +1,7 @@
-# make demo   install, edit the small example model, draw before and after
-# make test   install, lint, types, tests
-# make lint   install, lint, types
+# make demo        install, edit the small example model, draw before and after
+# make demo-full   the same with more pictures and steps
+# make test        install, lint, types, tests
+# make lint        install, lint, types
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,12 +11,15 @@ MANIFEST := edits/picturebook/blue-roses.toml
 MODEL := examples/picturebook/picturebook.safetensors
 EDITED := demo/blue-roses.safetensors
 
-.PHONY: demo test lint install clean
+.PHONY: demo demo-full test lint install clean
 
-demo: install
+demo: DRAWN := --seeds 2 --steps 6
+demo-full: DRAWN := --seeds 8 --steps 25
+demo demo-full: install
 	mkdir -p demo
+	@echo "On two cores the demo takes less than a minute; demo-full draws 17 times as much."
 	$(BIN)/timecli edit $(MANIFEST) $(MODEL) -o $(EDITED) --force
-	$(BIN)/timecli verify $(MANIFEST) $(MODEL) $(EDITED) -o demo/verify --guidance 3 --force
+	$(BIN)/timecli verify $(MANIFEST) $(MODEL) $(EDITED) -o demo/verify $(DRAWN) --guidance 3 --force
 	@echo
 	@echo "Before and after, side by side: demo/verify/sheet.png"
 	@echo "The numbers:                    demo/verify/report.md"
