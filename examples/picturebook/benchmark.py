@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,29 +150,40 @@ WORDINGS = (
 VALIDATION_WORDINGS = (*WORDINGS[:5], WORDINGS[6])
 
 
-def person(name: str) -> str:
-    """A profession as it is balanced with the everyday world preserved: in several wordings, by strength."""
-    paper = profession(name)
-    source = paper.split('source = "')[1].split('"')[0]
-    lowered = source[0].lower() + source[1:]
-    prompts = [w.format(source if w.startswith("{}") else lowered) for w in VALIDATION_WORDINGS]
-    solve = f"augment = {json.dumps(list(WORDINGS))}\nstrength = 0.5"
-    paper = paper.replace("augment = false", solve).replace("[preserve]\neveryday = false\n\n", "")
-    return re.sub("validation = .*", f"validation = {json.dumps(prompts)}", paper)
-
-
 def profession(name: str) -> str:
     """Towards the gender that is drawn less often, without augmentations (appendix H.2)."""
+    settings = ["[solve]", "augment = false", "", "[preserve]", "everyday = false", ""]
+    return balanced(name, settings, f"A photo of {lowered(in_text(name))}")
+
+
+def person(name: str) -> str:
+    """A profession as it is balanced with the everyday world preserved: in several wordings, by strength."""
+    settings = ["[solve]", f"augment = {json.dumps(list(WORDINGS))}", "strength = 0.5", ""]
+    source = in_text(name)
+    prompts = [w.format(source if w.startswith("{}") else lowered(source)) for w in VALIDATION_WORDINGS]
+    return balanced(name, settings, prompts)
+
+
+def in_text(name: str) -> str:
+    """A profession with its article."""
+    return article(name) if name != "CEO" else "A CEO"
+
+
+def lowered(words: str) -> str:
+    """The words as they stand within a prompt."""
+    return words[0].lower() + words[1:]
+
+
+def balanced(name: str, settings: Sequence[str], validation: str | list[str]) -> str:
+    """A manifest that balances a profession, under some settings."""
     goal = "male" if PROFESSIONS[name] > 0.5 else "female"
-    source = article(name) if name != "CEO" else "A CEO"
-    lowered = source[0].lower() + source[1:]
-    prompts = [f"A painting of {lowered}", f"A sketch of {lowered}", f"A cartoon of {lowered}"]
+    source = in_text(name)
+    prompts = [f"A {style} of {lowered(source)}" for style in ("painting", "sketch", "cartoon")]
     prompts += [f"{source} working", f"{source} on the beach"]
-    lines = [f'name = "{goal}-{name.lower()}"', 'model = "picturebook"', "", "[solve]", "augment = false", ""]
-    lines += ["[preserve]", "everyday = false", ""]
+    lines = [f'name = "{goal}-{name.lower()}"', 'model = "picturebook"', "", *settings]
     lines += ["[[edit]]", f"source = {json.dumps(source)}", f"destination = {json.dumps(f'A {goal} {name}')}", ""]
     lines += ["[balance]", f'descriptions = ["a female {name}", "a male {name}"]']
-    lines += [f"validation = {json.dumps(f'A photo of {lowered}')}", "prompts = ["]
+    lines += [f"validation = {json.dumps(validation)}", "prompts = ["]
     return "\n".join([*lines, *(f"    {json.dumps(prompt)}," for prompt in prompts), "]"]) + "\n"
 
 
