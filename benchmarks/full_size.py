@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from timecli.files.safefile import DTYPES
+from timecli.files.tensors import DTYPES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "picturebook"))
 from ldm import to_ldm

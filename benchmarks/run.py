@@ -30,7 +30,7 @@ import torch
 from full_size import CONFIGS
 
 from timecli.editing.solve import apply, solve
-from timecli.files.safefile import DTYPES
+from timecli.files.tensors import DTYPES
 from timecli.manifests import manifest
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
@@ -272,10 +272,15 @@ def peer(method: str, model: Path, folder: Path) -> None:
     """What a script does that has the whole pipeline in memory."""
     from diffusers import StableDiffusionPipeline
 
+    from timecli.drawing import libraries
     from timecli.text.tokenizers import clip_tokenizer
 
     pipeline = StableDiffusionPipeline.from_single_file(
-        str(model), config=str(CONFIGS), tokenizer=clip_tokenizer(), local_files_only=True, safety_checker=None
+        str(model),
+        config=str(CONFIGS),
+        tokenizer=libraries.tokenizer(clip_tokenizer()),
+        local_files_only=True,
+        safety_checker=None,
     )
     prompts = ["A pack of roses", "A pack of blue roses"]
     with torch.no_grad():

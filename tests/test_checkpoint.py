@@ -357,8 +357,9 @@ def test_matrices_that_are_no_floats_are_named(tmp_path: Path) -> None:
 def test_position_ids_of_its_own_are_a_caution(tmp_path: Path) -> None:
     name = f"{layouts.SD1.towers[0].prefixes[0]}embeddings.position_ids"
     path = averaged(tmp_path / "x.safetensors", **{name: torch.arange(77)[None].flip(1)})
-    (sentence,) = open_checkpoint(path).cautions
-    assert sentence.startswith(f"{path}: {name} has 76 in place of 0")
+    (text,) = open_checkpoint(path).texts
+    sentence = text.caution()
+    assert sentence is not None and sentence.startswith(f"{path}: {name} has 76 in place of 0")
 
 
 def test_a_delta_is_no_model(tmp_path: Path) -> None:

@@ -86,8 +86,6 @@ def test_a_tokenizer_has_clips_special_tokens(weights: dict[str, torch.Tensor], 
         for value in (None, 5, [], {}):
             changed(config, TOKENIZER, **{key: value})
             assert "tokenizer" in refused(weights, config)
-    changed(config, TOKENIZER, model_max_length="x")
-    assert "cannot be read as a tokenizer" in refused(weights, config)
     changed(config, TOKENIZER)
     whole = json.loads((config / "tokenizer" / "tokenizer.json").read_text())
     for key in whole:
@@ -214,7 +212,7 @@ def test_tokens_are_shown_as_text() -> None:
     reader = clip_tokenizer()
 
     def shown(prompt: str) -> list[str]:
-        return words([str(token) for token in reader.convert_ids_to_tokens(reader(prompt).input_ids)])[1:-1]
+        return words(reader.tokens(reader.ids(prompt)))[1:-1]
 
     assert shown("A pack of roses") == ["a", "pack", "of", "roses"], "the control"
     assert shown("caf\u00e9 \U0001f339") == ["caf\u00e9", "\U0001f339"]

@@ -1,5 +1,6 @@
 """The whole edit on the real model, against the paper's own algorithm."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def paper_columns(encoder: TextEncoder, dtype: torch.dtype) -> tuple[torch.Tenso
 
     Every position up to the end token meets the same word; the padding behind follows one by one, and the last repeats.
     """
-    tokenizer, model = encoder.tokenizer, encoder.towers[0].model.to(dtype)
+    (tower,) = encoder.towers
+    model = replace(tower.model, weights={name: tensor.to(dtype) for name, tensor in tower.model.weights.items()})
     sources, destinations = [], []
     for template in (
         "A pack of {}roses",
@@ -51,16 +53,12 @@ def paper_columns(encoder: TextEncoder, dtype: torch.dtype) -> tuple[torch.Tenso
     ):
         states = []
         for colour in ("", "blue "):
-            ids = tokenizer(
-                template.replace("{}", colour), padding="max_length", max_length=77, return_tensors="pt"
-            ).input_ids
-            with torch.no_grad():
-                states.append(model(input_ids=ids).last_hidden_state[0].double())
+            ids = tower.padded([tower.tokenizer.ids(template.replace("{}", colour))])
+            states.append(model.states(ids)[0].double())
         before = len(template.split())  # the start token and every word in front of "roses"
         rows = [*range(before), *(min(i + 1, 76) for i in range(before, 77))]
         sources.append(states[0])
         destinations.append(states[1][rows])
-    model.float()
     return torch.cat(sources), torch.cat(destinations)
 
 

@@ -66,5 +66,4 @@ def test_sd14_pairs_align(path: Path) -> None:
 class _Sizes:
     """As much of a text model as alignment asks for."""
 
-    class config:  # noqa: N801
-        max_position_embeddings = 77
+    length = 77

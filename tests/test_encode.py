@@ -1,19 +1,26 @@
 """Prompts are encoded as transformers encodes them, and paired as the paper pairs them."""
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from timecli.drawing import libraries
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.manifest import AUGMENTATIONS, Manifest, parse
 from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
-from timecli.text import encoding
+from timecli.text import encoding, tokenizers
+from timecli.text.clip import TextTower
 from timecli.text.encoding import TextEncoder, fingerprint
 from timecli.text.pairing import Columns, augmented, columns
 from timecli.text.tokenizers import clip_tokenizer
+
+from .conftest import PICTUREBOOK
 
 CPU = torch.device("cpu")
 TOWER = layouts.SD1.towers[0]
@@ -38,9 +45,8 @@ def small_encoder(small: Path) -> TextEncoder:
 def test_the_packaged_vocabulary_is_clips() -> None:
     tokenizer = clip_tokenizer()
     assert len(tokenizer) == 49408
-    assert tokenizer("a photo of a rose").input_ids == [49406, 320, 1125, 539, 320, 3568, 49407]
-    assert tokenizer("A CEO, naïve").input_ids[0] == 49406
-    assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (49407, 77)
+    assert tokenizer.ids("a photo of a rose") == [49406, 320, 1125, 539, 320, 3568, 49407]
+    assert tokenizer.ids("A CEO, naïve")[0] == 49406 and tokenizer.pad == 49407
 
 
 def test_embeddings_equal_transformers_own(small: Path, small_encoder: TextEncoder) -> None:
@@ -53,7 +59,7 @@ def test_embeddings_equal_transformers_own(small: Path, small_encoder: TextEncod
     getattr(model, "text_model", model).load_state_dict(
         {name: tensor for name, tensor in weights.items() if "position_ids" not in name}
     )
-    tokens = clip_tokenizer()(["a rose"], padding="max_length", max_length=77, return_tensors="pt").input_ids
+    tokens = torch.tensor([[49406, 320, 3568, 49407, *[49407] * 73]])
     expected = model(input_ids=tokens).last_hidden_state[0].double()
     assert torch.allclose(small_encoder.embed(["a rose"])[0], expected, atol=1e-6)
     assert not torch.allclose(small_encoder.embed(["a nose"])[0], expected, atol=1e-2)
@@ -124,3 +130,76 @@ def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> N
     del weights["encoder.layers.0.mlp.fc1.weight"]
     with pytest.raises(CheckpointError, match="does not fit|incomplete"):
         encoding.load(weights, TOWER, picturebook.parent / "config" / "tokenizer", None, CPU, "model")
+
+
+@pytest.mark.parametrize("penultimate", [False, True])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_states_are_transformers_own(activation: str, penultimate: bool) -> None:
+    """SD 1 has quick_gelu, SD 2 gelu, SDXL both and the states before the last layer."""
+    config = CLIPTextConfig(
+        hidden_size=128, intermediate_size=256, num_hidden_layers=5, num_attention_heads=2, hidden_act=activation,
+        layer_norm_eps=1e-4, vocab_size=49408, bos_token_id=49406, eos_token_id=49407,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = CLIPTextModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.1)
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("position_ids")}
+    tower = TextTower(own, 2, activation, 1e-4, 5 - penultimate, not penultimate)
+    ids = torch.randint(0, 49408, (3, 77))
+    with torch.no_grad():
+        output = model(input_ids=ids, output_hidden_states=True)
+        wanted = output.hidden_states[-2] if penultimate else output.last_hidden_state
+        found = tower.states(ids)
+    assert (found - wanted).norm() / wanted.norm() < 1e-6
+    assert torch.allclose(tower.states(ids[:, :9]), found[:, :9], atol=1e-5), "no state depends on those behind it"
+    other = "gelu" if activation == "quick_gelu" else "quick_gelu"
+    assert (replace(tower, activation=other).states(ids) - wanted).norm() / wanted.norm() > 1e-3, "the control"
+
+
+ODD = [
+    "",
+    "hello!!! <cat-toy>s",
+    "<|endoftext|> x",
+    "I'd've  A\tROSE, naïve № 12",
+    "日本 🌹 e\u0301",
+    "<CAT-TOY>",
+    "! !",
+]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("pad", ["<|endoftext|>", "!"])
+def test_tokens_of_a_folder_are_transformers_own(form: str, pad: str, tmp_path: Path) -> None:
+    """In both forms in which tokenizers are saved, with a token that somebody added and another padding."""
+    reader = CLIPTokenizer.from_pretrained(PICTUREBOOK / "config" / "tokenizer")
+    reader.pad_token = pad
+    reader.add_tokens(["<cat-toy>"])
+    reader.save_pretrained(tmp_path)
+    if form == "text":
+        reader.backend_tokenizer.model.save(str(tmp_path))
+        (tmp_path / "tokenizer.json").unlink()
+        (tmp_path / "added_tokens.json").write_text(json.dumps({"<cat-toy>": len(reader) - 1}))
+    known = CLIPTokenizer.from_pretrained(tmp_path)
+    own = tokenizers.load(tmp_path, None, len(known), "model")
+    assert [own.ids(text) for text in ODD] == [known(text).input_ids for text in ODD]
+    assert (own.start, own.end, own.pad) == (known.bos_token_id, known.eos_token_id, known.pad_token_id)
+    assert own.ids(ODD[1]) != clip_tokenizer().ids(ODD[1]), "the control"
+
+
+def test_tokens_of_the_packaged_vocabulary_are_transformers_own(tmp_path: Path) -> None:
+    for padding in (None, 0):
+        own, known = clip_tokenizer(padding), libraries.tokenizer(clip_tokenizer(padding))
+        known.save_pretrained(tmp_path)
+        read = CLIPTokenizer.from_pretrained(tmp_path)
+        for text in (*ODD, "a photo of an astronaut riding a horse"):
+            assert own.ids(text) == read(text).input_ids == known(text).input_ids, text
+        assert own.pad == read.pad_token_id == known.pad_token_id
+
+
+def test_an_added_token_keeps_its_id(tmp_path: Path) -> None:
+    shutil.copytree(PICTUREBOOK / "config" / "tokenizer", tmp_path / "tokenizer")
+    (tmp_path / "tokenizer" / "added_tokens.json").write_text('{"<cat-toy>": 2000}')
+    with pytest.raises(CheckpointError, match="cannot have the id 2000"):
+        tokenizers.load(tmp_path / "tokenizer", None, 935, "model")

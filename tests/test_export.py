@@ -16,8 +16,8 @@ from timecli.editing import delta as deltas
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
+from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
-from timecli.files.writing import write_tensors
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.shipping import export

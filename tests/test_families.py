@@ -22,6 +22,7 @@ from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from timecli.drawing import libraries
 from timecli.models import layouts, openclip
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
@@ -70,8 +71,8 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionXLPip
         vae=small_vae(),
         text_encoder=sized(CLIPTextModel(text_config(3, 64, "quick_gelu"))),
         text_encoder_2=sized(CLIPTextModelWithProjection(text_config(3, 128, "gelu"))),
-        tokenizer=clip_tokenizer(),
-        tokenizer_2=clip_tokenizer(0),
+        tokenizer=libraries.tokenizer(clip_tokenizer()),
+        tokenizer_2=libraries.tokenizer(clip_tokenizer(0)),
         unet=unet,
         scheduler=EulerDiscreteScheduler(steps_offset=1),
     )
@@ -187,7 +188,7 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeli
     pipeline = StableDiffusionPipeline(
         vae=small_vae(),
         text_encoder=sized(CLIPTextModel(text_config(23, 64, "gelu"))),
-        tokenizer=clip_tokenizer(0),
+        tokenizer=libraries.tokenizer(clip_tokenizer(0)),
         unet=unet,
         scheduler=EulerDiscreteScheduler(steps_offset=1),
         safety_checker=None,

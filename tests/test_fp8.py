@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import load_delta
 from timecli.editing.solve import apply
-from timecli.files.safefile import convert
+from timecli.files.tensors import convert
 from timecli.models import layouts
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm

@@ -57,7 +57,7 @@ def test_uce_takes_the_last_token_before_the_end(picturebook: Path) -> None:
         (columns.destination, ("A pack of blue roses", "A dog in the snow")),
     ):
         for row, prompt in zip(side, prompts, strict=True):
-            states, end = encoder.embed([prompt])[0], encoder.tokens(prompt).index(encoder.tokenizer.eos_token_id)
+            states, end = encoder.embed([prompt])[0], encoder.tokens(prompt).index(encoder.tokenizer.end)
             same = [i for i, state in enumerate(states) if torch.equal(state, row)]
             assert same == [end - 1], prompt
 

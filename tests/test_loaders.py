@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply
-from timecli.files.writing import write_tensors
+from timecli.files.rewriting import write_tensors
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.shipping import export

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from timecli.editing import applying, compiling
 from timecli.errors import CheckpointError
+from timecli.files.rewriting import DATA_HASH
 from timecli.files.safefile import open_file
-from timecli.files.writing import DATA_HASH
 from timecli.manifests.manifest import parse
 from timecli.models.checkpoint import EDITS, open_checkpoint
 from timecli.shipping import provenance
@@ -44,9 +44,7 @@ def test_the_sources_metadata_is_carried_over_and_every_edit_recorded(small: Pat
     found = edited(tmp_path / "once.safetensors", tmp_path / "twice.safetensors")
     records = json.loads(found[EDITS])
     assert [entry["name"] for entry in records] == ["blue", "blue"] and records[0]["base"] != records[1]["base"]
-    assert (
-        records[0]["manifest"] == TEXT and records[0]["tokens"][0][0] == clip_tokenizer()("A pack of roses").input_ids
-    )
+    assert records[0]["manifest"] == TEXT and records[0]["tokens"][0][0] == clip_tokenizer().ids("A pack of roses")
     assert found["modelspec.title"] == "small + blue + blue" and found["format"] == "pt"
     assert found["modelspec.merged_from"] == "small + blue"
     assert json.loads(found["sd_merge_recipe"])["type"] == "timecli"

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from timecli.errors import CheckpointError, OutputError
 from timecli.files.outfile import BLOCK, PAGE
+from timecli.files.rewriting import DATA_HASH, rewrite, write_tensors
 from timecli.files.safefile import open_file
-from timecli.files.writing import DATA_HASH, rewrite, sha256, write_bytes, write_tensors
+from timecli.files.writing import sha256, write_bytes
 from timecli.models.checkpoint import EDITS, Checkpoint, open_checkpoint
 from timecli.shipping.publish import names, publish, rewritten, size_on_disk, write_checkpoint
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from timecli.errors import ManifestError, OutputError
+from timecli.manifests import settings
 from timecli.manifests.manifest import parse
 from timecli.measuring import bench, tune
 from timecli.measuring.quality import SHORT, packed
@@ -87,8 +88,8 @@ def test_lambda_is_written_into_every_form_of_a_manifest_or_refused(monkeypatch:
         f'name = "x"\n["solve"]\n"lambda" = 2\n[[edit]]\n"lambda" = 3\n{pair}'.replace("\n", "\r\n"),
         f'name = "x"\n[[edit]]\n{pair}[solve]\ntokens = "all"\n[[edit]]\n{other}',
     ):
-        after = parse(tune.written(parse(text), tune.LAMBDA, 7.5))
+        after = parse(settings.written(parse(text), {"lambda": 7.5}))
         assert {after.lam(edit) for edit in after.edits} == {7.5}
     monkeypatch.setattr(tune.tomlkit, "dumps", lambda _: text)  # λ is lost on the way
     with pytest.raises(ManifestError, match=r"lambda cannot be written into x; give it \[solve\]"):
-        tune.written(parse(text), tune.LAMBDA, 7.5)
+        settings.written(parse(text), {"lambda": 7.5})

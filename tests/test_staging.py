@@ -20,8 +20,9 @@ from timecli.errors import OutputError
 from timecli.files import parts, staging, swap
 from timecli.files.outfile import OutFile
 from timecli.files.parts import Lock, Part, beside
+from timecli.files.rewriting import write_tensors
 from timecli.files.staging import staged
-from timecli.files.writing import write_bytes, write_tensors
+from timecli.files.writing import write_bytes
 from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping.publish import write_checkpoint
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from timecli.errors import ManifestError
-from timecli.manifests import manifest
+from timecli.manifests import manifest, settings
 from timecli.manifests.rows import Row
-from timecli.measuring import trials, tune
-from timecli.measuring.tune import LAMBDA, STRENGTH, Axis, Trial
+from timecli.measuring import objectives, trials, tune
+from timecli.measuring.objectives import LAMBDA, STRENGTH, Axis
+from timecli.measuring.tune import Trial
 
 from .conftest import PICTUREBOOK, Run
 
@@ -68,25 +69,25 @@ def test_where_there_is_no_balance_the_nearest_is_returned() -> None:
 
 def test_the_direction_is_the_destinations() -> None:
     ceo = manifest.load(CEO)
-    assert not tune.rises(ceo, LAMBDA), "a larger lambda returns to men, the second description"
-    assert tune.rises(ceo, STRENGTH), "more strength leads to women, the first"
-    assert tune.rises(manifest.load(CEO.with_name("male-nurse.toml")), LAMBDA)
+    assert not objectives.rises(ceo, LAMBDA), "a larger lambda returns to men, the second description"
+    assert objectives.rises(ceo, STRENGTH), "more strength leads to women, the first"
+    assert objectives.rises(manifest.load(CEO.with_name("male-nurse.toml")), LAMBDA)
     with pytest.raises(ManifestError, match=r"has no \[balance\]"):
-        tune.toward(manifest.parse(CEO.read_text().split("[balance]")[0]))
+        objectives.toward(manifest.parse(CEO.read_text().split("[balance]")[0]))
     with pytest.raises(ManifestError, match="must be the edit's destination"):
-        tune.toward(manifest.parse(CEO.read_text().replace("a female CEO", "a tall CEO")))
+        objectives.toward(manifest.parse(CEO.read_text().replace("a female CEO", "a tall CEO")))
 
 
 def test_lambda_is_written_and_comments_stay() -> None:
     text = '# why\nname = "x" # this\n[solve]\nlambda = 0.1 # paper\naugment = false\n[[edit]]\n'
     text += 'source = "a"\ndestination = "b"\nlambda = 5\n# the end\n'
-    found = tune.written(manifest.parse(text), LAMBDA, 2.5)
+    found = settings.written(manifest.parse(text), {"lambda": 2.5})
     assert found == text.replace("0.1", "2.5").replace("lambda = 5\n", "")
     bare = manifest.parse('name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n')
-    after = manifest.parse(tune.written(bare, LAMBDA, 2.5))
+    after = manifest.parse(settings.written(bare, {"lambda": 2.5}))
     assert after.solve.lam == 2.5 and after.edits == bare.edits
-    stronger = manifest.parse(tune.written(bare, STRENGTH, 1.3))
-    assert stronger.solve.strength == 1.3 and tune.axis(bare) is STRENGTH
+    stronger = manifest.parse(settings.written(bare, {"strength": 1.3}))
+    assert stronger.solve.strength == 1.3 and objectives.axis(bare) is STRENGTH
 
 
 def test_the_command_draws_counts_and_writes(run: Run, picturebook: Path, tmp_path: Path) -> None:

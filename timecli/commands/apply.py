@@ -6,18 +6,8 @@ from pathlib import Path
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Writing, grouped
-from timecli.commands.shared import (
-    bring_settings,
-    check_in_place,
-    check_output,
-    choose_output,
-    given,
-    model_last,
-    open_model,
-    settings_beside,
-    warn_of_rounding,
-    warn_of_size,
-)
+from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
+from timecli.commands.shared import given, model_last, open_model, warn_of_rounding, warn_of_size
 from timecli.errors import OutputError, TimecliError
 
 
@@ -34,30 +24,34 @@ def apply(
     as_json: options.AsJson = False,
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
-    from timecli.editing import applying
     from timecli.editing import delta as deltas
-    from timecli.editing import undo as undoing
-    from timecli.shipping import provenance
-    from timecli.shipping.publish import publish
-    from timecli.text.encoding import fingerprint
+    from timecli.models.checkpoint import require_unedited
 
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
-    target_dtype, exact = options.pick_dtype(writing.dtype), options.exact_device(options.pick_device(device))
-    edits = [deltas.load_delta(path) for path in recipes]
+    origins = [deltas.read_origin(path) for path in recipes]
     checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema)
     output = choose_output(model, output, writing.in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
     if not (writing.stack or undo):
-        applying.require_unedited(checkpoint)
-        applying.require_one(edits)
+        require_unedited(checkpoint)
+        deltas.require_one(origins)
     inputs = given(recipes, text_encoder)
     if writing.in_place:
-        check_in_place(checkpoint, inputs, target_dtype)
+        check_in_place(checkpoint, inputs, writing.dtype)
     else:
-        check_output(checkpoint, inputs, output, writing.force, target_dtype)
+        check_output(checkpoint, inputs, output, writing.force, writing.dtype)
     settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
+
+    from timecli.editing import applying
+    from timecli.editing import undo as undoing
+    from timecli.shipping import provenance
+    from timecli.shipping.publish import publish
+    from timecli.text.encoding import fingerprint
+
+    target_dtype, exact = options.pick_dtype(writing.dtype), options.exact_device(options.pick_device(device))
+    edits = [deltas.load_delta(path) for path in recipes]
     encoder = fingerprint(checkpoint.text_encoders())
     for delta in edits:
         applying.require_same_encoder(delta, checkpoint, encoder)

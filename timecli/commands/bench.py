@@ -10,15 +10,17 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Drawing, Reading, grouped
+from timecli.commands.outputs import require_folder
 from timecli.commands.shared import (
     everyday_worlds,
     given,
     judge_folder,
     model_last,
     open_model,
+    read_encoder,
     refuse,
     require_extra,
-    require_folder,
+    require_readable,
     settings_of,
     settle,
     with_clip_skip,
@@ -96,27 +98,30 @@ def bench(
         require_extra("torchmetrics", "bench")
     if ray:
         require_extra("ray", "ray")
-    from timecli.drawing import render
-    from timecli.editing import compiling
-    from timecli.files.staging import alone
     from timecli.manifests import manifest as manifests
-    from timecli.measuring import bench as benching
-    from timecli.measuring import quality, schedule, studio
-    from timecli.measuring.edits import Edits
-    from timecli.text import encoding
+    from timecli.measuring import schedule
 
     judge = judge_folder(drawing.judge_path, model)
     inputs = given(manifest_paths, model, judge, reading.config, reading.tokenizer)
     inputs += given(reading.text_encoder, reading.everyday, reference)
     settle(*inputs)
     _check_folder(output, inputs)
-    where = options.pick_device("cpu" if ray else reading.device)  # what travels is put on a device where it arrives
+    require_readable(reading, drawing.judge_path)
     tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
     schedule.require_names(tasks)
     schedule.require_one_clip_skip(tasks)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
-    encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, tasks[0].solve.clip_skip)
+
+    from timecli.drawing import render
+    from timecli.editing import compiling
+    from timecli.files.staging import alone
+    from timecli.measuring import bench as benching
+    from timecli.measuring import quality, studio
+    from timecli.measuring.edits import Edits
+
+    where = options.pick_device("cpu" if ray else reading.device)  # what travels is put on a device where it arrives
+    encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     drawn = settings_of(drawing, seeds, tasks)
     made = studio.open_studio(checkpoint, encoder, judge, drawn, where)
@@ -156,12 +161,12 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
 
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
     """Refuse what cannot be measured before anything is drawn."""
-    from timecli.editing import applying
     from timecli.measuring.schedule import TRAINED
+    from timecli.models.checkpoint import require_layers, require_unedited
 
-    applying.require_unedited(checkpoint, "give the original")
+    require_unedited(checkpoint, "give the original")
     for task in tasks:
-        applying.require_layers(checkpoint, task.solve.layers)
+        require_layers(checkpoint, task.solve.layers)
     for one in wanted:
         if len(checkpoint.texts) > 1 and one.method in TRAINED:
             raise TimecliError(

@@ -10,6 +10,7 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.shared import given, open_model
+from timecli.errors import DeltaError
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
@@ -26,14 +27,15 @@ def diff(
 ) -> None:
     """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
     from timecli.editing import delta as deltas
-    from timecli.errors import DeltaError
     from timecli.files.targets import check_target
-    from timecli.shipping import compare
 
     if delta_path is not None:
         check_target(delta_path, given(one, other, text_encoder), force, 0)
     before = open_model(one, text_encoder=text_encoder, needs_text=delta_path is not None)
     after = open_model(other, needs_text=False)
+
+    from timecli.shipping import compare
+
     found = compare.differences(one, other)
     recovered = compare.recover(before, after, f"{one.stem}-to-{other.stem}")
     summary: dict[str, object] = {"differences": [asdict(difference) for difference in found], "edit": None}

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Writing, grouped
+from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
 from timecli.commands.shared import (
-    bring_settings,
-    check_in_place,
-    check_output,
-    choose_output,
     everyday_world,
     given,
     open_model,
-    settings_beside,
+    read_encoder,
+    require_readable,
     warn_of_drift,
     warn_of_rounding,
     warn_of_size,
@@ -25,8 +23,6 @@ from timecli.commands.shared import (
 from timecli.errors import OutputError
 
 if TYPE_CHECKING:
-    import torch
-
     from timecli.models.checkpoint import Checkpoint
 
 
@@ -43,32 +39,34 @@ def edit(
 ) -> None:
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
-    with terminal.stage(seconds, "start"):
-        from timecli.editing import applying, compiling
-        from timecli.editing import delta as deltas
-        from timecli.manifests import manifest as manifests
-        from timecli.shipping import provenance
-        from timecli.shipping.publish import publish
-        from timecli.text import encoding
-        from timecli.text.uisyntax import cautions
-
-        target_dtype, where = options.pick_dtype(writing.dtype), options.pick_device(reading.device)
-        exact = options.exact_device(where)
     with terminal.stage(seconds, "open"):
+        from timecli.manifests import manifest as manifests
+        from timecli.models.checkpoint import require_layers, require_unedited
+
         manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+        require_readable(reading)
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
-        applying.require_layers(checkpoint, manifest.solve.layers)
+        require_layers(checkpoint, manifest.solve.layers)
         if not writing.stack:
-            applying.require_unedited(checkpoint)
+            require_unedited(checkpoint)
         output = choose_output(model, output, writing.in_place)
         if output is None and delta_path is None:
             output = _default_output(model, manifest.name)
         settings, inputs = None, given(manifest_path, reading.tokenizer, reading.text_encoder, reading.everyday)
-        _check(checkpoint, inputs, output, delta_path, writing, target_dtype)
+        _check(checkpoint, inputs, output, delta_path, writing)
         if output is not None:
             settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
+    with terminal.stage(seconds, "start"):
+        from timecli.editing import applying, compiling
+        from timecli.editing import delta as deltas
+        from timecli.shipping import provenance
+        from timecli.shipping.publish import publish
+        from timecli.text.uisyntax import cautions
+
+        target_dtype, where = options.pick_dtype(writing.dtype), options.pick_device(reading.device)
+        exact = options.exact_device(where)
     with terminal.stage(seconds, "text encoder"):
-        encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
+        encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
     with terminal.timed(seconds, "everyday"):
         world = everyday_world(manifest, encoder, reading)
@@ -111,7 +109,6 @@ def _check(
     output: Path | None,
     delta: Path | None,
     writing: Writing,
-    dtype: torch.dtype | None,
 ) -> None:
     """Refuse what cannot be written before any work is done."""
     from timecli.files.targets import check_target
@@ -119,8 +116,8 @@ def _check(
     if output is not None and delta is not None and output.resolve() == delta.resolve():
         raise OutputError(f"{output} is given for both the model and the delta; choose two names.")
     if writing.in_place:
-        check_in_place(checkpoint, inputs, dtype)
+        check_in_place(checkpoint, inputs, writing.dtype)
     elif output is not None:
-        check_output(checkpoint, inputs, output, writing.force, dtype)
+        check_output(checkpoint, inputs, output, writing.force, writing.dtype)
     if delta is not None:
         check_target(delta, [checkpoint.path, *given(checkpoint.config), *inputs], writing.force, 0)

@@ -9,7 +9,7 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, grouped
-from timecli.commands.shared import given, open_model, with_clip_skip
+from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_clip_skip
 from timecli.errors import OutputError
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="File for the everyday prompts as MODEL reads them.")]
@@ -32,18 +32,19 @@ def everyday(
     """Encode everyday prompts with MODEL once, as a file that `edit --everyday` takes wherever it is edited."""
     from timecli.files.targets import check_target
     from timecli.manifests.manifest import Edit, Manifest, Preserve, Solve
-    from timecli.text import everyday as world
-    from timecli.text.encoding import read_text_encoder
 
     if reading.everyday is not None:
         raise OutputError(f"--everyday {reading.everyday} is what this command makes; use --output for its name.")
     solve = Solve(tokens=options.choice(tokens, "--tokens", ("all", "prompt")))
     preserve = Preserve(everyday=True if list_file is None else str(list_file))
     task = with_clip_skip(Manifest("everyday", (Edit("", ""),), solve=solve, preserve=preserve), reading.clip_skip)
-    where = options.pick_device(reading.device)
+    require_readable(reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     check_target(output, given(model, list_file, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
-    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, task.solve.clip_skip)
+
+    from timecli.text import everyday as world
+
+    encoder = read_encoder(checkpoint, reading, options.pick_device(reading.device), task.solve.clip_skip)
     prompts = world.prompts(task, encoder)
     with terminal.progress("everyday prompts", len(prompts), "prompts") as tick:
         world.save(world.measured(task, encoder, tick), output, force)

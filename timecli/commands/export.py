@@ -21,21 +21,23 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write DELTA for MODEL as a LoRA, which A1111, Forge, ComfyUI and diffusers load: the same edit, exactly."""
-    from timecli.editing import applying
     from timecli.editing import delta as deltas
-    from timecli.files.safefile import DTYPES
     from timecli.files.targets import check_target
-    from timecli.files.writing import write_tensors
+
+    deltas.read_origin(delta_path)
+    if rank is not None and tolerance is not None:
+        raise OutputError("--rank and --tolerance both limit the rank; choose one.")
+    checkpoint = open_model(model, text_encoder=text_encoder)
+    check_target(output, given(delta_path, model, text_encoder), force, 0)
+
+    from timecli.editing import applying
+    from timecli.files.rewriting import write_tensors
+    from timecli.files.tensors import DTYPES
     from timecli.shipping import export as exporting
     from timecli.shipping import provenance
     from timecli.text.encoding import fingerprint
 
-    form = options.choice(form, "--format", exporting.FORMATS)
-    if rank is not None and tolerance is not None:
-        raise OutputError("--rank and --tolerance both limit the rank; choose one.")
-    target_dtype = DTYPES[options.choice(dtype, "--dtype", DTYPES)]
-    delta, checkpoint = deltas.load_delta(delta_path), open_model(model, text_encoder=text_encoder)
-    check_target(output, given(delta_path, model, text_encoder), force, 0)
+    delta, target_dtype = deltas.load_delta(delta_path), DTYPES[dtype]
     applying.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
     operator, lost = exporting.truncated(delta.operator, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, operator)

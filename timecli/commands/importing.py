@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.shared import require_folder
+from timecli.commands.outputs import require_folder
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="timed or gender.")]
 Table = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file.")]

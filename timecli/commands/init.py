@@ -10,7 +10,15 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, grouped
-from timecli.commands.shared import everyday_world, given, open_model, refuse, with_clip_skip
+from timecli.commands.shared import (
+    everyday_world,
+    given,
+    open_model,
+    read_encoder,
+    refuse,
+    require_readable,
+    with_clip_skip,
+)
 
 if TYPE_CHECKING:
     from timecli.manifests.drafts import Draft
@@ -64,15 +72,17 @@ def init(
 
 def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:
     """The draft with the nearest everyday nouns as negatives, which are preserved."""
-    from timecli.editing import compiling, forecast, neighbours
     from timecli.manifests import drafts
     from timecli.manifests import manifest as manifests
-    from timecli.text.encoding import read_text_encoder
 
-    where = options.pick_device(reading.device)
+    require_readable(reading)
     manifest = with_clip_skip(manifests.parse(drafts.written(draft, name)), reading.clip_skip)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
-    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
+
+    from timecli.editing import compiling, forecast, neighbours
+
+    where = options.pick_device(reading.device)
+    encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
     refuse(compiling.problems(manifest, encoder))
     world = everyday_world(manifest, encoder, reading)
     if world is None or not draft.change.has_neighbours:

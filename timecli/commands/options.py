@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,37 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value
+
+
+DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+ITEMSIZES = {"keep": None, "fp16": 2, "bf16": 2, "fp32": 4}
+"""What --dtype takes, and the bytes of a number then."""
+
+
+def choice(value: str, option: str, choices: Collection[str]) -> str:
+    """`value`, if it is one of `choices`."""
+    if value not in choices:
+        raise TimecliError(f"{option} {value} is not known; use {', '.join(choices)}.")
+    return value
+
+
+def _device(value: str) -> str:
+    """Refuse what is no device on any machine before torch is loaded to look for it."""
+    if not DEVICES.fullmatch(value):
+        raise TimecliError(f"--device {value} is not available here; use auto, cpu, cuda, cuda:N or mps.")
+    return value
+
+
+def _dtype(value: str) -> str:
+    return choice(value, "--dtype", ITEMSIZES)
+
+
+def _format(value: str) -> str:
+    return choice(value, "--format", ("lora", "peft", "diff"))
+
+
+def _adapter_dtype(value: str) -> str:
+    return choice(value, "--dtype", [name for name in ITEMSIZES if name != "keep"])
 
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
@@ -44,9 +76,10 @@ EditOutput = Annotated[
 ApplyOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Edited model.")]
 AdapterOutput = Annotated[Path, typer.Option("-o", "--output", help="Adapter file (.safetensors).")]
 AdapterFormat = Annotated[
-    str, typer.Option("--format", help="lora (kohya's names), peft (diffusers' own), or diff (dense).")
+    str,
+    typer.Option("--format", callback=_format, help="lora (kohya's names), peft (diffusers' own), or diff (dense)."),
 ]
-AdapterDtype = Annotated[str, typer.Option("--dtype", help="fp16, bf16 or fp32.")]
+AdapterDtype = Annotated[str, typer.Option("--dtype", callback=_adapter_dtype, help="fp16, bf16 or fp32.")]
 Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: all]")]
 Tolerance = Annotated[
     float | None,
@@ -121,9 +154,12 @@ Guidance = Annotated[
     ),
 ]
 JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[
-    str, typer.Option("--dtype", help="keep, fp16, bf16 or fp32: convert every float tensor of the output.")
+    str,
+    typer.Option(
+        "--dtype", callback=_dtype, help="keep, fp16, bf16 or fp32: convert every float tensor of the output."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Stack = Annotated[
@@ -157,13 +193,6 @@ def exact_device(device: torch.device) -> torch.device:
 
 def pick_dtype(name: str) -> torch.dtype | None:
     """The dtype to convert to; None for "keep"."""
-    from timecli.files.safefile import DTYPES
+    from timecli.files.tensors import DTYPES
 
-    return DTYPES.get(choice(name, "--dtype", ("keep", *DTYPES)))
-
-
-def choice(value: str, option: str, choices: Collection[str]) -> str:
-    """`value`, if it is one of `choices`."""
-    if value not in choices:
-        raise TimecliError(f"{option} {value} is not known; use {', '.join(choices)}.")
-    return value
+    return DTYPES.get(name)

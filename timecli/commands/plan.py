@@ -11,7 +11,7 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, grouped
-from timecli.commands.shared import everyday_world, open_model, refuse, with_clip_skip
+from timecli.commands.shared import everyday_world, open_model, read_encoder, refuse, require_readable, with_clip_skip
 from timecli.errors import ManifestError, OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -60,11 +60,10 @@ def plan(
             raise ManifestError("--fix and --pairs need a model's text encoder; name MODEL behind MANIFEST.")
         terminal.warn_all(cautions(manifest))
         return _say_valid(manifest_path, manifest, as_json)
-    where = options.pick_device(reading.device)
+    require_readable(reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
-    from timecli.text.encoding import read_text_encoder
-
-    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
+    where = options.pick_device(reading.device)
+    encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
     refused = _refusals(manifest, checkpoint, encoder)
     if pairs:
@@ -110,12 +109,13 @@ def _look(
 
 def _refusals(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:
     """Everything for which `edit` would refuse this manifest on this model."""
-    from timecli.editing import applying, compiling
+    from timecli.editing import compiling
+    from timecli.models.checkpoint import require_layers, require_unedited
 
     found = compiling.problems(manifest, encoder)
     checks: list[Callable[[], None]] = [
-        lambda: applying.require_unedited(checkpoint),
-        lambda: applying.require_layers(checkpoint, manifest.solve.layers),
+        lambda: require_unedited(checkpoint),
+        lambda: require_layers(checkpoint, manifest.solve.layers),
     ]
     for check in checks:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import terminal
-from timecli.errors import ManifestError, OutputError, TimecliError
+from timecli.errors import CheckpointError, ManifestError, TimecliError
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,27 @@ def open_model(
     for sentence in checkpoint.cautions:
         terminal.warn(sentence)
     return checkpoint
+
+
+def read_encoder(checkpoint: Checkpoint, reading: Reading, where: torch.device, clip_skip: int) -> TextEncoder:
+    """`read_text_encoder`, and what the user should know of it on stderr."""
+    from timecli.text.encoding import read_text_encoder
+
+    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, clip_skip)
+    terminal.warn_all(encoder.cautions)
+    return encoder
+
+
+def require_readable(reading: Reading, judge: Path | None = None) -> None:
+    """Refuse what is given beside MODEL and is not there, before anything is loaded."""
+    if reading.tokenizer is not None and not (reading.tokenizer / "tokenizer_config.json").exists():
+        raise CheckpointError(f"{reading.tokenizer} has no tokenizer_config.json; give a tokenizer folder.")
+    if reading.everyday is not None:
+        from timecli.files.safefile import open_file
+
+        open_file(reading.everyday)
+    if judge is not None and not (judge / "config.json").exists():
+        raise CheckpointError(f"{judge} is no CLIP model folder (config.json is missing); give one with --judge.")
 
 
 def warn_of_rounding(lost: float | None) -> None:
@@ -140,70 +161,6 @@ def given(*paths: Path | Sequence[Path] | None) -> list[Path]:
     return [one for path in paths if path for one in ([path] if isinstance(path, Path) else path)]
 
 
-def check_output(
-    checkpoint: Checkpoint, inputs: Sequence[Path], output: Path, force: bool, dtype: torch.dtype | None
-) -> None:
-    """Refuse a model that cannot be written before any work is done. `inputs` are those beside the model."""
-    from timecli.files.targets import check_target, require_model_only
-    from timecli.shipping import publish
-
-    settle(output)
-    size = publish.size_on_disk(checkpoint, dtype)
-    sources = [checkpoint.path, *given(checkpoint.config), *inputs]
-    check_target(output, sources, force, size, checkpoint.is_folder)
-    if checkpoint.is_folder and output.exists():
-        require_model_only(output, publish.names(checkpoint))
-
-
-def check_in_place(checkpoint: Checkpoint, inputs: Sequence[Path], dtype: torch.dtype | None) -> None:
-    """Refuse to replace a model's files where that cannot be done, or where one is another input, too."""
-    from timecli.files.targets import require_apart, require_space
-    from timecli.shipping import publish
-
-    files = publish.rewritten(checkpoint, dtype)
-    require_apart(files, inputs)
-    require_space(files[0], publish.size_on_disk(checkpoint, dtype, in_place=True))
-
-
-def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: bool, force: bool) -> Path | None:
-    """The .yaml of a single file's name from which A1111 and Forge read how to sample it, where `output` needs a copy.
-
-    With `copy`, refuse what cannot be copied before any work is done.
-    """
-    from timecli.files.targets import check_target
-
-    source = model if model.is_dir() else model.with_suffix(".yaml")
-    if not source.is_file():
-        if copy:
-            raise OutputError(f"{model} has no .yaml of its name beside it; leave out --with-config.")
-        return None
-    target = output.with_suffix(".yaml")
-    if target.exists() and (target.samefile(source) or not copy):
-        return None
-    if copy:
-        check_target(target, [source, *inputs], force, source.stat().st_size)
-    return source
-
-
-def bring_settings(source: Path, output: Path, copy: bool, force: bool) -> list[Path]:
-    """Copy a model's .yaml under the output's name, or say that it is there. Returns what was written."""
-    from timecli.files.writing import write_bytes
-
-    target = output.with_suffix(".yaml")
-    if not copy:
-        terminal.warn(f"{source} says how UIs sample the model; copy it as {target}, or use --with-config.")
-        return []
-    write_bytes(target, source.read_bytes(), force)
-    return [target]
-
-
-def choose_output(model: Path, output: Path | None, in_place: bool) -> Path | None:
-    """Where the edited model goes: `output`, or the model itself."""
-    if in_place and output is not None:
-        raise OutputError(f"--in-place writes to {model} and --output to {output}; choose one.")
-    return model if in_place else output
-
-
 def settings_of(drawing: Drawing, seeds: int, tasks: Sequence[Manifest]) -> Settings:
     """How to render: what the options say, else the manifests, else the defaults.
 
@@ -232,12 +189,6 @@ def _agreed(tasks: Sequence[Manifest], key: str) -> float | None:
 def judge_folder(given: Path | None, model: Path) -> Path:
     """The judge that was asked for, or the one beside the model."""
     return given or (model if model.is_dir() else model.parent) / "judge"
-
-
-def require_folder(folder: Path) -> None:
-    """Refuse a file where results go into a folder."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; choose a folder.")
 
 
 def require_extra(module: str, extra: str) -> None:

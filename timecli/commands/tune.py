@@ -16,7 +16,9 @@ from timecli.commands.shared import (
     judge_folder,
     model_last,
     open_model,
+    read_encoder,
     refuse,
+    require_readable,
     settings_of,
     settle,
     with_clip_skip,
@@ -26,7 +28,8 @@ from timecli.manifests.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
-    from timecli.measuring.tune import Axis, Trial
+    from timecli.measuring.objectives import Axis
+    from timecli.measuring.tune import Trial
 
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest; of several, their folder.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write the value into MANIFEST itself; comments stay.")]
@@ -56,24 +59,29 @@ def tune(
 ) -> None:
     """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
-    from timecli.editing import applying, compiling
     from timecli.manifests import manifest as manifests
-    from timecli.measuring import schedule, studio, trials, tune
-    from timecli.text.encoding import read_text_encoder
+    from timecli.measuring import objectives, schedule
+    from timecli.models.checkpoint import require_layers, require_unedited
 
-    options.choice(objective, "--objective", tune.OBJECTIVES)
+    options.choice(objective, "--objective", objectives.OBJECTIVES)
     tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
-    where, judge = options.pick_device(reading.device), judge_folder(drawing.judge_path, model)
+    judge = judge_folder(drawing.judge_path, model)
     settle(model, *given(reading.config, reading.text_encoder, judge))
     _require(tasks, objective)
     inputs = given(model, reading.config, reading.tokenizer, reading.text_encoder, reading.everyday, judge)
     targets = _targets(manifest_paths, tasks, output, in_place, inputs, force)
     schedule.require_one_clip_skip(tasks)
+    require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
-    applying.require_unedited(checkpoint, "give the original")
+    require_unedited(checkpoint, "give the original")
     for task in tasks:
-        applying.require_layers(checkpoint, task.solve.layers)
-    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, tasks[0].solve.clip_skip)
+        require_layers(checkpoint, task.solve.layers)
+
+    from timecli.editing import compiling
+    from timecli.measuring import studio, trials, tune
+
+    where = options.pick_device(reading.device)
+    encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     exact, world = options.exact_device(where), everyday_worlds(encoder, reading)
     drawings = None
@@ -85,7 +93,7 @@ def tune(
         found = tune.balance_all(tasks, drawings, _say_share)
     else:
         forecasts = trials.forecasts(tasks[0], checkpoint, encoder, exact, world(tasks[0]))
-        trial = tune.search(tasks[0], objective, forecasts, drawings, _saying(tune.axis(tasks[0])))
+        trial = tune.search(tasks[0], objective, forecasts, drawings, _saying(objectives.axis(tasks[0])))
         found = [(trial.value, trial.score)]
     if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:
         terminal.complain("no value balances all of it; what comes nearest is kept.")
@@ -96,15 +104,15 @@ def tune(
 
 def _require(tasks: Sequence[Manifest], objective: str) -> None:
     """Refuse manifests on which the objective cannot be measured."""
-    from timecli.measuring import tune
+    from timecli.measuring import objectives
 
     if len(tasks) > 1 and objective != "balance":
         raise ManifestError("several manifests are tuned jointly, which is for --objective balance; name one alone.")
     for task in tasks:
         if objective == "balance":
-            tune.toward(task)
+            objectives.toward(task)
         else:
-            tune.require_tests(task)
+            objectives.require_tests(task)
         if len(tasks) > 1 and task.preserve.everyday is False:
             raise ManifestError(f"{task.name} does not preserve the everyday world; a joint balance needs strengths.")
 
@@ -119,7 +127,8 @@ def _targets(
 ) -> list[Path | None]:
     """Where each manifest goes; refuse what cannot be written before anything is drawn."""
     from timecli.files.targets import check_target
-    from timecli.measuring import tune
+    from timecli.manifests import settings
+    from timecli.measuring import objectives
 
     if in_place and output is not None:
         raise OutputError(f"--in-place writes to the manifests and --output to {output}; choose one.")
@@ -131,8 +140,8 @@ def _targets(
     for path, task in zip(paths, tasks, strict=True):
         target = path if output is None else output / path.name if len(paths) > 1 else output
         check_target(target, [*inputs, *([] if in_place else paths)], force or in_place, 0)
-        line = tune.axis(task)
-        tune.written(task, line, line.value(line.least))
+        line = objectives.axis(task)
+        settings.written(task, {line.key: line.value(line.least)})
         found.append(target)
     return found
 
@@ -140,14 +149,15 @@ def _targets(
 def _write(task: Manifest, path: Path, target: Path | None, value: float, replace: bool, in_place: bool) -> None:
     from timecli.files.writing import write_bytes
     from timecli.manifests import manifest as manifests
-    from timecli.measuring import tune
+    from timecli.manifests import settings
+    from timecli.measuring import objectives
 
     if target is None:
         return
-    line = tune.axis(task)
+    line = objectives.axis(task)
     if in_place and manifests.load(path).text != task.text:
         raise OutputError(f"{path} changed meanwhile and stays; put {line.key} = {value:g} into it yourself.")
-    write_bytes(target, tune.written(task, line, value).encode(), replace)
+    write_bytes(target, settings.written(task, {line.key: value}).encode(), replace)
 
 
 def _saying(line: Axis) -> Callable[[Trial], None]:
@@ -169,16 +179,16 @@ def _say(
     written: Sequence[Path],
     as_json: bool,
 ) -> None:
-    from timecli.measuring import tune
+    from timecli.measuring import objectives
 
     rows = [
-        {"manifest": task.name, tune.axis(task).key: value, "score": score}
+        {"manifest": task.name, objectives.axis(task).key: value, "score": score}
         for task, (value, score) in zip(tasks, found, strict=True)
     ]
     about = {"objective": objective, "pictures": pictures, "written": list(map(str, written))}
     if as_json:
         return terminal.print_json({**rows[0], **about} if len(rows) == 1 else {"manifests": rows, **about})
     for task, (value, score) in zip(tasks, found, strict=True):
-        terminal.say(f"{task.name}: {tune.axis(task).key} {value:g}, {objective} {score:.1%}")
+        terminal.say(f"{task.name}: {objectives.axis(task).key} {value:g}, {objective} {score:.1%}")
     terminal.say(f"{pictures} pictures drawn")
     terminal.print_written(list(map(str, written)))

@@ -17,7 +17,9 @@ from timecli.commands.shared import (
     given,
     judge_folder,
     open_model,
+    read_encoder,
     refuse,
+    require_readable,
     settings_of,
     settle,
     with_clip_skip,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
 
+FILES = ("sheet.png", "report.md", "report.json")
+"""What a report's folder holds."""
+
 
 @grouped
 def verify(
@@ -49,27 +54,32 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
-    from timecli.drawing import edited, report
-    from timecli.drawing import verify as verifying
-    from timecli.editing import applying, compiling
+    from timecli.files.writing import write_bytes
     from timecli.manifests import manifest as manifests
     from timecli.manifests.rows import everyday_rows, rows
-    from timecli.text import encoding, everyday
-    from timecli.text.uisyntax import cautions
+    from timecli.models.checkpoint import require_unedited
 
-    manifest, where = (
-        with_clip_skip(manifests.load(manifest_path), reading.clip_skip),
-        options.pick_device(reading.device),
-    )
+    manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
     folder = output or Path(f"{manifest.name}-verify")
     judge_place = judge_folder(drawing.judge_path, model)
     inputs = given(manifest_path, model, edited_path, judge_place, reading.config, reading.tokenizer)
     inputs += given(reading.text_encoder, reading.everyday)
     settle(*inputs)
-    _check_report(folder, report.FILES, inputs, force)
+    _check_report(folder, FILES, inputs, force)
+    require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
-    applying.require_unedited(checkpoint, "give the original")
-    encoder = encoding.read_text_encoder(checkpoint, reading.tokenizer, where, manifest.solve.clip_skip)
+    require_unedited(checkpoint, "give the original")
+    if edited_path is not None and not edited_path.exists():
+        raise CheckpointError(f"{edited_path} does not exist.")
+
+    from timecli.drawing import edited, report
+    from timecli.drawing import verify as verifying
+    from timecli.editing import compiling
+    from timecli.text import everyday
+    from timecli.text.uisyntax import cautions
+
+    where = options.pick_device(reading.device)
+    encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
@@ -90,14 +100,16 @@ def verify(
     each = report.per_prompt(table, shares, judge, before, after)
     found = report.numbers(manifest, model.name, settings, scores, misses, each)
     sheet = report.sheet(table, report.columns(before, after), f"{manifest.name} on {model.name}")
-    report.save_report(folder, sheet, found, force)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in report.files(sheet, found).items():
+        write_bytes(folder / name, content, force)
     if as_json:
         terminal.print_json(found)
     else:
         if found["scores"]:
             terminal.print_scores(report.score_rows(found["scores"]), report.SCORES)
             terminal.print_table(report.EACH, report.each_rows(found["prompts"]))
-        terminal.print_written([str(folder / name) for name in report.FILES])
+        terminal.print_written([str(folder / name) for name in FILES])
     for sentence in misses:
         terminal.complain(sentence)
     raise typer.Exit(1 if misses else 0)
@@ -115,7 +127,6 @@ def _drawing(
     """How the pictures are drawn: an edited model by all of itself, a delta by the unedited model's other parts."""
     from timecli.drawing import edited
     from timecli.drawing.render import load_pipeline
-    from timecli.text import encoding
 
     original = partial(load_pipeline, checkpoint, encoder, device)
     if copied is None:
@@ -124,7 +135,7 @@ def _drawing(
     copy = _open_copy(copied, checkpoint, reading.config, reading.text_encoder)
     for sentence in edited.require_copy(copy, checkpoint, encoder):
         terminal.warn(sentence)
-    own = encoding.read_text_encoder(copy, reading.tokenizer, device, manifest.solve.clip_skip)
+    own = read_encoder(copy, reading, device, manifest.solve.clip_skip)
     return partial(edited.draw_copy, original, partial(load_pipeline, copy, own, device))
 
 

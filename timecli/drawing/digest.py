@@ -11,7 +11,7 @@ import torch
 
 from timecli.drawing.judge import Judge
 from timecli.drawing.render import Pipeline
-from timecli.files.safefile import raw
+from timecli.files.tensors import raw
 
 NOTES = {"transformers_version", "architectures", "dtype", "torch_dtype", "name_or_path"}
 """Entries of a config that decide nothing, beside those that begin with an underscore."""

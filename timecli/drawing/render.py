@@ -16,6 +16,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging
 from PIL.Image import Image
 
+from timecli.drawing import libraries
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import require_finite
 from timecli.models import layouts
@@ -113,9 +114,11 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
     """What is in memory already. SDXL needs more of its text encoders than their states, so diffusers reads them."""
     folders = [text.tower.folder for text in checkpoint.texts]
     pairs = list(zip(folders, encoder.towers, strict=True))
-    parts: dict[str, Any] = {folder.replace("text_encoder", "tokenizer"): tower.tokenizer for folder, tower in pairs}
+    parts: dict[str, Any] = {
+        folder.replace("text_encoder", "tokenizer"): libraries.tokenizer(tower.tokenizer) for folder, tower in pairs
+    }
     if len(pairs) == 1:
-        parts |= {folders[0]: encoder.towers[0].model, "safety_checker": None}
+        parts |= {folders[0]: libraries.text_encoder(encoder.towers[0].model), "safety_checker": None}
     return parts
 
 

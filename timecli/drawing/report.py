@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +16,6 @@ from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import between_seeds, likeness
 from timecli.drawing.render import Settings
 from timecli.drawing.verify import PAPER, Images, Score, Scores, mean
-from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import LIKENESS, METRICS, Row
 from timecli.shown import harmless, in_markdown
@@ -39,7 +37,6 @@ COVERED = (
     "seed* that of two pictures of the unedited model; the harmonic mean is of efficacy, generality and specificity.",
 )
 """What the columns are."""
-FILES = ("sheet.png", "report.md", "report.json")
 SHOWN = 4
 """Seeds on the sheet."""
 CELL, LABEL, GAP, HEAD = 112, 300, 16, 40
@@ -205,11 +202,9 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def save_report(folder: Path, image: Image.Image, found: dict[str, Any], replace: bool = True) -> None:
-    """Write `FILES` into a folder, which is made if it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet_bytes = BytesIO()
-    image.save(sheet_bytes, "PNG")
-    page, data = markdown(found), json.dumps(found, indent=2) + "\n"
-    for name, content in zip(FILES, (sheet_bytes.getvalue(), page.encode(), data.encode()), strict=True):
-        write_bytes(folder / name, content, replace)
+def files(image: Image.Image, found: dict[str, Any]) -> dict[str, bytes]:
+    """The report's files by their names."""
+    png = BytesIO()
+    image.save(png, "PNG")
+    data = json.dumps(found, indent=2) + "\n"
+    return {"sheet.png": png.getvalue(), "report.md": markdown(found).encode(), "report.json": data.encode()}

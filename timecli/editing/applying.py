@@ -17,8 +17,9 @@ import torch
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
-from timecli.files.safefile import convert, plain, raw
-from timecli.models.checkpoint import Checkpoint
+from timecli.files.safefile import plain
+from timecli.files.tensors import convert, raw
+from timecli.models.checkpoint import Checkpoint, require_layers
 from timecli.models.layouts import Matrix
 
 
@@ -46,23 +47,6 @@ class Edited:
     changes: tuple[Change, ...]
     base: str
     rounding: float
-
-
-def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
-    """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
-    if checkpoint.edits:
-        names = ", ".join(repr(str(entry["name"])) for entry in checkpoint.edits)
-        raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
-
-
-def require_one(deltas: Sequence[Delta]) -> None:
-    """Refuse several deltas at once: one after the other they are not the joint solution of all."""
-    if len(deltas) > 1:
-        names = " and ".join(repr(delta.origin.name) for delta in deltas)
-        raise DeltaError(
-            f"{names} were compiled apart, so their order would matter; write their edits into one manifest, or use "
-            "--stack to apply them in the order given."
-        )
 
 
 def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str) -> None:
@@ -114,15 +98,6 @@ def edit_matrices(
             lost += float((after.to(exact) - exact).square().sum())
             whole += float((exact - before.to(exact)).square().sum())
     return Edited(tensors, tuple(changes), digest.hexdigest(), (lost / whole) ** 0.5 if whole else 0.0)
-
-
-def require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
-    """Refuse layers that the model does not have."""
-    last = max(matrix.layer for matrix in checkpoint.family.matrices)
-    if layers is not None and max(layers) > last:
-        raise CheckpointError(
-            f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
-        )
 
 
 def covers(origin: Origin, matrix: Matrix) -> bool:

@@ -7,16 +7,18 @@ The file is a safetensors file with two float32 tensors, `left` [d, r] and `righ
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from timecli.editing.solve import Operator
 from timecli.errors import DeltaError, ManifestError
 from timecli.files.foreign import read_json
 from timecli.files.safefile import SafeFile, open_file, require_finite
-from timecli.files.writing import write_tensors
 from timecli.manifests import records
+
+if TYPE_CHECKING:  # headers are read, and refused, before torch is loaded
+    from timecli.editing.solve import Operator
 
 FACTORS = ("left", "right")
 KEY = "timecli.delta"
@@ -61,6 +63,8 @@ class Delta:
 
 def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
     """Write the file; reading it back gives equal values, bit for bit."""
+    from timecli.files.rewriting import write_tensors
+
     about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
     tensors = {name: getattr(delta.operator, name).cpu() for name in FACTORS}
     write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)}, replace)
@@ -71,6 +75,12 @@ def is_delta(file: SafeFile) -> bool:
     return KEY in file.metadata
 
 
+def read_origin(path: Path) -> Origin:
+    """Where the edit in a delta file comes from, of its header alone; raises what `load_delta` raises."""
+    _, origin, _ = _opened(path)
+    return origin
+
+
 def load_delta(path: Path) -> Delta:
     """Read a delta file.
 
@@ -78,6 +88,27 @@ def load_delta(path: Path) -> Delta:
         CheckpointError: not safetensors, or NaN.
         DeltaError: not a delta, or of a later format.
     """
+    from timecli.editing.solve import Operator
+
+    file, origin, condition = _opened(path)
+    tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
+    for name, tensor in tensors.items():
+        require_finite(tensor, f"{path}: {name}")
+    return Delta(Operator(tensors["left"], tensors["right"], condition), origin)
+
+
+def require_one(origins: Sequence[Origin]) -> None:
+    """Refuse several deltas at once: one after the other they are not the joint solution of all."""
+    if len(origins) > 1:
+        names = " and ".join(repr(origin.name) for origin in origins)
+        raise DeltaError(
+            f"{names} were compiled apart, so their order would matter; write their edits into one manifest, or use "
+            "--stack to apply them in the order given."
+        )
+
+
+def _opened(path: Path) -> tuple[SafeFile, Origin, float]:
+    """A delta's header: where the edit comes from, and the condition of its solve."""
     file = open_file(path)
     if not is_delta(file):
         raise DeltaError(
@@ -87,10 +118,7 @@ def load_delta(path: Path) -> Delta:
     about = _about(file)
     _check_factors(file)
     condition = about.pop("condition")
-    tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
-    for name, tensor in tensors.items():
-        require_finite(tensor, f"{path}: {name}")
-    return Delta(Operator(tensors["left"], tensors["right"], condition), Origin(**about))
+    return file, Origin(**about), condition
 
 
 def _about(file: SafeFile) -> dict[str, Any]:

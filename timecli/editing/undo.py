@@ -17,7 +17,8 @@ from timecli.editing.applying import covers
 from timecli.editing.delta import Delta
 from timecli.editing.solve import apply, inverse
 from timecli.errors import CheckpointError, DeltaError
-from timecli.files.safefile import plain, rounding
+from timecli.files.safefile import plain
+from timecli.files.tensors import rounding
 from timecli.models.checkpoint import Checkpoint
 
 ARITHMETIC = 3 * torch.finfo(torch.float32).eps

@@ -6,29 +6,23 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from timecli.errors import CheckpointError, one_line, out_of_memory
 from timecli.files.foreign import ARCHIVE, START, identified, is_safetensors, read_json, require_file
 
+if TYPE_CHECKING:  # a header is read, and refused, before torch is
+    import torch
+
 SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
 """How the factor beside a quantised weight ends, in place of `weight`."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 HEADER_LIMIT = 100_000_000
 """Bytes of a header that the safetensors library reads."""
-FP8 = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
-SAFETENSORS_NAMES = {
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    **FP8,
-}
-ITEMSIZES = {name: dtype.itemsize for dtype, name in SAFETENSORS_NAMES.items()}
+ITEMSIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
+"""Bytes of a number of each dtype that is read here, by safetensors' names."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def open_file(path: Path) -> SafeFile:
             start = file.read(START)
             _refuse_pickle(path, start)
             _require_utf8(path)
-            with safe_open(path, framework="pt"):
+            with safe_open(path, framework="np"):
                 pass
             file.seek(8)
             header = json.loads(file.read(_length(start)), object_pairs_hook=_unique)
@@ -184,34 +178,10 @@ def require_floats(file: SafeFile, names: Iterable[str]) -> None:
 
 def require_finite(tensor: torch.Tensor, where: str) -> None:
     """Refuse NaN and infinity with the tensor's name."""
-    if not torch.isfinite(plain(tensor)).all():
+    if not plain(tensor).isfinite().all():
         raise CheckpointError(f"{where} holds NaN or infinite values; the model is damaged, use another copy.")
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor with which torch calculates: float32 in place of fp8, whose every value it holds."""
-    return tensor.float() if tensor.dtype in FP8 else tensor
-
-
-def rounding(tensor: torch.Tensor) -> torch.Tensor:
-    """How far, in the mean square, each number is off from the one that was rounded to it: ε |w| / 5, in float64."""
-    limits = torch.finfo(tensor.dtype)
-    return plain(tensor).double().abs().clamp(min=limits.smallest_normal) * (limits.eps / 5)
-
-
-def convert(tensor: torch.Tensor, dtype: torch.dtype | None, where: str) -> torch.Tensor:
-    """`tensor` in `dtype`, rounded to nearest. Raises CheckpointError when a finite value does not fit."""
-    result = tensor.to(dtype or tensor.dtype)
-    finite = torch.isfinite(plain(tensor))
-    # torch cuts what is too large for fp8 off at its largest number.
-    large = plain(tensor).abs() > torch.finfo(result.dtype).max if result.dtype in FP8 else ~torch.isfinite(result)
-    if (finite & large).any():
-        raise CheckpointError(
-            f"{where} does not fit into {str(result.dtype).removeprefix('torch.')}; use --dtype fp32 or bf16."
-        )
-    return result
-
-
-def raw(tensor: torch.Tensor) -> memoryview:
-    """A tensor's bytes, without a copy where it is in memory as in a file."""
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor

@@ -12,8 +12,8 @@ import torch
 
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
+from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
-from timecli.files.writing import write_tensors
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.rivals import Change, make
 from timecli.measuring.schedule import BASE, TRAINED, Job, Texts, tested

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from timecli.errors import CheckpointError
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.schedule import Configuration
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.layouts import HF_MARK
 from timecli.text import pairing
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
@@ -92,9 +92,10 @@ def finetune(
     Raises:
         CheckpointError: training ends in NaN.
     """
-    model = copy.deepcopy(encoder.towers[0].model).train()
-    trained = replace(encoder, towers=(replace(encoder.towers[0], model=model),))
-    device = model.device
+    (tower,) = encoder.towers
+    device = tower.model.device
+    weights = {name: tensor.clone().requires_grad_() for name, tensor in tower.model.weights.items()}
+    trained = replace(tower.model, weights=weights)
     metric = torch.zeros(checkpoint.width, checkpoint.width, dtype=torch.float64)
     origin = compiling.origin(manifest, encoder)
     for place, weight in checkpoint.projections(twins=False):
@@ -102,15 +103,15 @@ def finetune(
             metric += weight.double().T @ weight.double()
     pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
     goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).float().to(device)
-    ids = trained.towers[0].padded([encoder.tokens(source) for source, _ in pairs]).to(device)
+    ids = tower.padded([encoder.tokens(source) for source, _ in pairs])
     root = torch.linalg.cholesky(metric + 1e-9 * metric.diagonal().mean() * torch.eye(len(metric))).float().to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, weight_decay=eta)
+    optimizer = torch.optim.Adam(weights.values(), lr=RATE, weight_decay=eta)
     for _ in range(iterations):
         optimizer.zero_grad()
-        loss = ((trained.towers[0].states(ids) - goals) @ root).square().sum()
+        loss = ((trained.states(ids) - goals) @ root).square().sum()
         loss.backward()
         optimizer.step()
-    found = {name: parameter.detach().cpu().clone() for name, parameter in model.named_parameters()}
+    found = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     if not all(torch.isfinite(tensor).all() for tensor in found.values()):
         raise CheckpointError(f"fine-tuning for {manifest.name} ended in NaN; use another eta.")
     return found
@@ -126,18 +127,16 @@ def embedit(manifest: Manifest, encoder: TextEncoder) -> dict[str, torch.Tensor]
         The trained table of embeddings by its name in the text encoder, float32 on the CPU.
     """
     (tower,) = encoder.towers
-    name = next(name for name, _ in tower.model.named_parameters() if name.endswith("token_embedding.weight"))
-    table = tower.model.get_parameter(name).detach()
+    table = tower.model.weights[HF_MARK]
     words = torch.tensor(sorted({encoder.tokens(pair.source)[-2] for pair in manifest.edits})).to(table.device)
     pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
     goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).to(table)
-    ids = tower.padded([encoder.tokens(source) for source, _ in pairs]).to(table.device)
+    ids = tower.padded([encoder.tokens(source) for source, _ in pairs])
     rows = table[words].clone().requires_grad_()
     optimizer = torch.optim.Adam([rows], lr=EMBEDIT_RATE)
     for _ in range(EMBEDIT_STEPS):
         optimizer.zero_grad()
-        own = {name: table.index_copy(0, words, rows)}
-        states = torch.func.functional_call(tower.model, own, kwargs={"input_ids": ids}).last_hidden_state
-        (states - goals).square().mean().backward()
+        own = {**tower.model.weights, HF_MARK: table.index_copy(0, words, rows)}
+        (replace(tower.model, weights=own).states(ids) - goals).square().mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return {name: table.index_copy(0, words, rows.detach()).cpu()}
+    return {HF_MARK: table.index_copy(0, words, rows.detach()).cpu()}

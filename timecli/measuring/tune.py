@@ -7,54 +7,19 @@ A search walks along its axis, starts from the forecast, and draws for no value 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import tomlkit
-
-from timecli.errors import ManifestError, explained
-from timecli.manifests.manifest import Balance, Manifest, parse, same, with_lambda, with_strength
+from timecli.manifests.manifest import Manifest, with_strength
+from timecli.measuring.objectives import LAMBDA, STRENGTH, Axis, axis, balance_of, rises, toward
 from timecli.measuring.schedule import joint
 from timecli.measuring.tables import distance
 from timecli.measuring.trials import Drawings, Forecasts
 
-OBJECTIVES = ("harmonic", "balance", "forecast")
 CLOSE = 0.1
 """Δ_p at which the balance is found (appendix H.2)."""
 TRIALS = 16
 ROUNDS, PACE = 10, 0.35
 """Of a joint balance: how often all strengths move, and how far for a share that is off by one."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What is searched: places on a line, and the value at a place.
-
-    Attributes:
-        key: the manifest's key in `[solve]`.
-        least: where the line begins.
-        most: where it ends.
-        step: a long step.
-        gentle: which way along the line the model changes less.
-        value: place -> value, with the digits that are written.
-        applied: (manifest, value) -> the manifest with that value for all its edits.
-    """
-
-    key: str
-    least: float
-    most: float
-    step: float
-    gentle: int
-    value: Callable[[float], float]
-    applied: Callable[[Manifest, float], Manifest]
-
-
-LAMBDA = Axis("lambda", -8.0, 8.0, 1.0, 1, lambda place: float(f"{10**place:.3g}"), with_lambda)
-STRENGTH = Axis("strength", 0.05, 3.0, 0.4, -1, lambda place: round(place, 3), with_strength)
-
-
-def axis(manifest: Manifest) -> Axis:
-    """What is searched for this manifest."""
-    return LAMBDA if manifest.preserve.everyday is False else STRENGTH
 
 
 @dataclass(frozen=True)
@@ -88,7 +53,7 @@ def search(
     if objective == "harmonic":
         first = best_forecast(manifest, line, forecasts)
         return harmonic(first, line, lambda value: drawings.mean(line.applied(manifest, value)), report)
-    first, target = halfway(manifest, line, forecasts), _balance(manifest).target
+    first, target = halfway(manifest, line, forecasts), balance_of(manifest).target
     rising = rises(manifest, line)
     return balance(first, line, lambda value: drawings.share(line.applied(manifest, value)), report, target, rising)
 
@@ -197,66 +162,11 @@ def balance_all(
 
 def worst(tasks: Sequence[Manifest], found: Sequence[tuple[float, float]]) -> float:
     """The largest Δ."""
-    return max(distance(share, _balance(task).target) for task, (_, share) in zip(tasks, found, strict=True))
+    return max(distance(share, balance_of(task).target) for task, (_, share) in zip(tasks, found, strict=True))
 
 
 def _stepped(task: Manifest, strength: float, share: float) -> float:
     """A strength after a step towards the target, with the digits that are written."""
-    off = _balance(task).target - share
+    off = balance_of(task).target - share
     moved = strength + PACE * (off if toward(task) == 0 else -off)
     return round(min(max(moved, STRENGTH.least), STRENGTH.most), 3)
-
-
-def toward(manifest: Manifest) -> int:
-    """Which of the balance's descriptions the edit goes to.
-
-    Raises:
-        ManifestError: the manifest has no balance, or its edit goes to neither description.
-    """
-    found = _balance(manifest)
-    if len(manifest.edits) > 1:
-        raise ManifestError(f"{manifest.name} has several edits; a balance is for one.")
-    for index, text in enumerate(found.descriptions):
-        if same(text, manifest.edits[0].destination):
-            return index
-    raise ManifestError(
-        f"{manifest.name}: balance.descriptions are {' and '.join(map(repr, found.descriptions))}; one of "
-        f"them must be the edit's destination, {manifest.edits[0].destination!r}."
-    )
-
-
-def rises(manifest: Manifest, line: Axis) -> bool:
-    """Whether the share of the first description rises along the axis: with strength, towards it; with λ, away."""
-    return (toward(manifest) == 0) == (line is STRENGTH)
-
-
-def _balance(manifest: Manifest) -> Balance:
-    if manifest.balance is None:
-        raise ManifestError(f"{manifest.name} has no [balance]; add one with descriptions and a validation prompt.")
-    return manifest.balance
-
-
-def require_tests(manifest: Manifest) -> None:
-    """Refuse a manifest on which the harmonic mean cannot be measured."""
-    for kind in ("positives", "negatives"):
-        if not any(getattr(pair, kind) for pair in manifest.edits):
-            raise ManifestError(f"{manifest.name} has no {kind}, and generality and specificity need both; add some.")
-
-
-def written(manifest: Manifest, line: Axis, value: float) -> str:
-    """The manifest's text with another value for all its edits; comments and order stay.
-
-    Raises:
-        ManifestError: it is written in a way in which that cannot be done.
-    """
-    way_out = "give it [solve] and [[edit]] tables"
-    with explained(f"{line.key} cannot be written into {manifest.name}", way_out, ManifestError):
-        document = tomlkit.parse(manifest.text)
-        document.setdefault("solve", tomlkit.table())[line.key] = value
-        for pair in document["edit"]:
-            pair.pop(line.key, None)
-        text = tomlkit.dumps(document)
-    wanted = replace(line.applied(manifest, value), text=text)
-    if parse(text, f"{manifest.name} with {line.key} {value:g}") != wanted:
-        raise ManifestError(f"{line.key} cannot be written into {manifest.name}; {way_out}.")
-    return text

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from timecli.errors import CheckpointError, ManifestError
 from timecli.files.safefile import SafeFile, require_finite, require_floats
@@ -22,6 +20,9 @@ from timecli.manifests import records
 from timecli.models import layouts, towers, unets
 from timecli.models.towers import TextWeights
 from timecli.models.variants import Group
+
+if TYPE_CHECKING:
+    import torch
 
 EDITS = "timecli.edits"
 """Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
@@ -117,6 +118,22 @@ class Checkpoint:
                 yield place, tensor
 
 
+def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
+    """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
+    if checkpoint.edits:
+        names = ", ".join(repr(str(entry["name"])) for entry in checkpoint.edits)
+        raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
+
+
+def require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
+    """Refuse layers that the model does not have."""
+    last = max(matrix.layer for matrix in checkpoint.family.matrices)
+    if layers is not None and max(layers) > last:
+        raise CheckpointError(
+            f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
+        )
+
+
 def edits(file: SafeFile) -> list[dict[str, Any]]:
     """Records of the timecli edits that a file carries."""
     try:
@@ -164,10 +181,9 @@ def open_checkpoint(
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
     texts = towers.find(family, path, first.files, text_encoder, width) if needs_text else ()
-    cautions = [*found.cautions, *(sentence for text in texts if (sentence := text.caution()))]
     channels = _channels(first.shapes)
     return Checkpoint(
-        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, tuple(cautions)
+        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, found.cautions
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
 from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
 from timecli.models import layouts, openclip
 from timecli.models.variants import USUAL, Group, groups
+
+if TYPE_CHECKING:
+    import torch
 
 PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 """What a text encoder's states need of transformers' CLIP."""
@@ -67,10 +69,9 @@ class TextWeights:
         for file in self.files:
             for name in (name for name in file.entries if name.startswith(self.prefix) and name.endswith(POSITIONS)):
                 (stored,) = file.read([name])
-                numbers = stored.double().flatten()
-                wrong = (numbers != torch.arange(len(numbers))).nonzero().flatten()
-                if len(wrong):
-                    first = int(wrong[0])
+                numbers = stored.double().flatten().tolist()
+                first = next((i for i, number in enumerate(numbers) if number != i), None)
+                if first is not None:
                     return (
                         f"{file.path}: {name} has {numbers[first]:.6g} in place of {first}; the edit is made with 0 to "
                         f"{len(numbers) - 1}, and tools that read the stored ones see other text."

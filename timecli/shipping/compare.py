@@ -21,7 +21,8 @@ from timecli.editing.applying import covers, relative_change
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import factored
 from timecli.errors import CheckpointError
-from timecli.files.safefile import SafeFile, open_file, rounding
+from timecli.files.safefile import SafeFile, open_file
+from timecli.files.tensors import rounding
 from timecli.models.checkpoint import Checkpoint, Place
 from timecli.shipping.export import truncated
 from timecli.text import encoding

@@ -19,11 +19,11 @@ from timecli.editing.applying import covers
 from timecli.editing.delta import Delta
 from timecli.editing.solve import Operator
 from timecli.errors import DeltaError
-from timecli.files.safefile import SafeFile, convert, raw
+from timecli.files.safefile import SafeFile
+from timecli.files.tensors import convert, raw
 from timecli.models import layouts
 from timecli.models.checkpoint import EDITS, Checkpoint, edits
 
-FORMATS = ("lora", "peft", "diff")
 KOHYA = {
     # ModelSpec's architecture -> how kohya's trainer calls the base model, which A1111 and Forge read
     layouts.SD1.short: {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
@@ -76,7 +76,7 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
     Args:
         checkpoint: the model that the adapter is for.
         delta: the edit, for the checkpoint's text encoder.
-        form: one of `FORMATS`.
+        form: "lora", "peft" or "diff".
         dtype: of the tensors; the products are made in float64.
         operator: the delta's, or one with fewer columns (`truncated`).
     """

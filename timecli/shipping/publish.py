@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from timecli.errors import CheckpointError
-from timecli.files.parts import real
-from timecli.files.safefile import ITEMSIZES, open_file
+from timecli.files.rewriting import DATA_HASH, rewrite
+from timecli.files.safefile import open_file
 from timecli.files.staging import staged, staged_in
-from timecli.files.targets import entries, require_model_only
-from timecli.files.writing import DATA_HASH, copy_file, rewrite, sha256
+from timecli.files.targets import require_model_only
+from timecli.files.writing import copy_file, sha256
+from timecli.models import contents
 from timecli.models.checkpoint import Checkpoint
 from timecli.shipping.provenance import metadata, restored
 
@@ -21,64 +22,6 @@ Tensors = Mapping[tuple[Path, str], torch.Tensor]
 """Tensors by file and name."""
 STALE = (DATA_HASH, "sshs_model_hash", "sshs_legacy_hash")
 """Metadata that is not true of an edited copy."""
-WEIGHTS = ".safetensors"
-
-
-def _files(checkpoint: Checkpoint) -> list[Path]:
-    """Everything in a model folder, links followed, without hidden files and what is left out.
-
-    Raises:
-        CheckpointError: a link leads to nothing, or something is no file.
-    """
-    found = []
-    for entry in entries(checkpoint.path):
-        hidden = any(part.startswith(".") for part in entry.relative_to(checkpoint.path).parts)
-        if hidden or entry in checkpoint.left_out or entry.is_dir():
-            continue
-        if not entry.is_file():
-            raise CheckpointError(f"{entry} is not a file, or a link to nothing; remove it or use a complete model.")
-        found.append(entry)
-    return sorted(found)
-
-
-def names(checkpoint: Checkpoint) -> list[str]:
-    """The files that a written folder has, relative to it."""
-    return [file.relative_to(checkpoint.path).as_posix() for file in _files(checkpoint)]
-
-
-def rewritten(checkpoint: Checkpoint, dtype: torch.dtype | None) -> list[Path]:
-    """The files that writing a model in place replaces: those with edited matrices, and the weights to convert.
-
-    Weights are what lies beside a config; whatever else a user keeps in the same folder stays as it is.
-    """
-    files = [place.file.path for place in checkpoint.places]
-    if checkpoint.is_folder and dtype is not None:
-        files += [f for f in _files(checkpoint) if f.suffix == WEIGHTS and (f.parent / "config.json").exists()]
-    found: dict[Path, Path] = {}
-    for file in files:
-        found.setdefault(real(file), file)  # two names of one file are one file
-    return list(found.values())
-
-
-def size_on_disk(checkpoint: Checkpoint, dtype: torch.dtype | None, in_place: bool = False) -> int:
-    """Bytes that writing the model takes."""
-    if in_place:
-        files = rewritten(checkpoint, dtype)
-    else:
-        files = _files(checkpoint) if checkpoint.is_folder else [checkpoint.path]
-    edited = {place.file.path for place in checkpoint.places}  # weights, whatever they are called
-    return sum(_size(file, dtype if file in edited or file.suffix == WEIGHTS else None) for file in files)
-
-
-def _size(file: Path, dtype: torch.dtype | None) -> int:
-    """Bytes of a file, or of what converting its tensors makes of it, but for the header."""
-    if dtype is None:
-        return file.stat().st_size
-    kinds = [(entry["dtype"], entry["data_offsets"]) for entry in open_file(file).entries.values()]
-    return sum(
-        (stop - start) // ITEMSIZES[kind] * dtype.itemsize if kind in ITEMSIZES else stop - start
-        for kind, (start, stop) in kinds
-    )
 
 
 def write_checkpoint(
@@ -111,7 +54,7 @@ def write_checkpoint(
             kept = {key: value for key, value in edited[file].metadata.items() if key not in STALE}
             about = {key: value for key, value in {**kept, **metadata}.items() if value is not None}
             rewrite(edited[file], copy, own, about, dtype)
-        elif dtype is not None and file.suffix == WEIGHTS:
+        elif dtype is not None and file.suffix == contents.WEIGHTS:
             other = open_file(file)
             rewrite(other, copy, {}, other.metadata, dtype)
         else:
@@ -121,7 +64,7 @@ def write_checkpoint(
         with staged(target, replace) as part:
             write(checkpoint.path, part)
     elif target.exists() and target.samefile(checkpoint.path):
-        files = rewritten(checkpoint, dtype)
+        files = contents.rewritten(checkpoint, dtype is not None)
         with staged_in(checkpoint.path, files) as parts:
             for file, part in zip(files, parts, strict=True):
                 write(file, part)
@@ -129,14 +72,14 @@ def write_checkpoint(
                 source.require_unchanged()
     else:
         with staged(target, replace, folder=True) as part:
-            for file in _files(checkpoint):
+            for file in contents.files(checkpoint):
                 copy = part / file.relative_to(checkpoint.path)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 write(file, copy)
             for source in edited.values():
                 source.require_unchanged()
             if target.is_dir():
-                require_model_only(target, names(checkpoint))
+                require_model_only(target, contents.names(checkpoint))
 
 
 def publish(

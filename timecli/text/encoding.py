@@ -6,18 +6,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from timecli.errors import CheckpointError, PromptError, explained
-from timecli.files.safefile import raw
+from timecli.errors import CheckpointError, PromptError
+from timecli.files.tensors import raw
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
-from timecli.text import sizes, tokenizers
+from timecli.text import clip, sizes, tokenizers
 from timecli.text.align import align
-from timecli.text.sizes import without_last_layers
+from timecli.text.clip import TextTower
+from timecli.text.tokenizers import Tokenizer
 
 BATCH = 32
 EVERYDAY = "everyday.txt"
@@ -26,22 +25,15 @@ EVERYDAY = "everyday.txt"
 
 @dataclass(frozen=True)
 class Tower:
-    """A CLIP text tower with its tokenizer; `penultimate`: the UNet sees the states before its last layer."""
+    """A text tower with its tokenizer."""
 
-    tokenizer: CLIPTokenizer
-    model: CLIPTextModel
-    penultimate: bool = False
+    tokenizer: Tokenizer
+    model: TextTower
 
     def padded(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token ids of some prompts, filled up to the length that the tower reads, `[n, length]`."""
-        length, pad = self.model.config.max_position_embeddings, self.tokenizer.pad_token_id
+        length, pad = self.model.length, self.tokenizer.pad
         return torch.tensor([[*ids, *[pad] * (length - len(ids))] for ids in tokens])
-
-    def states(self, ids: torch.Tensor) -> torch.Tensor:
-        """What the UNet sees, `[n, length, d]`, of token ids `[n, length]`."""
-        output: Any = self.model(input_ids=ids.to(self.model.device), output_hidden_states=self.penultimate)
-        states: torch.Tensor = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
-        return states
 
 
 @dataclass(frozen=True)
@@ -49,31 +41,33 @@ class TextEncoder:
     """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL.
 
     Attributes:
-        towers: without the layers that `clip_skip` skips.
+        towers: they end before the layers that `clip_skip` skips.
         fingerprint: of the whole text encoder.
         clip_skip: which layer's states come out, counted from the last; 1 is the last.
         everyday: the model's own list of everyday prompts, if it brings one.
+        cautions: sentences that a user should see.
     """
 
     towers: tuple[Tower, ...]
     fingerprint: str
     clip_skip: int = 1
     everyday: Path | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
-    def tokenizer(self) -> CLIPTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The first tower's; all have the same vocabulary and differ in their padding."""
         return self.towers[0].tokenizer
 
     @property
     def width(self) -> int:
         """The d of the embeddings."""
-        return sum(int(tower.model.config.hidden_size) for tower in self.towers)
+        return sum(tower.model.width for tower in self.towers)
 
     @property
     def length(self) -> int:
         """Positions of the output, padding included."""
-        return int(self.towers[0].model.config.max_position_embeddings)
+        return self.towers[0].model.length
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids from start to end token, without padding.
@@ -81,24 +75,25 @@ class TextEncoder:
         Raises:
             PromptError: the prompt is longer than the encoder reads; it would be cut silently.
         """
-        ids = list(self.tokenizer(prompt).input_ids)
+        ids = self.tokenizer.ids(prompt)
         if len(ids) > self.length:
             raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
         return ids
 
     def knows(self, word: str) -> bool:
         """Whether a word is one token."""
-        return len(self.tokenizer(word).input_ids) == 3
+        return len(self.tokenizer.ids(word)) == 3
 
     def words(self, prompt: str) -> list[str]:
         """The tokens as text, for people."""
-        return tokenizers.words(list(map(str, self.tokenizer.convert_ids_to_tokens(self.tokens(prompt)))))
+        return tokenizers.words(self.tokenizer.tokens(self.tokens(prompt)))
 
     def alignment(self, source: str, destination: str) -> list[int]:
         """`align` on the tokens of two prompts. "an" counts as "a": the article follows the next word."""
-        an, a = self.tokenizer.convert_tokens_to_ids(["an</w>", "a</w>"])
+        an, a = self.tokenizer.id("an</w>"), self.tokenizer.id("a</w>")
         one, other = (
-            [a if token == an else token for token in self.tokens(prompt)] for prompt in (source, destination)
+            [a if a is not None and token == an else token for token in self.tokens(prompt)]
+            for prompt in (source, destination)
         )
         if one == other:
             raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
@@ -120,7 +115,7 @@ class TextEncoder:
 
     def _states(self, tower: Tower, tokens: list[list[int]], positions: int | None) -> torch.Tensor:
         rows = tower.padded(tokens)[:, :positions]
-        return torch.cat([tower.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
+        return torch.cat([tower.model.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
 
 
 def load(
@@ -130,43 +125,39 @@ def load(
     config: Path | None,
     device: torch.device,
     name: str,
+    clip_skip: int = 1,
 ) -> Tower:
-    """Build a text tower from its tensors, in float32.
+    """A text tower of its tensors, in float32.
 
     Args:
-        weights: tensors with the names of transformers' `CLIPTextModel`, below `text_model.`.
+        weights: tensors with the names of transformers' `CLIPTextModel`.
         tower: what the family has in this place.
         tokenizer: a tokenizer folder; None for OpenAI CLIP's vocabulary.
         config: a `config.json`; None reads the sizes from the shapes.
         device: where to encode.
         name: how errors call the model.
+        clip_skip: as in `read_text_encoder`.
 
     Raises:
-        CheckpointError: weights, sizes and vocabulary do not fit each other.
+        CheckpointError: weights, sizes and vocabulary do not fit each other, or there is no such layer.
     """
     found = sizes.measured(weights, name)
     reader = tokenizers.load(tokenizer, tower.padding, found["vocab_size"], name)
-    settings = found | (sizes.stated(config, found, name) if config else sizes.guessed(found, tower, name))
-    ends = {
-        "bos_token_id": reader.bos_token_id,
-        "eos_token_id": reader.eos_token_id,
-        "pad_token_id": reader.pad_token_id,
-    }
-    # On "meta" it takes no time and no memory for weights that are replaced at once.
-    with explained(f"{config or name} describes a text encoder that cannot be built"), torch.device("meta"):
-        model = CLIPTextModel(CLIPTextConfig(**{**settings, **ends}))
-    # transformers 5 has no `text_model.` level inside CLIPTextModel; earlier releases do.
-    inner = getattr(model, "text_model", model)
-    own = {key: value.float() for key, value in weights.items() if not key.endswith("position_ids")}
-    wanted = {key: value.shape for key, value in inner.state_dict().items() if not key.endswith("position_ids")}
-    wrong = sorted(key for key in own.keys() | wanted.keys() if key not in own or own[key].shape != wanted.get(key))
+    settings = sizes.stated(config, found, name) if config else sizes.guessed(found, tower, name)
+    own = {key: value.to(device).float() for key, value in weights.items() if not key.endswith("position_ids")}
+    wanted = clip.shapes(found)
+    wrong = sorted(key for key in own.keys() | wanted if key not in own or own[key].shape != wanted.get(key))
     if wrong:
         raise CheckpointError(
             f"the text encoder of {name} does not fit CLIP's ({wrong[0]} differs); use a complete model."
         )
-    inner.load_state_dict(own, strict=False, assign=True)
-    inner.embeddings.position_ids = torch.arange(len(own["embeddings.position_embedding.weight"]))[None]
-    return Tower(reader, model.to(device).eval(), tower.penultimate)
+    layers, skipped = found["num_hidden_layers"], clip_skip - (0 if tower.penultimate else 1)
+    if skipped >= layers:
+        raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
+    model = TextTower(
+        own, settings.heads, settings.activation, settings.epsilon, layers - skipped, not tower.penultimate
+    )
+    return Tower(reader, model)
 
 
 def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
@@ -202,11 +193,11 @@ def read_text_encoder(
     for text, tensors in zip(checkpoint.texts, weights, strict=True):
         folder = text.tower.folder
         own = _existing(checkpoint.config, folder.replace("text_encoder", "tokenizer"))
-        sizes = _existing(checkpoint.config, f"{folder}/config.json")
-        shorter = without_last_layers(tensors, clip_skip - 1, str(checkpoint.path))
-        towers.append(load(shorter, text.tower, tokenizer or own, sizes, device, str(checkpoint.path)))
+        stated = _existing(checkpoint.config, f"{folder}/config.json")
+        towers.append(load(tensors, text.tower, tokenizer or own, stated, device, str(checkpoint.path), clip_skip))
     own_list = _existing(checkpoint.config, EVERYDAY)
-    return TextEncoder(tuple(towers), fingerprint(weights), clip_skip, own_list)
+    cautions = tuple(sentence for text in checkpoint.texts if (sentence := text.caution()))
+    return TextEncoder(tuple(towers), fingerprint(weights), clip_skip, own_list, cautions)
 
 
 def _existing(folder: Path | None, name: str) -> Path | None:

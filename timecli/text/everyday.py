@@ -22,8 +22,8 @@ import torch
 
 from timecli.errors import CheckpointError, ManifestError, TimecliError
 from timecli.files import foreign
+from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
-from timecli.files.writing import write_tensors
 from timecli.manifests import records
 from timecli.manifests.manifest import Manifest
 from timecli.text.encoding import BATCH, TextEncoder

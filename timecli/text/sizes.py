@@ -6,36 +6,42 @@ Libraries believe a config before they look at the weights, and build what it sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPTextConfig
 
 from timecli.errors import CheckpointError, one_line
 from timecli.files import foreign
 from timecli.files.safefile import SafeFile
 from timecli.models import layouts
 from timecli.shown import brief
+from timecli.text.clip import ACTIVATIONS
 
 LAYER = "encoder.layers."
 LARGEST, LONGEST_LIST = 4096, 64
 """What numbers in a config may be where no weight tells: the side of a picture, the steps of a schedule; entries."""
+DEFAULTS = {
+    "hidden_size": 512,
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+"""What a text encoder's config means by leaving a key out, as transformers reads it."""
 
 
-def without_last_layers(weights: Mapping[str, torch.Tensor], count: int, name: str) -> dict[str, torch.Tensor]:
-    """A text tower's tensors without its last layers: the final norm then sees the states before them.
+@dataclass(frozen=True)
+class Settings:
+    """What no shape of a text encoder tells."""
 
-    That is what A1111's "clip skip" and diffusers' `clip_skip` do.
-
-    Raises:
-        CheckpointError: no layer would be left.
-    """
-    layers = _layers(weights)
-    if count and count >= layers:
-        raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
-    skipped = tuple(f"{LAYER}{number}." for number in range(layers - count, layers))
-    return {key: tensor for key, tensor in weights.items() if not key.startswith(skipped)}
+    heads: int
+    activation: str
+    epsilon: float = 1e-5
 
 
 def _layers(weights: Mapping[str, torch.Tensor]) -> int:
@@ -66,23 +72,19 @@ def measured(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
     }
 
 
-def guessed(sizes: Mapping[str, int], tower: layouts.Tower, name: str) -> dict[str, Any]:
+def guessed(sizes: Mapping[str, int], tower: layouts.Tower, name: str) -> Settings:
     """What no shape tells: CLIP's heads are 64 wide in every release, and its activation follows from the family."""
     width = sizes["hidden_size"]
     if width % 64:
         raise CheckpointError(f"{name} has a text encoder of width {width}, which CLIP has not; give its --config.")
-    return {"num_attention_heads": width // 64, "hidden_act": "gelu" if tower.openclip else "quick_gelu"}
+    return Settings(width // 64, "gelu" if tower.openclip else "quick_gelu")
 
 
-def stated(config: Path, sizes: Mapping[str, int], name: str) -> dict[str, Any]:
+def stated(config: Path, sizes: Mapping[str, int], name: str) -> Settings:
     """What no shape tells, from a `config.json`, whose sizes must be those of the weights."""
-    table = read_config(config)
-    found = {**CLIPTextConfig().to_dict(), **table}
+    found = {**DEFAULTS, **read_config(config)}
     for key, size in sizes.items():
-        fits = found[key] == size
-        if key == "num_hidden_layers" and isinstance(found[key], int):  # clip skip takes some away
-            fits = size <= found[key] <= LARGEST
-        if not fits:
+        if found[key] != size or isinstance(found[key], bool):
             raise CheckpointError(
                 f"{config}: {key} is {brief(found[key])} and the text encoder of {name} has {size}; use its own config."
             )
@@ -91,7 +93,12 @@ def stated(config: Path, sizes: Mapping[str, int], name: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{config}: num_attention_heads is {brief(heads)}, which does not divide {width}; use its own config."
         )
-    return {"num_attention_heads": heads, **{key: found[key] for key in ("hidden_act", "layer_norm_eps")}}
+    activation, epsilon = found["hidden_act"], found["layer_norm_eps"]
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise CheckpointError(f"{config}: hidden_act is {brief(activation)}; CLIP has {' or '.join(ACTIVATIONS)}.")
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise CheckpointError(f"{config}: layer_norm_eps is {brief(epsilon)}; use its own config.")
+    return Settings(heads, activation, epsilon)
 
 
 def read_config(path: Path) -> dict[str, Any]:

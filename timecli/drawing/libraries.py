@@ -1,0 +1,36 @@
+"""Our tokenizer and text tower as transformers' own, with which diffusers draws."""
+
+from __future__ import annotations
+
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast
+
+from timecli.errors import explained
+from timecli.text.clip import TextTower
+from timecli.text.tokenizers import END, START, Tokenizer
+
+
+def tokenizer(own: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer for a pipeline: the folder's, as transformers reads it, or CLIP's."""
+    if own.folder is not None:
+        with explained(f"{own.folder} cannot be read as a tokenizer"):
+            return CLIPTokenizer.from_pretrained(own.folder, local_files_only=True)
+    (pad,) = own.tokens([own.pad])
+    named = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
+    return PreTrainedTokenizerFast(tokenizer_object=own.engine, model_max_length=77, **named)
+
+
+def text_encoder(own: TextTower) -> CLIPTextModel:
+    """A text encoder for a pipeline, with the layers that the text goes through, on the CPU."""
+    inner = own.weights["encoder.layers.0.mlp.fc1.weight"].shape[0]
+    config = CLIPTextConfig(
+        hidden_size=own.width, intermediate_size=inner, max_position_embeddings=own.length,
+        vocab_size=len(own.weights["embeddings.token_embedding.weight"]), num_hidden_layers=own.depth,
+        num_attention_heads=own.heads, hidden_act=own.activation, layer_norm_eps=own.epsilon,
+    )  # fmt: skip
+    with torch.device("meta"):  # no time and no memory for weights that are replaced at once
+        model = CLIPTextModel(config)
+    kept = {name: own.weights[name].cpu() for name in model.state_dict() if name in own.weights}
+    model.load_state_dict(kept, strict=False, assign=True)
+    model.embeddings.position_ids = torch.arange(own.length)[None]
+    return model.eval()

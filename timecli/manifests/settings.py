@@ -1,0 +1,67 @@
+"""Other numbers in a manifest's text, written where a person would; comments and order stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import tomlkit
+from tomlkit.items import Comment, Table, Trivia
+
+from timecli.errors import ManifestError, explained
+from timecli.manifests.manifest import Manifest, parse
+
+HOME = {"lambda": "solve", "strength": "solve", "everyday_weight": "preserve"}
+"""Numbers that hold for all edits, and their tables."""
+FIELDS = {"lambda": "lam", "strength": "strength"}
+"""Those that an edit can have for itself, by their fields."""
+
+
+def written(manifest: Manifest, values: Mapping[str, float]) -> str:
+    """The manifest's text with other values for all its edits; a line that goes leaves its comment.
+
+    Args:
+        manifest: as it was read.
+        values: by the keys of `HOME`.
+
+    Raises:
+        ManifestError: it is written in a way in which that cannot be done.
+    """
+    way_out, keys = "give it [solve], [preserve] and [[edit]] tables", " and ".join(values)
+    with explained(f"{keys} cannot be written into {manifest.name}", way_out, ManifestError):
+        document = tomlkit.parse(manifest.text)
+        for key, value in values.items():
+            document.setdefault(HOME[key], tomlkit.table())[key] = value
+            for pair in document["edit"] if key in FIELDS else ():
+                _remove(pair, key)
+        text = tomlkit.dumps(document)
+    if parse(text, manifest.name) != replace(_changed(manifest, values), text=text, folder=parse(text).folder):
+        raise ManifestError(f"{keys} cannot be written into {manifest.name}; {way_out}.")
+    return text
+
+
+def _remove(pair: Table, key: str) -> None:
+    """Take a key out of an edit. Its comment stays, on a line of its own."""
+    if key not in pair:
+        return
+    comment = pair[key].trivia.comment
+    if not comment:
+        del pair[key]
+        return
+    body = pair.value.body
+    place = next(i for i, (name, _) in enumerate(body) if name is not None and name.key == key)
+    body[place] = (None, Comment(Trivia("", "", comment, "\n")))
+
+
+def _changed(manifest: Manifest, values: Mapping[str, float]) -> Manifest:
+    """The manifest with other values for all its edits."""
+    own: dict[str, Any] = {FIELDS[key]: None for key in values if key in FIELDS}
+    solve: dict[str, Any] = {FIELDS[key]: value for key, value in values.items() if key in FIELDS}
+    preserve: dict[str, Any] = {key: value for key, value in values.items() if key not in FIELDS}
+    return replace(
+        manifest,
+        edits=tuple(replace(edit, **own) for edit in manifest.edits),
+        solve=replace(manifest.solve, **solve),
+        preserve=replace(manifest.preserve, **preserve),
+    )

@@ -1,0 +1,70 @@
+"""What a model's files are when it is written: all of them, those that change, and how much room they take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from timecli.errors import CheckpointError
+from timecli.files.parts import real
+from timecli.files.safefile import ITEMSIZES, open_file
+from timecli.files.targets import entries
+from timecli.models.checkpoint import Checkpoint
+
+WEIGHTS = ".safetensors"
+
+
+def files(checkpoint: Checkpoint) -> list[Path]:
+    """Everything in a model folder, links followed, without hidden files and what is left out.
+
+    Raises:
+        CheckpointError: a link leads to nothing, or something is no file.
+    """
+    found = []
+    for entry in entries(checkpoint.path):
+        hidden = any(part.startswith(".") for part in entry.relative_to(checkpoint.path).parts)
+        if hidden or entry in checkpoint.left_out or entry.is_dir():
+            continue
+        if not entry.is_file():
+            raise CheckpointError(f"{entry} is not a file, or a link to nothing; remove it or use a complete model.")
+        found.append(entry)
+    return sorted(found)
+
+
+def names(checkpoint: Checkpoint) -> list[str]:
+    """The files that a written folder has, relative to it."""
+    return [file.relative_to(checkpoint.path).as_posix() for file in files(checkpoint)]
+
+
+def rewritten(checkpoint: Checkpoint, converted: bool) -> list[Path]:
+    """The files that writing a model in place replaces: those with edited matrices, and the weights to convert.
+
+    Weights are what lies beside a config; whatever else a user keeps in the same folder stays as it is.
+    """
+    wanted = [place.file.path for place in checkpoint.places]
+    if checkpoint.is_folder and converted:
+        wanted += [f for f in files(checkpoint) if f.suffix == WEIGHTS and (f.parent / "config.json").exists()]
+    found: dict[Path, Path] = {}
+    for file in wanted:
+        found.setdefault(real(file), file)  # two names of one file are one file
+    return list(found.values())
+
+
+def size_on_disk(checkpoint: Checkpoint, itemsize: int | None, in_place: bool = False) -> int:
+    """Bytes that writing the model takes; `itemsize` is that of a number where all are converted."""
+    if in_place:
+        written = rewritten(checkpoint, itemsize is not None)
+    else:
+        written = files(checkpoint) if checkpoint.is_folder else [checkpoint.path]
+    edited = {place.file.path for place in checkpoint.places}  # weights, whatever they are called
+    return sum(_size(file, itemsize if file in edited or file.suffix == WEIGHTS else None) for file in written)
+
+
+def _size(file: Path, itemsize: int | None) -> int:
+    """Bytes of a file, or of what converting its tensors makes of it, but for the header."""
+    if itemsize is None:
+        return file.stat().st_size
+    kinds = [(entry["dtype"], entry["data_offsets"]) for entry in open_file(file).entries.values()]
+    return sum(
+        (stop - start) // ITEMSIZES[kind] * itemsize if kind in ITEMSIZES else stop - start
+        for kind, (start, stop) in kinds
+    )
