@@ -107,6 +107,8 @@ def bench(
     settle(*inputs)
     _check_folder(output, inputs)
     require_readable(reading, drawing.judge_path)
+    if reference is not None and not (reference / "metadata.jsonl").is_file():
+        raise TimecliError(f"{reference} has no metadata.jsonl; --reference takes an image folder.")
     tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
     schedule.require_names(tasks)
     schedule.require_one_clip_skip(tasks)

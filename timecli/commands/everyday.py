@@ -10,7 +10,7 @@ import typer
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, grouped
 from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_clip_skip
-from timecli.errors import OutputError
+from timecli.errors import ManifestError, OutputError
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="File for the everyday prompts as MODEL reads them.")]
 ListFile = Annotated[
@@ -30,6 +30,7 @@ def everyday(
     force: options.Force = False,
 ) -> None:
     """Encode everyday prompts with MODEL once, as a file that `edit --everyday` takes wherever it is edited."""
+    from timecli.files import foreign
     from timecli.files.targets import check_target
     from timecli.manifests.manifest import Edit, Manifest, Preserve, Solve
 
@@ -39,6 +40,8 @@ def everyday(
     preserve = Preserve(everyday=True if list_file is None else str(list_file))
     task = with_clip_skip(Manifest("everyday", (Edit("", ""),), solve=solve, preserve=preserve), reading.clip_skip)
     require_readable(reading)
+    if list_file is not None:
+        foreign.read(list_file, ManifestError)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     check_target(output, given(model, list_file, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
 

@@ -12,12 +12,14 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: 
     from timecli.editing import delta as deltas
     from timecli.files.safefile import open_file
     from timecli.models import checkpoint as files
-    from timecli.shipping import export as exporting
 
     if textconv and as_json:
         raise OutputError("--textconv and --json are two forms of output; choose one.")
     settle(file)
-    header = open_file(file) if file.is_file() else None
+    header = None if file.is_dir() else open_file(file)
+
+    from timecli.shipping import export as exporting
+
     if header and deltas.is_delta(header):
         about = deltas.describe(deltas.load_delta(file))
         edits = [about]

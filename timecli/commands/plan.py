@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,13 +62,13 @@ def plan(
         return _say_valid(manifest_path, manifest, as_json)
     require_readable(reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
+    refuse(_unfit(manifest, checkpoint))
     where = options.pick_device(reading.device)
     encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
     terminal.warn_all(cautions(manifest, encoder))
-    refused = _refusals(manifest, checkpoint, encoder)
     if pairs:
         terminal.print_pairs(manifest, encoder)
-    refuse(refused)
+    refuse(_refusals(manifest, encoder))
     _warn_of_many(manifest)
     world = everyday_world(manifest, encoder, reading)
     seen = _look(manifest, checkpoint, encoder, where, world)
@@ -107,22 +107,25 @@ def _look(
     return Seen(delta, found, advised, preview.missed(manifest, found.metrics))
 
 
-def _refusals(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder) -> list[str]:
-    """Everything for which `edit` would refuse this manifest on this model."""
-    from timecli.editing import compiling
+def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
+    """Everything for which `edit` would refuse this model."""
     from timecli.models.checkpoint import require_layers, require_unedited
 
-    found = compiling.problems(manifest, encoder)
-    checks: list[Callable[[], None]] = [
-        lambda: require_unedited(checkpoint),
-        lambda: require_layers(checkpoint, manifest.solve.layers),
-    ]
+    found = []
+    checks = (partial(require_unedited, checkpoint), partial(require_layers, checkpoint, manifest.solve.layers))
     for check in checks:
         try:
             check()
         except TimecliError as error:
             found.append(str(error))
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _refusals(manifest: Manifest, encoder: TextEncoder) -> list[str]:
+    """Everything for which `edit` would refuse this manifest with this model's text encoder."""
+    from timecli.editing import compiling
+
+    return compiling.problems(manifest, encoder)
 
 
 def _fixed(manifest: Manifest, advised: list[Advice]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
+    from timecli.editing.delta import is_model
     from timecli.files.writing import write_bytes
     from timecli.manifests import manifest as manifests
     from timecli.manifests.rows import everyday_rows, rows
@@ -69,8 +70,7 @@ def verify(
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     require_unedited(checkpoint, "give the original")
-    if edited_path is not None and not edited_path.exists():
-        raise CheckpointError(f"{edited_path} does not exist.")
+    copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
     from timecli.drawing import edited, report
     from timecli.drawing import verify as verifying
@@ -83,10 +83,10 @@ def verify(
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
-    delta_path = edited_path if edited_path and not edited.is_model(edited_path) else None
+    delta_path = edited_path if copy is None else None
     world = None if delta_path else everyday_world(manifest, encoder, reading)
     delta = edited.given_edit(delta_path, checkpoint, manifest, encoder, options.exact_device(where), world)
-    draw = _drawing(None if delta_path else edited_path, delta, manifest, checkpoint, encoder, where, reading)
+    draw = _drawing(copy, delta, manifest, checkpoint, encoder, where, reading)
     settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
     table = rows(manifest)
     listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
@@ -116,7 +116,7 @@ def verify(
 
 
 def _drawing(
-    copied: Path | None,
+    copy: Checkpoint | None,
     delta: Delta,
     manifest: Manifest,
     checkpoint: Checkpoint,
@@ -129,26 +129,23 @@ def _drawing(
     from timecli.drawing.render import load_pipeline
 
     original = partial(load_pipeline, checkpoint, encoder, device)
-    if copied is None:
+    if copy is None:
         matrices = edited.edited_matrices(delta, checkpoint, options.exact_device(device))
         return partial(edited.draw, original(), matrices)
-    copy = _open_copy(copied, checkpoint, reading.config, reading.text_encoder)
     for sentence in edited.require_copy(copy, checkpoint, encoder):
         terminal.warn(sentence)
     own = read_encoder(copy, reading, device, manifest.solve.clip_skip)
     return partial(edited.draw_copy, original, partial(load_pipeline, copy, own, device))
 
 
-def _open_copy(
-    path: Path, checkpoint: Checkpoint, config: Path | None, text_encoder: Sequence[Path] | None
-) -> Checkpoint:
+def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoint:
     """The edited model, with its own text encoders if it has them; a config that it lacks is the unedited model's."""
     try:
-        copy = open_model(path, config)
+        copy = open_model(path, reading.config)
     except CheckpointError:
-        if not text_encoder:
+        if not reading.text_encoder:
             raise
-        copy = open_model(path, config, text_encoder)
+        copy = open_model(path, reading.config, reading.text_encoder)
     return copy if copy.config is not None else replace(copy, config=checkpoint.config)
 
 

@@ -10,9 +10,8 @@ import torch
 from timecli.drawing.render import Pipeline, Settings, render, replaced
 from timecli.drawing.verify import Images, prompts_after, prompts_before
 from timecli.editing import applying, compiling, forecast
-from timecli.editing.delta import Delta, is_delta, load_delta
+from timecli.editing.delta import Delta, load_delta
 from timecli.errors import CheckpointError, DeltaError
-from timecli.files.safefile import open_file
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row
 from timecli.models import layouts
@@ -20,11 +19,6 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text import encoding
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
-
-
-def is_model(path: Path) -> bool:
-    """Whether an edit that is to be verified is a whole model, and no delta."""
-    return not (path.is_file() and is_delta(open_file(path)))
 
 
 def given_edit(

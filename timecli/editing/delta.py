@@ -81,6 +81,11 @@ def read_origin(path: Path) -> Origin:
     return origin
 
 
+def is_model(path: Path) -> bool:
+    """Whether what may be a model or a delta is a whole model."""
+    return not (path.is_file() and is_delta(open_file(path)))
+
+
 def load_delta(path: Path) -> Delta:
     """Read a delta file.
 
