@@ -18,7 +18,8 @@ from timecli.files.rewriting import DATA_HASH, rewrite, write_tensors
 from timecli.files.safefile import open_file
 from timecli.files.writing import sha256, write_bytes
 from timecli.models.checkpoint import EDITS, Checkpoint, open_checkpoint
-from timecli.shipping.publish import names, publish, rewritten, size_on_disk, write_checkpoint
+from timecli.models.contents import names, rewritten, size_on_disk
+from timecli.shipping.publish import publish, write_checkpoint
 
 from .stopped import make_file, make_folder, tree
 
@@ -76,16 +77,16 @@ def test_the_files_of_a_folder(folder: Path, tmp_path: Path) -> None:
 
 def test_in_place_the_edited_files_are_written_and_those_to_convert(folder: Path, tmp_path: Path) -> None:
     model, vae = opened(folder), folder / "vae"
-    assert sorted(rewritten(model, None)) == [folder / name for name in EDITED]
-    assert rewritten(model, torch.float16) == rewritten(model, None), "no config: the VAE is the owner's"
+    assert sorted(rewritten(model, False)) == [folder / name for name in EDITED]
+    assert rewritten(model, True) == rewritten(model, False), "no config: the VAE is the owner's"
     (vae / "config.json").write_text("{}")
-    assert rewritten(model, torch.float16) == [*rewritten(model, None), vae / "diffusion_pytorch_model.safetensors"]
+    assert rewritten(model, True) == [*rewritten(model, False), vae / "diffusion_pytorch_model.safetensors"]
     (vae / "other.safetensors").symlink_to(folder / EDITED[0])
-    assert rewritten(model, torch.float16) == [*rewritten(model, None), vae / "diffusion_pytorch_model.safetensors"]
+    assert rewritten(model, True) == [*rewritten(model, False), vae / "diffusion_pytorch_model.safetensors"]
     (folder / "unet" / "config.json").unlink()
-    assert sorted(rewritten(opened(folder), torch.float16))[:3] == [folder / name for name in EDITED]
+    assert sorted(rewritten(opened(folder), True))[:3] == [folder / name for name in EDITED]
     make_file(tmp_path / "file")
-    assert rewritten(opened(tmp_path / "file"), torch.float16) == [tmp_path / "file"]
+    assert rewritten(opened(tmp_path / "file"), True) == [tmp_path / "file"]
 
 
 def test_the_size_is_what_is_written(folder: Path, tmp_path: Path) -> None:
@@ -101,10 +102,10 @@ def test_the_size_is_what_is_written(folder: Path, tmp_path: Path) -> None:
         assert size_on_disk(model, None) == sum(file.stat().st_size for file in files)
         write_checkpoint(model, out, {}, {}, torch.float16)
         written = [file for file in out.rglob("*") if file.is_file()] or [out]
-        assert size_on_disk(model, torch.float16) == sum(map(data, written))
+        assert size_on_disk(model, 2) == sum(map(data, written))
     model = opened(folder)
     assert size_on_disk(model, None, in_place=True) == sum((folder / name).stat().st_size for name in EDITED)
-    assert size_on_disk(model, torch.float16, in_place=True) == (2 * 32 * 2 * 8) * 2 + (5 + 7) * 2 + 3 * 8 + 3
+    assert size_on_disk(model, 2, in_place=True) == (2 * 32 * 2 * 8) * 2 + (5 + 7) * 2 + 3 * 8 + 3
 
 
 def test_each_file_gets_its_own_tensors(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from timecli.errors import ManifestError, OutputError
 from timecli.manifests import settings
 from timecli.manifests.manifest import parse
-from timecli.measuring import bench, tune
+from timecli.measuring import bench
 from timecli.measuring.quality import SHORT, packed
 from timecli.measuring.schedule import BASE, Batch, Group
 
@@ -90,6 +90,6 @@ def test_lambda_is_written_into_every_form_of_a_manifest_or_refused(monkeypatch:
     ):
         after = parse(settings.written(parse(text), {"lambda": 7.5}))
         assert {after.lam(edit) for edit in after.edits} == {7.5}
-    monkeypatch.setattr(tune.tomlkit, "dumps", lambda _: text)  # λ is lost on the way
+    monkeypatch.setattr(settings.tomlkit, "dumps", lambda _: text)  # λ is lost on the way
     with pytest.raises(ManifestError, match=r"lambda cannot be written into x; give it \[solve\]"):
         settings.written(parse(text), {"lambda": 7.5})

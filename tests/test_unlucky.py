@@ -178,7 +178,7 @@ def test_a_source_that_is_written_to_half_way_is_refused(
     if form == "file":  # the last look of `rewrite` itself
         monkeypatch.undo()
         monkeypatch.setattr(
-            "timecli.files.writing.safe_open", lambda *_, **__: os.utime(first, ns=(1, 1)) or first.open("rb")
+            "timecli.files.rewriting.safe_open", lambda *_, **__: os.utime(first, ns=(1, 1)) or first.open("rb")
         )
     with pytest.raises(CheckpointError, match="changed while it was read; wait until it is complete and try again"):
         write_checkpoint(model, target, {}, {}, None)

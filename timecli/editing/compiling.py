@@ -76,6 +76,7 @@ def compile_edit(
         world = None
     elif world is None:
         world = everyday.measured(manifest, encoder)
+    encoder.memory.clear()  # an edit's bytes do not depend on what was encoded with what before
     operator = solve(_finite(block, device) for block in pairing.columns(manifest, encoder, world))
     if not operator.rank:
         raise PromptError(

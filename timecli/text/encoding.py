@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from timecli.text.clip import TextTower
 from timecli.text.tokenizers import Tokenizer
 
 BATCH = 32
+MEMORY = 2**29
+"""Bytes of states that are remembered: those of 2,000 prompts in SD 1."""
 EVERYDAY = "everyday.txt"
 """In a model's config folder: the everyday prompts that suit it, one a line."""
 
@@ -46,6 +48,7 @@ class TextEncoder:
         clip_skip: which layer's states come out, counted from the last; 1 is the last.
         everyday: the model's own list of everyday prompts, if it brings one.
         cautions: sentences that a user should see.
+        memory: states that were encoded, by prompt, float32; `compile_edit` begins with none.
     """
 
     towers: tuple[Tower, ...]
@@ -53,6 +56,7 @@ class TextEncoder:
     clip_skip: int = 1
     everyday: Path | None = None
     cautions: tuple[str, ...] = ()
+    memory: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -102,20 +106,33 @@ class TextEncoder:
         except PromptError as error:
             raise PromptError(f"{source!r} -> {destination!r}: {error}") from error
 
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
-        """Last hidden states `[len(prompts), length, d]` float64 on the CPU, each distinct prompt encoded once.
+        """Last hidden states `[len(prompts), length, d]` float64 on the CPU; what is remembered is not encoded again.
 
         With `positions`, only so many: a state depends on no position behind its own, so they are the same.
         """
-        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-        tokens = [self.tokens(prompt) for prompt in number]
-        states = torch.cat([self._states(tower, tokens, positions) for tower in self.towers], dim=2)
-        return states[[number[prompt] for prompt in prompts]]
+        count = positions or self.length
+        distinct = dict.fromkeys(prompts)
+        left = [prompt for prompt in distinct if len(self.memory.get(prompt, ())) < count]
+        known = {prompt: self.memory[prompt][:count] for prompt in distinct.keys() - left}
+        for states, prompt in zip(self.encode(left, positions), left, strict=True):
+            known[prompt] = states
+            if states.nbytes * (len(self.memory) + 1) <= MEMORY:
+                self.memory[prompt] = states
+        return torch.stack([known[prompt] for prompt in prompts]).double()
 
-    def _states(self, tower: Tower, tokens: list[list[int]], positions: int | None) -> torch.Tensor:
-        rows = tower.padded(tokens)[:, :positions]
-        return torch.cat([tower.model.states(batch).cpu().double() for batch in rows.split(BATCH)])  # type: ignore[no-untyped-call]
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
+        """States `[len(prompts), positions, d]` float32 on the CPU, with nothing remembered."""
+        if not prompts:
+            return torch.zeros(0, positions or self.length, self.width)
+        tokens = [self.tokens(prompt) for prompt in prompts]
+        rows = [torch.split(tower.padded(tokens)[:, :positions], BATCH) for tower in self.towers]
+        parts = [
+            torch.cat([tower.model.states(ids).cpu() for tower, ids in zip(self.towers, batch, strict=True)], dim=2)
+            for batch in zip(*rows, strict=True)
+        ]
+        return torch.cat(parts)
 
 
 def load(

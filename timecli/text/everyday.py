@@ -121,7 +121,7 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
     root, ends = torch.zeros(0, encoder.width, dtype=torch.float64), []
     for first in range(0, len(world), BATCH):
         batch = world[first : first + BATCH]
-        states = encoder.embed(batch, positions)
+        states = encoder.encode(batch, positions).double()
         last = torch.tensor(lengths[first : first + BATCH]) - 1
         ends.append(states[torch.arange(len(batch)), last].float())
         count = torch.arange(positions).expand(len(batch), -1)
