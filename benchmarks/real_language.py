@@ -27,7 +27,8 @@ from timecli.editing.solve import Operator, solve
 from timecli.errors import PromptError
 from timecli.manifests import manifest as manifests
 from timecli.manifests import timed
-from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Manifest
+from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
+from timecli.manifests.manifest import Manifest
 from timecli.text import everyday, pairing
 from timecli.text.align import align
 from timecli.text.everyday import Everyday

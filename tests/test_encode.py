@@ -11,7 +11,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from timecli.drawing import libraries
 from timecli.errors import CheckpointError, PromptError
-from timecli.manifests.manifest import AUGMENTATIONS, Manifest, parse
+from timecli.manifests.keys import AUGMENTATIONS
+from timecli.manifests.manifest import Manifest, parse
 from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding, tokenizers

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from timecli.errors import ManifestError
-from timecli.manifests import drafts, manifest, wording
+from timecli.manifests import drafts, keys, manifest, wording
 
 from .conftest import Run
 
@@ -109,7 +109,7 @@ def test_other_values_are_explicit_and_preserved(pair: tuple[str, str], others: 
 
 def test_positives_are_other_wordings_than_those_that_are_edited() -> None:
     found = made("a rose", "a blue rose")
-    edited = {t.replace("{}", text).lower() for t in manifest.WORDINGS for text in ("a rose", "roses", "A rose")}
+    edited = {t.replace("{}", text).lower() for t in keys.WORDINGS for text in ("a rose", "roses", "A rose")}
     prompts = [probe.prompt for probe in found.edits[0].positives]
     assert "A sketch of a rose" in prompts and "Roses in the city" in prompts
     assert not {prompt.lower() for prompt in prompts} & edited

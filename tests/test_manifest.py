@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Edit, Manifest, Solve, load, parse, schema
+from timecli.manifests.keys import AUGMENTATIONS, WORDINGS, Edit, Solve
+from timecli.manifests.manifest import Manifest, load, parse, schema
 
 DATA = Path(__file__).parent / "data" / "manifests"
 VALID = sorted((DATA / "valid").glob("*.toml"))

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, Manifest, Preserve, Solve, parse, with_strength
+from timecli.manifests.keys import AUGMENTATIONS, Preserve, Solve
+from timecli.manifests.manifest import Manifest, parse, with_strength
 from timecli.measuring import schedule
 from timecli.measuring.schedule import BASE, Configuration
 

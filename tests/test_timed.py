@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from timecli.manifests import manifest, timed
+from timecli.manifests import keys, manifest, timed
 
 from .conftest import Run
 
@@ -41,7 +41,7 @@ def test_every_row_becomes_a_manifest(table: Path, run: Run, tmp_path: Path) -> 
     assert [probe.prompt for probe in edit.positives] == [f"A dog number {i}" for i in timed.TESTS]
     assert edit.negatives[4].destination == "A green cat, number 5"
     assert second.edits[0].source == "Harry the wizard" and len(second.edits[0].positives) == 4
-    assert first.solve == manifest.Solve(), "the paper's defaults"
+    assert first.solve == keys.Solve(), "the paper's defaults"
 
 
 def test_check_pairs_replaced_words_too(table: Path, run: Run, small: Path, tmp_path: Path) -> None:

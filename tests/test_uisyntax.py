@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from timecli.manifests.manifest import Edit, Manifest, Preserve, Solve, Verify, load
+from timecli.manifests.keys import Edit, Preserve, Solve, Verify
+from timecli.manifests.manifest import Manifest, load
 from timecli.text.uisyntax import cautions
 
 from .conftest import ROOT, Run

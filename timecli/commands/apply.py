@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Writing, grouped
+from timecli.commands.groups import Telling, Writing, grouped
 from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
 from timecli.commands.shared import given, model_last, open_model, warn_of_rounding, warn_of_size
+from timecli.commands.summaries import print_edit
 from timecli.errors import OutputError, TimecliError
 
 
@@ -21,7 +22,8 @@ def apply(
     *,
     writing: Writing,
     undo: options.Undo = False,
-    as_json: options.AsJson = False,
+    telling: Telling,
+    verbose: options.Verbose = False,
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
     from timecli.editing import delta as deltas
@@ -65,10 +67,10 @@ def apply(
     replace = writing.force or writing.in_place
     digest = publish(checkpoint, output, edited.tensors, records, target_dtype, writing.with_hash, replace, taken_back)
     copied = bring_settings(settings, output, writing.with_config, writing.force) if settings else []
-    summary = {**applying.summary(edits[-1], edited.changes, ()), **digest, "strength": strength}
+    summary = {**applying.summary(edits[-1], edited.changes, (), ()), **digest, "strength": strength}
     summary |= {"rounding": edited.rounding} if off is None else {"blur": off}
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
-    terminal.print_json(summary) if as_json else terminal.print_edit(summary, ())
+    terminal.print_json("apply", summary) if telling.as_json else print_edit(summary, verbose)
     if off is not None:
         return _say_how_near(output, off)
     warn_of_rounding(edited.rounding)

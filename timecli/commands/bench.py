@@ -236,7 +236,7 @@ def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Con
 
 
 def _value(key: str, text: str) -> object:
-    from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS
+    from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
 
     known: dict[str, dict[str, object]] = {
         "matrices": {"v": "v", "kv": "kv"},

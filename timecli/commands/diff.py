@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import given, open_model
 from timecli.errors import DeltaError
 
@@ -17,13 +18,15 @@ Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
 Recovered = Annotated[Path | None, typer.Option("--delta", help="Write the edit that makes B of A as a delta file.")]
 
 
+@grouped
 def diff(
     one: First,
     other: Second,
     delta_path: Recovered = None,
     text_encoder: options.TextEncoders = None,
     force: options.Force = False,
-    as_json: options.AsJson = False,
+    *,
+    telling: Telling,
 ) -> None:
     """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
     from timecli.editing import delta as deltas
@@ -52,7 +55,7 @@ def diff(
             "matrices": recovered.delta.origin.matrices,
             "layers": recovered.delta.origin.layers,
         }
-    terminal.print_json(summary) if as_json else terminal.print_diff(summary)
+    terminal.print_json("diff", summary) if telling.as_json else terminal.print_diff(summary)
     if delta_path is None:
         return
     if recovered is not None and recovered.fits is None:
@@ -60,4 +63,4 @@ def diff(
     if recovered is None or not recovered.fits:
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
     deltas.save_delta(recovered.delta, delta_path, force)
-    terminal.say(f"wrote {delta_path}", stderr=as_json)
+    terminal.say(f"wrote {delta_path}", stderr=telling.as_json)

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Reading, Writing, grouped
+from timecli.commands.groups import Reading, Telling, Trying, Writing, grouped
 from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
 from timecli.commands.shared import (
     everyday_world,
     given,
+    load_manifest,
     open_model,
     read_encoder,
     require_readable,
     warn_of_drift,
     warn_of_rounding,
     warn_of_size,
-    with_clip_skip,
 )
+from timecli.commands.summaries import print_edit
 from timecli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ def edit(
     *,
     reading: Reading,
     writing: Writing,
-    as_json: options.AsJson = False,
+    trying: Trying,
+    telling: Telling,
+    verbose: options.Verbose = False,
 ) -> None:
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
     with terminal.stage(seconds, "open"):
-        from timecli.manifests import manifest as manifests
         from timecli.models.checkpoint import require_layers, require_unedited
 
-        manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+        manifest = load_manifest(manifest_path, reading, trying)
         require_readable(reading)
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         require_layers(checkpoint, manifest.solve.layers)
@@ -85,15 +87,18 @@ def edit(
         if delta_path is not None:
             deltas.save_delta(delta, delta_path, writing.force)
     copied = bring_settings(settings, output, writing.with_config, writing.force) if settings and output else []
-    summary = {**applying.summary(delta, edited.changes if edited else (), moved), **digest}
+    pairs = [(edit.source, edit.destination) for edit in manifest.edits]
+    summary = {**applying.summary(delta, edited.changes if edited else (), pairs, moved), **digest}
+    summary["tried"], drift = trying.values(), compiling.drift(world, delta.operator) if world else None
+    summary["everyday_moved"] = drift
     written = [*given(output, delta_path), *copied]
     summary["rounding"] = edited.rounding if edited else None
     summary["written"] = list(map(str, written))
     summary["seconds"] = seconds
-    terminal.print_json(summary) if as_json else terminal.print_edit(summary, manifest.edits)
+    terminal.print_json("edit", summary) if telling.as_json else print_edit(summary, verbose)
     warn_of_rounding(summary["rounding"])
-    if world is not None:
-        warn_of_drift(manifest.name, compiling.drift(world, delta.operator))
+    if drift is not None:
+        warn_of_drift(manifest.name, drift)
     elif edited is not None:
         warn_of_size(manifest.name, edited.changes)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Reading, grouped
+from timecli.commands.groups import Reading, Telling, grouped
 from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_clip_skip
 from timecli.errors import ManifestError, OutputError
 
@@ -28,11 +28,13 @@ def everyday(
     *,
     reading: Reading,
     force: options.Force = False,
+    telling: Telling,
 ) -> None:
     """Encode everyday prompts with MODEL once, as a file that `edit --everyday` takes wherever it is edited."""
     from timecli.files import foreign
     from timecli.files.targets import check_target
-    from timecli.manifests.manifest import Edit, Manifest, Preserve, Solve
+    from timecli.manifests.keys import Edit, Preserve, Solve
+    from timecli.manifests.manifest import Manifest
 
     if reading.everyday is not None:
         raise OutputError(f"--everyday {reading.everyday} is what this command makes; use --output for its name.")
@@ -51,5 +53,7 @@ def everyday(
     prompts = world.prompts(task, encoder)
     with terminal.progress("everyday prompts", len(prompts), "prompts") as tick:
         world.save(world.measured(task, encoder, tick), output, force)
+    if telling.as_json:
+        return terminal.print_json("everyday", {"prompts": len(prompts), "written": [str(output)]})
     terminal.say(f"{len(prompts)} prompts, the empty one among them")
     terminal.print_written([str(output)])

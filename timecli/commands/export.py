@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import given, open_model
 from timecli.errors import OutputError
 
 
+@grouped
 def export(
     delta_path: options.DeltaPath,
     model: options.ModelPath,
@@ -18,7 +20,8 @@ def export(
     dtype: options.AdapterDtype = "fp32",
     force: options.Force = False,
     no_recipe: options.NoRecipe = False,
-    as_json: options.AsJson = False,
+    *,
+    telling: Telling,
 ) -> None:
     """Write DELTA for MODEL as a LoRA, which A1111, Forge, ComfyUI and diffusers load: the same edit, exactly."""
     from timecli.editing import delta as deltas
@@ -44,8 +47,8 @@ def export(
     records = [provenance.record(delta, made.base, 1.0, not no_recipe)]
     write_tensors(output, made.tensors, exporting.about(checkpoint, delta, operator.rank, form, records), force)
     summary = {"format": form, "rank": operator.rank, "lost": lost, "error": made.error}
-    if as_json:
-        return terminal.print_json({**summary, "written": [str(output)]})
+    if telling.as_json:
+        return terminal.print_json("export", {**summary, "written": [str(output)]})
     ranks = f"rank {operator.rank} of {delta.operator.rank}"
     terminal.say(f"{delta.origin.name} as {form}: {ranks}, {lost:.2e} of D lost, error {made.error:.2e} with {dtype}")
     terminal.print_written([str(output)])

@@ -47,6 +47,28 @@ class Writing:
     with_config: options.WithConfig = False
 
 
+@dataclass(frozen=True)
+class Trying:
+    """Values that are tried in place of the manifest's; the result says so."""
+
+    lam: options.TriedLambda = None
+    everyday_weight: options.TriedWeight = None
+    strength: options.TriedStrength = None
+
+    def values(self) -> dict[str, float]:
+        """Those that are given, by the manifest's keys."""
+        given = {"lambda": self.lam, "everyday_weight": self.everyday_weight, "strength": self.strength}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How much a command says."""
+
+    as_json: options.AsJson = False
+    quiet: options.Quiet = False
+
+
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """The same command with the fields of its groups as options, in place of the groups."""
     hints = get_type_hints(command, include_extras=True)

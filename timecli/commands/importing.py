@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Telling, grouped
 from timecli.commands.outputs import require_folder
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="timed or gender.")]
@@ -15,7 +16,8 @@ Table = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file.")]
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the manifests, one for every row.")]
 
 
-def import_(kind: Kind, file: Table, output: Folder, force: options.Force = False) -> None:
+@grouped
+def import_(kind: Kind, file: Table, output: Folder, force: options.Force = False, *, telling: Telling) -> None:
     """Turn a published TIMED file of edits (timed) or professions (gender) into manifests."""
     from timecli.files.targets import require_apart, require_replaceable
     from timecli.files.writing import write_bytes
@@ -32,4 +34,6 @@ def import_(kind: Kind, file: Table, output: Folder, force: options.Force = Fals
         write_bytes(target, row.text.encode(), force)
         for sentence in row.left_out:
             terminal.complain(sentence)
+    if telling.as_json:
+        return terminal.print_json("import", {"written": list(map(str, targets))})
     terminal.say(f"wrote {len(found)} manifests to {output}")

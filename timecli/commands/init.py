@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Reading, grouped
+from timecli.commands.groups import Reading, Telling, grouped
 from timecli.commands.shared import (
     everyday_world,
     given,
@@ -44,6 +44,7 @@ def init(
     *,
     reading: Reading,
     force: options.Force = False,
+    telling: Telling,
 ) -> None:
     """Write a manifest for one pair: its plural, prompts that should follow, prompts that should stay."""
     from timecli.files.targets import check_target
@@ -66,6 +67,8 @@ def init(
         terminal.say("no neighbours that should stay: add some as negatives, or name a MODEL.", stderr=True)
     for sentence in draft.left_out:
         terminal.say(sentence, stderr=True)
+    if telling.as_json:
+        return terminal.print_json("init", {"manifest": name, "written": [str(target)]})
     terminal.print_written([str(target)])
     terminal.say(f"next: timecli plan {target} {model or 'MODEL'}", stderr=True)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from timecli.commands import options, terminal
+from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import open_model, settle
 from timecli.errors import OutputError
 
 
-def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: options.AsJson = False) -> None:
+@grouped
+def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, telling: Telling) -> None:
     """Say what FILE is: form, architecture, dtypes, edits that it carries."""
     from timecli.editing import delta as deltas
     from timecli.files.safefile import open_file
     from timecli.models import checkpoint as files
 
-    if textconv and as_json:
+    if textconv and telling.as_json:
         raise OutputError("--textconv and --json are two forms of output; choose one.")
     settle(file)
     header = None if file.is_dir() else open_file(file)
@@ -31,7 +33,7 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, as_json: 
         edits = about["edits"]
     if textconv:
         terminal.print_manifests(edits)
-    elif as_json:
-        terminal.print_json(about)
+    elif telling.as_json:
+        terminal.print_json("inspect", about)
     else:
         terminal.print_about(about)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from timecli.commands import terminal
 from timecli.errors import TimecliError
 from timecli.manifests.kinds import MOST_GUIDANCE, MOST_SEEDS, MOST_STEPS
 
@@ -168,7 +169,25 @@ Stack = Annotated[
 Undo = Annotated[
     bool, typer.Option("--undo", help="Take the edits of DELTA... out of MODEL again, the last one first.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout; docs/output.md has its schema.")]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", callback=terminal.hush, help="Print errors, and what --json prints, alone.")
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every tensor, the operator and the time, too.")]
+TriedLambda = Annotated[
+    float | None,
+    typer.Option("--lambda", min=1e-12, max=1e12, callback=finite, help="Try another λ. [default: the manifest's]"),
+]
+TriedWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--everyday-weight", min=1e-12, max=1e12, callback=finite, help="Try another weight of the everyday world."
+    ),
+]
+TriedStrength = Annotated[
+    float | None,
+    typer.Option("--strength", min=0.0, max=10.0, callback=finite, help="Try another strength for all edits."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

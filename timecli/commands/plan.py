@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Reading, grouped
-from timecli.commands.shared import everyday_world, open_model, read_encoder, refuse, require_readable, with_clip_skip
+from timecli.commands.groups import Reading, Telling, Trying, grouped
+from timecli.commands.shared import everyday_world, load_manifest, open_model, read_encoder, refuse, require_readable
 from timecli.errors import ManifestError, OutputError, TimecliError
 
 if TYPE_CHECKING:
@@ -46,20 +46,22 @@ def plan(
     fix: Fix = False,
     *,
     reading: Reading,
-    as_json: options.AsJson = False,
+    trying: Trying,
+    telling: Telling,
 ) -> None:
     """Say what MANIFEST will do to MODEL, from text alone; exit with 1 when the forecast misses a threshold."""
-    from timecli.manifests import manifest as manifests
     from timecli.text.uisyntax import cautions
 
-    manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
-    if pairs and as_json:
+    manifest = load_manifest(manifest_path, reading, trying)
+    if pairs and telling.as_json:
         raise OutputError("--pairs and --json are two forms of output; choose one.")
+    if fix and trying.values():
+        raise ManifestError("--fix writes into MANIFEST, which has other values; put what you try there first.")
     if model is None:
         if fix or pairs:
             raise ManifestError("--fix and --pairs need a model's text encoder; name MODEL behind MANIFEST.")
         terminal.warn_all(cautions(manifest))
-        return _say_valid(manifest_path, manifest, as_json)
+        return _say_valid(manifest_path, manifest, telling.as_json)
     require_readable(reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     refuse(_unfit(manifest, checkpoint))
@@ -76,10 +78,10 @@ def plan(
         from timecli.files.writing import write_bytes
 
         write_bytes(manifest_path, text.encode(), replace=True)
-        manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+        manifest = load_manifest(manifest_path, reading)
         terminal.say(f"wrote what is advised into {manifest_path}; with it:", stderr=True)
         seen = _look(manifest, checkpoint, encoder, where, world)
-    terminal.print_json(_data(manifest, seen)) if as_json else _print(manifest, seen)
+    terminal.print_json("plan", _data(manifest, seen)) if telling.as_json else _print(manifest, seen)
     for sentence in seen.missed:
         terminal.complain(sentence)
     raise typer.Exit(1 if seen.missed else 0)
@@ -140,7 +142,7 @@ def _fixed(manifest: Manifest, advised: list[Advice]) -> str | None:
 def _say_valid(path: Path, manifest: Manifest, as_json: bool) -> None:
     count = len(manifest.edits)
     if as_json:
-        return terminal.print_json({"manifest": manifest.name, "edits": count})
+        return terminal.print_json("plan", {"manifest": manifest.name, "edits": count})
     terminal.say(f"{path}: {manifest.name} is valid, {count} edit{'s' if count > 1 else ''}.")
     terminal.say("its prompts were not tried; name a model to see what it will do.", stderr=True)
 

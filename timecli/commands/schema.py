@@ -9,4 +9,4 @@ def schema() -> None:
     """Print the JSON Schema of manifests, for editors."""
     from timecli.manifests import manifest
 
-    terminal.print_json(manifest.schema())
+    terminal.print_data(manifest.schema())

@@ -16,7 +16,7 @@ from timecli.errors import CheckpointError, ManifestError, TimecliError
 if TYPE_CHECKING:
     import torch
 
-    from timecli.commands.groups import Drawing, Reading
+    from timecli.commands.groups import Drawing, Reading, Trying
     from timecli.drawing.render import Settings
     from timecli.editing.applying import Change
     from timecli.manifests.manifest import Manifest
@@ -95,6 +95,20 @@ def warn_of_drift(name: str, share: float) -> None:
             f"{name} moves the everyday prompts by {share:.0%} of their size in text space; everything else in the "
             "model will suffer: raise preserve.everyday_weight or lambda, or lower the strength."
         )
+
+
+def load_manifest(path: Path, reading: Reading, trying: Trying | None = None) -> Manifest:
+    """A manifest from its file, with the values that are tried in place of its own; its text says so, too."""
+    from timecli.manifests import manifest as manifests
+    from timecli.manifests import settings
+
+    manifest = manifests.load(path)
+    if trying and (values := trying.values()):
+        if "everyday_weight" in values and manifest.preserve.everyday is False:
+            raise ManifestError(f"{path} does not preserve the everyday world; leave out --everyday-weight.")
+        text = settings.written(manifest, values)
+        manifest = replace(manifests.parse(text, str(path)), folder=manifest.folder)
+    return with_clip_skip(manifest, reading.clip_skip)
 
 
 def with_clip_skip(manifest: Manifest, clip_skip: int | None) -> Manifest:

@@ -22,8 +22,23 @@ from timecli.errors import OutputError, TimecliError
 from timecli.shown import harmless
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
-    from timecli.manifests.manifest import Edit, Manifest
+    from timecli.manifests.manifest import Manifest
     from timecli.text.encoding import TextEncoder
+
+
+VERSION = 1
+"""Of the JSON that commands print; it rises when a key goes or changes its meaning."""
+EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+_quiet = False
+
+
+def hush(quiet: bool) -> bool:
+    """Say nothing but errors from here on, or everything again."""
+    global _quiet
+    _quiet = quiet
+    return quiet
 
 
 def console(stderr: bool = False) -> Console:
@@ -53,23 +68,25 @@ def _put(text: str, stderr: bool = False) -> None:
 
 def say(text: str, stderr: bool = False) -> None:
     """One line, unwrapped and unstyled."""
-    _put(f"{harmless(text)}\n", stderr)
+    if not _quiet:
+        _put(f"{harmless(text)}\n", stderr)
 
 
 def say_lines(text: str) -> None:
     """A text of several lines: a manifest, a page."""
     unified = text.replace("\r\n", "\n")
-    _put(harmless(unified, "\n\t") + "\n")
+    if not _quiet:
+        _put(harmless(unified, "\n\t") + "\n")
 
 
 def complain(sentence: str) -> None:
     """An error, on stderr."""
-    say(f"timecli: {sentence}", stderr=True)
+    _put(f"timecli: {harmless(sentence)}\n", stderr=True)
 
 
 def warn(sentence: str) -> None:
     """Something that the user should know and that stops nothing, on stderr."""
-    complain(f"warning: {sentence}")
+    say(f"timecli: warning: {sentence}", stderr=True)
 
 
 def warn_all(sentences: Iterable[str]) -> None:
@@ -84,8 +101,13 @@ def trace(error: BaseException) -> None:
     _put(harmless(text, "\n\t"), stderr=True)
 
 
-def print_json(data: Mapping[str, Any]) -> None:
-    """Data for a machine, on stdout: ASCII alone, as every reader of JSON takes it."""
+def print_json(command: str, data: Mapping[str, Any]) -> None:
+    """What a command found, for a machine, on stdout, under the number of its format."""
+    print_data({"format": VERSION, "command": command, **data})
+
+
+def print_data(data: Mapping[str, Any]) -> None:
+    """JSON on stdout: ASCII alone, as every reader takes it."""
     _put(json.dumps(_strict(data), indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n")
 
 
@@ -102,33 +124,14 @@ def _strict(data: Any) -> Any:
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table whose cells are text and nothing else."""
+    if _quiet:
+        return
     table = Table(*head)
     for cells in rows:
         table.add_row(*(Text(harmless(cell)) for cell in cells))
     shown, page = console(), io.StringIO()
     Console(file=page, width=shown.width, force_terminal=shown.is_terminal).print(table)
     _put(page.getvalue())
-
-
-def print_edit(summary: Mapping[str, Any], pairs: Sequence[Edit]) -> None:
-    """Every changed tensor, the numbers of the whole, how far each source went, where the result is."""
-    if summary["changed"]:
-        cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
-        print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
-        spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
-        say(f"{summary['name']}: {len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}")
-    lambdas = ", ".join(f"{lam:g}" for lam in dict.fromkeys(summary["lambdas"]))
-    rank, condition = f"rank {summary['rank']} of {summary['width']}", f"condition {summary['condition']:.1e}"
-    say(f"operator: {rank}, {condition}, lambda {lambdas}")
-    if summary.get("rounding"):
-        say(f"rounding to the output's dtype: {summary['rounding']:.2%} of the edit lost")
-    for pair, share in zip(pairs, summary["moved"], strict=True):
-        say(f"{pair.source!r} moved {share:.1%} of the way to {pair.destination!r} in text space")
-    if "sha256" in summary:
-        say(f"sha256 {summary['sha256']}, AutoV2 {summary['sha256'][:10]}")
-    if summary.get("seconds"):
-        say("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary["seconds"].items()))
-    print_written(summary["written"])
 
 
 def print_written(paths: Sequence[str]) -> None:
@@ -219,13 +222,21 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 @contextmanager
 def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Time one stage; on a terminal, show its name while it runs."""
+    if _quiet:
+        with timed(seconds, name):
+            yield
+        return
     with timed(seconds, name), console(stderr=True).status(name):
         yield
 
 
 @contextmanager
 def progress(name: str, total: float, unit: str = "pictures") -> Iterator[Callable[[float], None]]:
-    """A bar with the time left on stderr, if that is a terminal; yields the function that advances it."""
+    """The time left on stderr, as a bar on a terminal, else as lines; yields the function that advances it."""
+    shown = console(stderr=True)
+    if _quiet or not shown.is_terminal:
+        yield _lines(name, total, unit)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -235,7 +246,29 @@ def progress(name: str, total: float, unit: str = "pictures") -> Iterator[Callab
         TextColumn(f"{unit}, left:"),
         TimeRemainingColumn(),
     )
-    shown = console(stderr=True)
-    with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
+    with Progress(*columns, console=shown) as bar:
         task = bar.add_task(name, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def _lines(name: str, total: float, unit: str) -> Callable[[float], None]:
+    """Progress where there is no terminal: a line every `EVERY` seconds, with the time left."""
+    started = last = time.monotonic()
+    done = 0.0
+
+    def tick(count: float) -> None:
+        nonlocal last, done
+        done, now = done + count, time.monotonic()
+        if now - last >= EVERY and 0 < done < total:
+            last = now
+            left = (now - started) / done * (total - done)
+            say(f"{name}: {done:.0f} of {total:.0f} {unit}, {_span(left)} left", stderr=True)
+
+    return tick
+
+
+def _span(seconds: float) -> str:
+    """How long something takes, for people."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

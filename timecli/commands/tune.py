@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Drawing, Reading, grouped
+from timecli.commands.groups import Drawing, Reading, Telling, grouped
 from timecli.commands.shared import (
     everyday_worlds,
     given,
@@ -55,7 +55,7 @@ def tune(
     drawing: Drawing,
     reading: Reading,
     force: options.Force = False,
-    as_json: options.AsJson = False,
+    telling: Telling,
 ) -> None:
     """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
@@ -99,7 +99,7 @@ def tune(
         terminal.complain("no value balances all of it; what comes nearest is kept.")
     for task, path, target, (value, _) in zip(tasks, manifest_paths, targets, found, strict=True):
         _write(task, path, target, value, force or in_place, in_place)
-    _say(tasks, found, objective, drawings.pictures if drawings else 0, [t for t in targets if t], as_json)
+    _say(tasks, found, objective, drawings.pictures if drawings else 0, [t for t in targets if t], telling.as_json)
 
 
 def _require(tasks: Sequence[Manifest], objective: str) -> None:
@@ -187,7 +187,7 @@ def _say(
     ]
     about = {"objective": objective, "pictures": pictures, "written": list(map(str, written))}
     if as_json:
-        return terminal.print_json({**rows[0], **about} if len(rows) == 1 else {"manifests": rows, **about})
+        return terminal.print_json("tune", {**rows[0], **about} if len(rows) == 1 else {"manifests": rows, **about})
     for task, (value, score) in zip(tasks, found, strict=True):
         terminal.say(f"{task.name}: {objectives.axis(task).key} {value:g}, {objective} {score:.1%}")
     terminal.say(f"{pictures} pictures drawn")

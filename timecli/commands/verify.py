@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import options, terminal
-from timecli.commands.groups import Drawing, Reading, grouped
+from timecli.commands.groups import Drawing, Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
     everyday_world,
     given,
     judge_folder,
+    load_manifest,
     open_model,
     read_encoder,
     refuse,
     require_readable,
     settings_of,
     settle,
-    with_clip_skip,
 )
 from timecli.errors import CheckpointError, OutputError, TimecliError
 
@@ -51,16 +51,18 @@ def verify(
     drawing: Drawing,
     reading: Reading,
     force: options.Force = False,
-    as_json: options.AsJson = False,
+    trying: Trying,
+    telling: Telling,
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
     from timecli.editing.delta import is_model
     from timecli.files.writing import write_bytes
-    from timecli.manifests import manifest as manifests
     from timecli.manifests.rows import everyday_rows, rows
     from timecli.models.checkpoint import require_unedited
 
-    manifest = with_clip_skip(manifests.load(manifest_path), reading.clip_skip)
+    manifest = load_manifest(manifest_path, reading, trying)
+    if edited_path is not None and trying.values():
+        raise OutputError(f"{edited_path} is edited as it is; tried values are for an edit in memory, without EDITED.")
     folder = output or Path(f"{manifest.name}-verify")
     judge_place = judge_folder(drawing.judge_path, model)
     inputs = given(manifest_path, model, edited_path, judge_place, reading.config, reading.tokenizer)
@@ -103,8 +105,8 @@ def verify(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in report.files(sheet, found).items():
         write_bytes(folder / name, content, force)
-    if as_json:
-        terminal.print_json(found)
+    if telling.as_json:
+        terminal.print_json("verify", found)
     else:
         if found["scores"]:
             terminal.print_scores(report.score_rows(found["scores"]), report.SCORES)

@@ -155,15 +155,20 @@ def base_hash(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def summary(delta: Delta, changes: Sequence[Change], moved_shares: Sequence[float]) -> dict[str, Any]:
+def summary(
+    delta: Delta, changes: Sequence[Change], pairs: Sequence[tuple[str, str]], moved_shares: Sequence[float]
+) -> dict[str, Any]:
     """What an edit did, as plain data."""
     ordered = sorted(change.relative for change in changes)
     return {
         "name": delta.origin.name,
         "lambdas": list(delta.origin.lambdas),
+        "strengths": list(delta.origin.strengths),
+        "everyday_weight": delta.origin.everyday_weight,
         "rank": delta.operator.rank,
         "width": delta.operator.width,
         "condition": delta.operator.condition,
+        "pairs": [list(pair) for pair in pairs],
         "moved": list(moved_shares),
         "changed": [asdict(change) for change in changes],
         "change": {"least": ordered[0], "median": median(ordered), "most": ordered[-1]} if ordered else None,

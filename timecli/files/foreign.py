@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,11 @@ MARKS = (
     (b"\xff\xd8\xff", PICTURE),
     (b"\0" * 64, "full of zeros where it should begin, as an unfinished download is; download or copy it again"),
 )
+ADDRESS = re.compile(r"https?:/")
+"""How an address begins that was given for a path, which makes one slash of two."""
+HUB = re.compile(r"[\w.-]+/[\w.-]+")
+OURS = (".toml", ".safetensors", ".csv", ".txt", ".yaml")
+"""Endings that no model's name on a hub has."""
 ENCODINGS = (
     # byte order mark -> encoding
     (b"\xff\xfe\0\0", "UTF-32"),
@@ -59,8 +65,9 @@ def require_file(path: Path, error: type[TimecliError], missing: str = "does not
     try:
         status = path.stat()
     except FileNotFoundError:
-        link = f"is a link to {os.readlink(path)}, which does not exist" if path.is_symlink() else missing
-        raise error(f"{path} {link}.") from None
+        if path.is_symlink():
+            missing = f"is a link to {os.readlink(path)}, which does not exist"
+        raise error(f"{path} {missing}{_elsewhere(path)}.") from None
     except (OSError, ValueError) as problem:
         raise error(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}.") from problem
     if stat.S_ISDIR(status.st_mode):
@@ -69,6 +76,15 @@ def require_file(path: Path, error: type[TimecliError], missing: str = "does not
         pipe = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
         raise error(f"{path} is a {'pipe' if pipe else 'device'}, not a file; save what comes from it and give that.")
     return status.st_size
+
+
+def _elsewhere(path: Path) -> str:
+    """What a name that is no file here may be, and what to do then."""
+    if ADDRESS.match(str(path)):
+        return "; it is an address, and files alone are read: download it and give the file"
+    if HUB.fullmatch(str(path)) and path.suffix not in OURS and not path.parent.exists():
+        return f"; if it is a model on the Hugging Face hub, run `hf download {path} --local-dir DIR` and give DIR"
+    return ""
 
 
 def read(path: Path, error: type[TimecliError]) -> bytes:

@@ -54,7 +54,9 @@ def read(path: Path, kind: str) -> list[Imported]:
 
 def _rows(table: csv.DictReader[str], path: Path, kind: str) -> list[Imported]:
     if missing := [column for column in COLUMNS[kind] if column not in (table.fieldnames or ())]:
-        raise ManifestError(f"{path} has no column {missing[0]!r}; a {kind} file has {', '.join(COLUMNS[kind])}.")
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        begins = ", ".join(COLUMNS[kind][:4])
+        raise ManifestError(f"{path} has no column {missing[0]!r}{more}; a {kind} file's begin with {begins}.")
     found = []
     for number, row in enumerate(table, 1):
         where = f"{path}, line {table.line_num}"

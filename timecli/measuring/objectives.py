@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import Balance, Manifest, same, with_lambda, with_strength
+from timecli.manifests.keys import Balance
+from timecli.manifests.manifest import Manifest, same, with_lambda, with_strength
 
 OBJECTIVES = ("harmonic", "balance", "forecast")
 

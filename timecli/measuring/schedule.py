@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from timecli.errors import ManifestError
-from timecli.manifests.manifest import AUGMENTATIONS, WORDINGS, Manifest, folded, with_lambda, with_strength
+from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
+from timecli.manifests.manifest import Manifest, folded, with_lambda, with_strength
 from timecli.manifests.rows import Row, rows
 
 BASE = "base"

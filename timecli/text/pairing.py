@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-from timecli.manifests.manifest import Edit, Manifest
+from timecli.manifests.keys import Edit
+from timecli.manifests.manifest import Manifest
 from timecli.text.encoding import BATCH, TextEncoder
 from timecli.text.everyday import Everyday
 

@@ -26,6 +26,8 @@ SYNTAX = (
     (re.compile(r"\bembedding:\S+"), "ComfyUI"),
     (re.compile(r"\{[^{}]*\|[^{}]*\}"), "ComfyUI"),
 )
+PIECES = 4
+"""A word in so many pieces is a rare one."""
 TOKEN = re.compile(r"<[^<>\s:]+>")
 """How textual inversion writes the name of an embedding."""
 
@@ -49,7 +51,19 @@ def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str
                 f"{names[0]!r} in {prompt!r} is no token of this model and is encoded letter by letter; an embedding "
                 "of that name must be in its tokenizer and its text encoder."
             )
-    return found
+    return [*found, *(_unknown(manifest, encoder) if encoder else ())]
+
+
+def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
+    """A sentence for every word of the edits that the tokenizer cuts into many pieces: the model hardly knows it."""
+    prompts = dict.fromkeys(text for edit in manifest.edits for text in (edit.source, edit.destination))
+    words = dict.fromkeys(word for prompt in prompts for word in prompt.split() if not TOKEN.fullmatch(word))
+    cut = {word: pieces for word in words if len(pieces := encoder.words(word)[1:-1]) >= PIECES}
+    return [
+        f"{word!r} is {len(pieces)} pieces to this model ({', '.join(pieces)}), so it may not know the word; "
+        "another may do better."
+        for word, pieces in cut.items()
+    ]
 
 
 def _prompts(manifest: Manifest) -> Iterator[str]:

@@ -1,0 +1,70 @@
+"""What `edit` and `apply` did, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from timecli.commands import terminal
+
+ILL = 1e13
+"""A condition from which on float64 has few digits left."""
+
+
+def print_edit(summary: Mapping[str, Any], verbose: bool) -> None:
+    """What was done, how far the sources go, how much changed, where the result is."""
+    terminal.say(_done(summary))
+    for line in (_moved(summary["pairs"], summary["moved"]), _changed(summary)):
+        if line:
+            terminal.say(line)
+    if summary.get("everyday_moved") is not None:
+        terminal.say(f"everyday prompts move by {summary['everyday_moved']:.1%} of their size in text space")
+    if summary.get("rounding"):
+        terminal.say(f"rounding to the output's dtype: {summary['rounding']:.2%} of the edit lost")
+    if "sha256" in summary:
+        terminal.say(f"sha256 {summary['sha256']}, AutoV2 {summary['sha256'][:10]}")
+    if verbose:
+        _print_all(summary)
+    elif summary["condition"] > ILL:
+        digits = f"the solve has condition {summary['condition']:.0e}, of which float64 has few digits left"
+        terminal.warn(f"{digits}; raise lambda.")
+    terminal.print_written(summary["written"])
+
+
+def _done(summary: Mapping[str, Any]) -> str:
+    """Name, and with what it was solved."""
+
+    def listed(key: str) -> str:
+        return ", ".join(f"{value:g}" for value in dict.fromkeys(summary[key]))
+
+    weight = summary.get("everyday_weight")
+    world = f", everyday weight {weight:g}" if weight else ""
+    return f"{summary['name']}: lambda {listed('lambdas')}, strength {listed('strengths') or '1'}{world}"
+
+
+def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float]) -> str:
+    """How far the first source goes, and the least of the others."""
+    if not shares:
+        return ""
+    (source, destination), share = pairs[0], shares[0]
+    more = f"; {len(shares) - 1} more, {min(shares[1:]):.1%} at least" if len(shares) > 1 else ""
+    return f"{source!r} moved {share:.1%} of the way to {destination!r} in text space{more}"
+
+
+def _changed(summary: Mapping[str, Any]) -> str:
+    if not summary["changed"]:
+        return ""
+    spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
+    return f"{len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}"
+
+
+def _print_all(summary: Mapping[str, Any]) -> None:
+    """Every changed tensor, every pair, the operator, and what took how long."""
+    cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
+    terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
+    for (source, destination), share in zip(summary["pairs"], summary["moved"], strict=True):
+        terminal.say(f"{source!r} moved {share:.1%} of the way to {destination!r}")
+    terminal.say(f"operator of rank {summary['rank']} in {summary['width']}: as a LoRA of that rank it is exact")
+    terminal.say(f"condition of the solve {summary['condition']:.1e}; float64 has 16 digits")
+    if summary.get("seconds"):
+        terminal.say("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary["seconds"].items()))
