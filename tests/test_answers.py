@@ -138,7 +138,7 @@ def test_every_command_has_json_under_the_number_of_its_format(
         done = run(name, *arguments, "--json")
         assert done.code == 0, done.err
         found = json.loads(done.out)
-        assert (found["format"], found["command"]) == (terminal.VERSION, name)
+        assert (found["schema_version"], found["command"]) == (terminal.VERSION, name)
 
 
 def test_quiet_says_errors_and_nothing_else(run: Run, picturebook: Path, tmp_path: Path) -> None:

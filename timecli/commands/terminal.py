@@ -103,7 +103,7 @@ def trace(error: BaseException) -> None:
 
 def print_json(command: str, data: Mapping[str, Any]) -> None:
     """What a command found, for a machine, on stdout, under the number of its format."""
-    print_data({"format": VERSION, "command": command, **data})
+    print_data({"schema_version": VERSION, "command": command, **data})
 
 
 def print_data(data: Mapping[str, Any]) -> None:
