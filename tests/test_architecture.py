@@ -86,7 +86,8 @@ def test_module(path: Path) -> None:
     assert wrong(here, source) == []
     libraries = {module.split(".")[0] for module, _ in imports(source)} & HOMES.keys()
     assert [name for name in libraries if not {here, here.split("/")[0]} & HOMES[name]] == []
-    assert here.split("/")[0] in TALKERS or talks(source) == []
+    allowed = {"torch.cuda"} if here == "drawing/memory" else set()  # which asks how much of a GPU is free
+    assert here.split("/")[0] in TALKERS or set(talks(source)) <= allowed
 
 
 def test_no_room_has_a_circle() -> None:

@@ -200,8 +200,8 @@ def test_the_oracle_is_asked_only_where_the_destination_is_wanted() -> None:
 def test_the_sheet_shows_every_row() -> None:
     shown = {text: [Image.new("RGB", (64, 64), "red")] * 3 for text in verify.prompts_before(TABLE)}
     after = {text: [Image.new("RGB", (64, 64), "blue")] * 3 for text in verify.prompts_after(TABLE)}
-    small = report.sheet(TABLE[:1], report.columns(shown, after), "title")
-    full = report.sheet(TABLE, report.columns(shown, after), "title")
+    small = report.sheet(TABLE[:1], report.columns(shown, {"after": after}), "title")
+    full = report.sheet(TABLE, report.columns(shown, {"after": after}), "title")
     assert full.height - small.height == 4 * (report.CELL + 4)
     for i, row in enumerate(TABLE):
         y = 2 * report.HEAD + i * (report.CELL + 4) + report.CELL // 2

@@ -115,7 +115,7 @@ def bench(
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
 
-    from timecli.drawing import render
+    from timecli.drawing import memory
     from timecli.editing import compiling
     from timecli.files.staging import alone
     from timecli.measuring import bench as benching
@@ -126,11 +126,12 @@ def bench(
     encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     drawn = settings_of(drawing, seeds, tasks)
-    made = studio.open_studio(checkpoint, encoder, judge, drawn, where)
+    dtype = options.pick_precision(drawing.precision, where)
+    made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype)
     compared = quality.load(reference, made.judge) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
-    batches = schedule.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
+    batches = schedule.batches(tasks, jobs, seeds, memory.batch_size(made.pipeline), captions)
     refuse(compiling.too_long(schedule.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
     with alone(output):

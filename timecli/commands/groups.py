@@ -31,6 +31,7 @@ class Drawing:
     steps: options.Steps = None
     guidance: options.Guidance = None
     judge_path: options.JudgePath = None
+    precision: options.Precision = "auto"
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ def _dtype(value: str) -> str:
     return choice(value, "--dtype", ITEMSIZES)
 
 
+def _precision(value: str) -> str:
+    return choice(value, "--precision", ("auto", "fp32", "fp16", "bf16"))
+
+
 def _format(value: str) -> str:
     return choice(value, "--format", ("lora", "peft", "diff"))
 
@@ -154,6 +158,12 @@ Guidance = Annotated[
         help="Classifier-free guidance scale. [default: the manifest's, else 7.5]",
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision", callback=_precision, help="What draws: auto (fp16 with CUDA, else fp32), fp32, fp16 or bf16."
+    ),
+]
 JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
 Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[
@@ -208,6 +218,13 @@ def pick_device(name: str) -> torch.device:
 def exact_device(device: torch.device) -> torch.device:
     """Where to calculate in float64, which MPS lacks."""
     return pick_device("cpu") if device.type == "mps" else device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """What to draw in. Edits are solved in float64 and multiplied in float32 at any rate."""
+    from timecli.files.tensors import DTYPES
+
+    return DTYPES[("fp16" if device.type == "cuda" else "fp32") if name == "auto" else name]
 
 
 def pick_dtype(name: str) -> torch.dtype | None:

@@ -102,8 +102,13 @@ def trace(error: BaseException) -> None:
 
 
 def print_json(command: str, data: Mapping[str, Any]) -> None:
-    """What a command found, for a machine, on stdout, under the number of its format."""
-    print_data({"schema_version": VERSION, "command": command, **data})
+    """What a command found, for a machine, on stdout."""
+    print_data(enveloped(command, data))
+
+
+def enveloped(command: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command found, under its name and the number of the schema."""
+    return {"schema_version": VERSION, "command": command, **data}
 
 
 def print_data(data: Mapping[str, Any]) -> None:
@@ -154,11 +159,6 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
         )
         if manifest.solve.tokens == "all":
             say(f"and {encoder.length - len(source)} positions of padding, one by one")
-
-
-def print_scores(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
-    """Every score of baseline, oracle, edited, and of another seed."""
-    print_table(("", *columns), rows)
 
 
 def print_about(about: Mapping[str, Any]) -> None:

@@ -87,7 +87,8 @@ def tune(
     drawings = None
     if objective != "forecast":
         how = settings_of(drawing, seeds, tasks)
-        made = studio.open_studio(checkpoint, encoder, judge, how, where)
+        dtype = options.pick_precision(drawing.precision, where)
+        made = studio.open_studio(checkpoint, encoder, judge, how, where, dtype)
         drawings = trials.Drawings(made, encoder, exact, world)
     if drawings is not None and len(tasks) > 1:
         found = tune.balance_all(tasks, drawings, _say_share)

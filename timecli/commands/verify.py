@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 FILES = ("sheet.png", "report.md", "report.json")
 """What a report's folder holds."""
+VARIED = {"lambda": "lam", "everyday-weight": "everyday_weight", "strength": "strength"}
+"""What --vary takes, and the fields of `Trying`."""
+Vary = Annotated[
+    str | None,
+    typer.Option("--vary", help="KEY=VALUE,... of strength, everyday-weight or lambda: a column for every value."),
+]
 
 
 @grouped
@@ -47,6 +53,7 @@ def verify(
     edited_path: options.EditedPath = None,
     output: options.ReportFolder = None,
     seeds: options.Seeds = None,
+    vary: Vary = None,
     *,
     drawing: Drawing,
     reading: Reading,
@@ -56,27 +63,25 @@ def verify(
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
     from timecli.editing.delta import is_model
-    from timecli.files.writing import write_bytes
-    from timecli.manifests.rows import everyday_rows, rows
     from timecli.models.checkpoint import require_unedited
 
-    manifest = load_manifest(manifest_path, reading, trying)
-    if edited_path is not None and trying.values():
+    tasks = _tasks(manifest_path, reading, trying, vary)
+    manifest = next(iter(tasks.values()))
+    if edited_path is not None and (trying.values() or vary):
         raise OutputError(f"{edited_path} is edited as it is; tried values are for an edit in memory, without EDITED.")
     folder = output or Path(f"{manifest.name}-verify")
-    judge_place = judge_folder(drawing.judge_path, model)
-    inputs = given(manifest_path, model, edited_path, judge_place, reading.config, reading.tokenizer)
-    inputs += given(reading.text_encoder, reading.everyday)
+    inputs = given(manifest_path, model, edited_path, judge_folder(drawing.judge_path, model), reading.config)
+    inputs += given(reading.tokenizer, reading.text_encoder, reading.everyday)
     settle(*inputs)
-    _check_report(folder, FILES, inputs, force)
+    _check_report(folder, inputs, force)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     require_unedited(checkpoint, "give the original")
     copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
-    from timecli.drawing import edited, report
-    from timecli.drawing import verify as verifying
+    from timecli.drawing import edited, numbers
     from timecli.editing import compiling
+    from timecli.manifests.rows import everyday_rows, rows
     from timecli.text import everyday
     from timecli.text.uisyntax import cautions
 
@@ -86,58 +91,68 @@ def verify(
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
     delta_path = edited_path if copy is None else None
-    world = None if delta_path else everyday_world(manifest, encoder, reading)
-    delta = edited.given_edit(delta_path, checkpoint, manifest, encoder, options.exact_device(where), world)
-    draw = _drawing(copy, delta, manifest, checkpoint, encoder, where, reading)
-    settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
-    table = rows(manifest)
+    world, exact = None if delta_path else everyday_world(manifest, encoder, reading), options.exact_device(where)
+    deltas = {
+        name: edited.given_edit(delta_path, checkpoint, task, encoder, exact, world) for name, task in tasks.items()
+    }
+    settings, dtype = (
+        settings_of(drawing, seeds or manifest.verify.seeds, [manifest]),
+        options.pick_precision(drawing.precision, where),
+    )
+    draw = _drawing(copy, deltas, manifest, checkpoint, encoder, (where, dtype), reading)
     listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
-    table += everyday_rows(listed, table)
-    prompts = len(verifying.prompts_before(table)) + len(verifying.prompts_after(table))
-    with terminal.progress("drawing", prompts * len(settings.seeds)) as tick:
-        before, after = draw(table, settings, tick)
-    scores = verifying.measured_by(judge, table, before, after) if judge else None
-    misses = verifying.missed(manifest, scores["edited"]) if scores else []
-    shares = edited.forecasts(delta, checkpoint, encoder, table)
-    each = report.per_prompt(table, shares, judge, before, after)
-    found = report.numbers(manifest, model.name, settings, scores, misses, each)
-    sheet = report.sheet(table, report.columns(before, after), f"{manifest.name} on {model.name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in report.files(sheet, found).items():
-        write_bytes(folder / name, content, force)
-    if telling.as_json:
-        terminal.print_json("verify", found)
-    else:
-        if found["scores"]:
-            terminal.print_scores(report.score_rows(found["scores"]), report.SCORES)
-            terminal.print_table(report.EACH, report.each_rows(found["prompts"]))
-        terminal.print_written([str(folder / name) for name in FILES])
-    for sentence in misses:
-        terminal.complain(sentence)
-    raise typer.Exit(1 if misses else 0)
+    table = [*rows(manifest), *everyday_rows(listed, rows(manifest))]
+    with terminal.progress("drawing", edited.count(table, len(deltas)) * len(settings.seeds)) as tick:
+        before, after = draw(table, settings, tick, folder)
+    shares = {name: edited.forecasts(delta, checkpoint, encoder, table) for name, delta in deltas.items()}
+    found = numbers.found(manifest, table, judge, before, after, shares)
+    about = {"manifest": manifest.name, "model": model.name, "precision": str(dtype).removeprefix("torch.")}
+    made = {name: numbers.made(delta, checkpoint) for name, delta in deltas.items()}
+    found = {**about, **numbers.settings(settings, where), "edits": made, **found}
+    _report(folder, table, before, after, found, force, telling)
+    raise typer.Exit(1 if found["missed"] else 0)
+
+
+def _tasks(path: Path, reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:
+    """The manifest by the name of its column: one, or one for every value that is compared."""
+    if vary is None:
+        return {"after": load_manifest(path, reading, trying)}
+    key, _, listed = vary.partition("=")
+    options.choice(key, "--vary", VARIED)
+    if getattr(trying, VARIED[key]) is not None:
+        raise OutputError(f"--{key} and --vary {key} are two ways to try values; choose one.")
+    found = {}
+    for text in listed.split(","):
+        try:
+            value = float(text)
+        except ValueError:
+            raise TimecliError(f"--vary {key}: {text!r} is not a number; write --vary {key}=0.5,1,1.5.") from None
+        found[f"{key} {value:g}"] = load_manifest(path, reading, replace(trying, **{VARIED[key]: value}))
+    return found
 
 
 def _drawing(
     copy: Checkpoint | None,
-    delta: Delta,
+    deltas: Mapping[str, Delta],
     manifest: Manifest,
     checkpoint: Checkpoint,
     encoder: TextEncoder,
-    device: torch.device,
+    how: tuple[torch.device, torch.dtype],
     reading: Reading,
-) -> Callable[..., tuple[Images, Images]]:
+) -> Callable[..., tuple[Images, dict[str, Images]]]:
     """How the pictures are drawn: an edited model by all of itself, a delta by the unedited model's other parts."""
     from timecli.drawing import edited
     from timecli.drawing.render import load_pipeline
 
-    original = partial(load_pipeline, checkpoint, encoder, device)
+    original, device = partial(load_pipeline, checkpoint, encoder, *how), how[0]
     if copy is None:
-        matrices = edited.edited_matrices(delta, checkpoint, options.exact_device(device))
-        return partial(edited.draw, original(), matrices)
+        exact = options.exact_device(device)
+        edits = {name: edited.edited_matrices(delta, checkpoint, exact) for name, delta in deltas.items()}
+        return partial(edited.draw, original(), edits)
     for sentence in edited.require_copy(copy, checkpoint, encoder):
         terminal.warn(sentence)
     own = read_encoder(copy, reading, device, manifest.solve.clip_skip)
-    return partial(edited.draw_copy, original, partial(load_pipeline, copy, own, device))
+    return partial(edited.draw_copy, original, partial(load_pipeline, copy, own, *how))
 
 
 def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoint:
@@ -151,7 +166,35 @@ def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoi
     return copy if copy.config is not None else replace(copy, config=checkpoint.config)
 
 
-def _check_report(folder: Path, names: tuple[str, ...], inputs: list[Path], force: bool) -> None:
+def _report(
+    folder: Path,
+    table: list[Any],
+    before: Images,
+    after: Mapping[str, Images],
+    found: dict[str, Any],
+    force: bool,
+    telling: Telling,
+) -> None:
+    """Write the report and print its numbers."""
+    from timecli.drawing import album, report
+    from timecli.files.writing import write_bytes
+
+    data = terminal.enveloped("verify", found)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in report.files(table, report.columns(before, after), data).items():
+        write_bytes(folder / name, content, force)
+    album.close(folder)
+    if telling.as_json:
+        return terminal.print_data(data)
+    if found["scores"]:
+        terminal.print_table(("", *report.SCORES), report.score_rows(found["scores"]))
+        terminal.print_table(*report.each_table(found))
+    terminal.print_written([str(folder / name) for name in FILES])
+    for sentence in found["missed"]:
+        terminal.complain(sentence)
+
+
+def _check_report(folder: Path, inputs: list[Path], force: bool) -> None:
     """Refuse a place for the report before anything is drawn."""
     from timecli.files.targets import require_apart, require_replaceable
 
@@ -159,8 +202,8 @@ def _check_report(folder: Path, names: tuple[str, ...], inputs: list[Path], forc
         raise OutputError(f"{folder} is a file; choose a folder for the report.")
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"{folder.parent} is not a folder; create it first.")
-    require_apart([folder / name for name in names], inputs)
-    for name in names:
+    require_apart([folder / name for name in FILES], inputs)
+    for name in FILES:
         require_replaceable(folder / name, force)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from timecli.drawing import album
 from timecli.drawing.render import Pipeline, Settings, render, replaced
 from timecli.drawing.verify import Images, prompts_after, prompts_before
 from timecli.editing import applying, compiling, forecast
@@ -19,6 +20,9 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text import encoding
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
+
+AFTER = "after"
+"""What an edit is called that is the only one."""
 
 
 def given_edit(
@@ -106,13 +110,18 @@ def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEn
     return encoding.fingerprint(towers) == encoding.fingerprint(rounded)
 
 
+Edits = Mapping[str, Mapping[str, torch.Tensor]]
+"""Edited matrices by diffusers' names, of every edit by its name."""
+
+
 def draw_copy(
     original: Callable[[], Pipeline],
     copy: Callable[[], Pipeline],
     table: Sequence[Row],
     settings: Settings,
     tick: Callable[[float], None],
-) -> tuple[Images, Images]:
+    report: Path,
+) -> tuple[Images, dict[str, Images]]:
     """Pictures before and after the edit, by prompt, from the same seeds, each with all of its own model.
 
     One model is in memory at a time. The copy is the first, so that a damaged one is refused before anything is drawn.
@@ -123,19 +132,35 @@ def draw_copy(
         table: the prompts.
         settings: seeds, steps, guidance.
         tick: as in `render`.
+        report: a folder that keeps what is drawn until the report is complete.
     """
-    after = render(copy(), prompts_after(table), settings, tick)
-    return render(original(), prompts_before(table), settings, tick), after
+    after = _drawn(copy(), prompts_after(table), settings, tick, report)
+    return _drawn(original(), prompts_before(table), settings, tick, report), {AFTER: after}
 
 
 def draw(
     pipeline: Pipeline,
-    edited: dict[str, torch.Tensor],
+    edits: Edits,
     table: Sequence[Row],
     settings: Settings,
     tick: Callable[[float], None],
-) -> tuple[Images, Images]:
-    """Pictures before and after the edit, by prompt, from the same seeds; the matrices are put into the pipeline."""
-    before = render(pipeline, prompts_before(table), settings, tick)
-    with replaced(pipeline.unet, edited):
-        return before, render(pipeline, prompts_after(table), settings, tick)
+    report: Path,
+) -> tuple[Images, dict[str, Images]]:
+    """Pictures before and after every edit, by prompt, from the same seeds; its matrices are put into the pipeline."""
+    before = _drawn(pipeline, prompts_before(table), settings, tick, report)
+    after = {}
+    for name, matrices in edits.items():
+        with replaced(pipeline.unet, matrices):
+            after[name] = _drawn(pipeline, prompts_after(table), settings, tick, report)
+    return before, after
+
+
+def count(table: Sequence[Row], edits: int) -> int:
+    """How many prompts are drawn, of the unedited model and of every edit."""
+    return len(prompts_before(table)) + edits * len(prompts_after(table))
+
+
+def _drawn(
+    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None], report: Path
+) -> Images:
+    return render(pipeline, prompts, settings, tick, album.opened(report, pipeline, prompts, settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging
 from PIL.Image import Image
 
-from timecli.drawing import libraries
+from timecli.drawing import libraries, memory
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import require_finite
 from timecli.models import layouts
@@ -29,8 +30,6 @@ Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 
 STEPS, GUIDANCE = 25, 7.5
 """What is drawn with where nobody says otherwise."""
-LATENT_PIXELS = 16384
-"""How many latent pixels one batch may hold: 4 pictures of 512 x 512, 64 of 64 x 64."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,22 @@ CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
 """Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
 
 
-def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device) -> Pipeline:
-    """The whole model in float32, from local files only.
+Kept = Callable[[int, int, Callable[[], list[Image]]], list[Image]]
+"""(number of a batch, its pictures, how to draw them) -> the pictures, perhaps from an earlier run."""
+
+
+def load_pipeline(
+    checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Pipeline:
+    """The whole model, from local files only.
 
     A single file without a config folder takes the configs that ship with this package.
+
+    Args:
+        checkpoint: the model.
+        encoder: its text encoder.
+        device: where to draw. A GPU without room for all of it at once gets one part after the other.
+        dtype: of the weights.
 
     Raises:
         CheckpointError: diffusers cannot load it, it draws from more than text, or a weight is missing or NaN.
@@ -61,7 +72,7 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
         )
     logging.disable_progress_bar()
     kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
-    options: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, **_parts(checkpoint, encoder)}
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, **_parts(checkpoint, encoder)}
     _require_plausible(checkpoint)
     with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
         if checkpoint.is_folder:
@@ -77,7 +88,7 @@ def load_pipeline(checkpoint: Checkpoint, encoder: TextEncoder, device: torch.de
         )
     pipeline.set_progress_bar_config(disable=True)
     _require_sound(pipeline, checkpoint.path)
-    return pipeline.to(device)
+    return memory.placed(pipeline.to(dtype), device)
 
 
 @contextmanager
@@ -156,14 +167,12 @@ def start_noise(pipeline: Pipeline, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def batch_size(pipeline: Pipeline) -> int:
-    """How many pictures are drawn at once."""
-    latent: int = pipeline.unet.config.sample_size**2
-    return max(1, min(64, LATENT_PIXELS // latent))
-
-
 def render(
-    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None]
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    settings: Settings,
+    tick: Callable[[float], None],
+    kept: Kept | None = None,
 ) -> dict[str, list[Image]]:
     """One picture per prompt and seed, in the order of the seeds.
 
@@ -172,13 +181,22 @@ def render(
         prompts: what to draw; repetitions are drawn once.
         settings: seeds, steps, guidance.
         tick: called with the number of pictures finished since the last call, in fractions.
+        kept: has batches of an earlier run.
     """
     jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
-    size = batch_size(pipeline)
+    size = memory.batch_size(pipeline)
     images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
     for first in range(0, len(jobs), size):
-        batch = jobs[first : first + size]
-        for (prompt, _), image in zip(batch, _draw(pipeline, batch, settings, tick), strict=True):
+        batch, left = jobs[first : first + size], [float(len(jobs[first : first + size]))]
+
+        def counted(count: float, left: list[float] = left) -> None:
+            left[0] -= count
+            tick(count)
+
+        draw = partial(_draw, pipeline, batch, settings, counted)
+        found = kept(first, len(batch), draw) if kept else draw()
+        tick(left[0])  # nothing of what was drawn; all of what was there
+        for (prompt, _), image in zip(batch, found, strict=True):
             images[prompt].append(image)
     return images
 
@@ -196,7 +214,7 @@ def _draw(
             prompt=[prompt for prompt, _ in batch],
             # Schedulers with noise of their own must not draw it from a generator that everything shares.
             generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
-            latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.device),
+            latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.unet.dtype),
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             callback_on_step_end=after_step,

@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from io import BytesIO
-from statistics import fmean
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from timecli.drawing.judge import Judge
-from timecli.drawing.likeness import between_seeds, likeness
-from timecli.drawing.render import Settings
-from timecli.drawing.verify import PAPER, Images, Score, Scores, mean
-from timecli.manifests.manifest import Manifest
+from timecli.drawing.verify import Images
 from timecli.manifests.rows import LIKENESS, METRICS, Row
 from timecli.shown import harmless, in_markdown
 
@@ -32,6 +26,8 @@ SCORES = (*METRICS, *LIKENESS, "harmonic mean")
 """Columns of the table of scores."""
 EACH = ("kind", "prompt", "forecast", "shows the destination", "kept or reached", "another seed")
 """Columns of the table of prompts."""
+FORMS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
+"""Its numbers, and how they are written."""
 COVERED = (
     "*kept* and *reached* are mean cosines to the pictures that are wanted, in the judge's features, and *another",
     "seed* that of two pictures of the unedited model; the harmonic mean is of efficacy, generality and specificity.",
@@ -46,11 +42,15 @@ Column = Callable[[Row], Sequence[Image.Image]]
 """What a column of the sheet shows of a row, seed by seed; nothing where it has no picture."""
 
 
-def columns(before: Images, after: Images) -> dict[str, Column]:
-    """The columns of `verify`: before, after, and oracle (the unedited model given the destination)."""
+def columns(before: Images, after: Mapping[str, Images]) -> dict[str, Column]:
+    """The columns of `verify`: before, every edit, and oracle (the unedited model given the destination)."""
+
+    def edited(images: Images) -> Column:
+        return lambda row: images[row.prompt]
+
     return {
-        "before": lambda row: before[row.prompt],
-        "after": lambda row: after[row.prompt],
+        "before": edited(before),
+        **{name: edited(images) for name, images in after.items()},
         "oracle": lambda row: before[row.oracle] if row.oracle else [],
     }
 
@@ -92,66 +92,25 @@ def _fit(picture: Image.Image) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def numbers(
-    manifest: Manifest,
-    model: str,
-    settings: Settings,
-    scores: Scores | None,
-    misses: Sequence[str],
-    each: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    """What `verify` found, as plain data. `scores` is None without a judge."""
-    measured = None
-    if scores is not None:
-        measured = {
-            name: {metric: _plain(score) for metric, score in found.items()}
-            | ({"harmonic_mean": mean(found)} if any(metric in found for metric in PAPER) else {})
-            for name, found in scores.items()
-        }
-    about = {"manifest": manifest.name, "model": model, **asdict(settings)}
-    return {**about, "scores": measured, "missed": list(misses), "prompts": list(each)}
-
-
-def per_prompt(
-    table: Sequence[Row], shares: Sequence[float | None], judge: Judge | None, before: Images, after: Images
-) -> list[dict[str, Any]]:
-    """What becomes of every prompt: forecast, and of the pictures the share that shows the destination, and likeness.
-
-    Likeness is the mean cosine to the pictures that are wanted, kept or reached; its yardstick is that of another seed.
-    """
-    found = []
-    seen = (judge.seeing(before), judge.seeing(after)) if judge else None
-    for row, share in zip(table, shares, strict=True):
-        one: dict[str, Any] = {"kind": row.kind, "prompt": row.prompt, "destination": row.destination}
-        one |= {"counts": row.counts, "forecast": share, "shown": None, "likeness": None, "another_seed": None}
-        if judge is not None and seen is not None:
-            if row.destination:
-                one["shown"] = fmean(judge.choose(after[row.prompt], (row.prompt, row.destination)))
-            for key, cosines in (("likeness", likeness(row, *seen)), ("another_seed", between_seeds(row, seen[0]))):
-                one[key] = fmean(cosines) if cosines else None
-        found.append(one)
-    return found
-
-
-def each_rows(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Cells of the table of prompts."""
-
-    def shown(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    formats = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
-    return [
-        [
-            one["kind"] if one["counts"] else f"{one['kind']}, not counted",
-            one["prompt"],
-            *(shown(one[key], form) for key, form in formats.items()),
-        ]
-        for one in found
+def each_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and cells of the table of prompts; of several edits, what every one of them shows and keeps."""
+    names = list(found["edits"])
+    if len(names) == 1:
+        return [*EACH], [[*_asked(one), *_cells(one, FORMS)] for one in found["prompts"]]
+    head = [*EACH[:2], *(f"{name}: {what}" for name in names for what in ("shows", "like"))]
+    forms = {"shown": ".0%", "likeness": ".3f"}
+    rows = [
+        [*_asked(one), *(cell for n in names for cell in _cells(one["edits"][n], forms))] for one in found["prompts"]
     ]
+    return head, rows
 
 
-def _plain(score: Score) -> dict[str, float]:
-    return {"mean": score.mean, "std": score.std}
+def _asked(one: Mapping[str, Any]) -> list[str]:
+    return [one["kind"] if one["counts"] else f"{one['kind']}, not counted", one["prompt"]]
+
+
+def _cells(one: Mapping[str, Any], forms: Mapping[str, str]) -> list[str]:
+    return ["-" if one[key] is None else format(one[key], form) for key, form in forms.items()]
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -172,11 +131,12 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         *(f"- **missed**: {in_markdown(sentence)}" for sentence in found["missed"]),
         "",
-        "![before, after, oracle](sheet.png)",
+        "![before, edited, oracle](sheet.png)",
         "",
     ]
-    lines += [f"| {' | '.join((*EACH, 'destination'))} |", "|---" * (len(EACH) + 1) + "|"]
-    for one, cells in zip(found["prompts"], each_rows(found["prompts"]), strict=True):
+    head, rows = each_table(found)
+    lines += [f"| {' | '.join((*head, 'destination'))} |", "|---" * (len(head) + 1) + "|"]
+    for one, cells in zip(found["prompts"], rows, strict=True):
         cells[1] = in_markdown(one["prompt"])
         lines.append(f"| {' | '.join([*cells, in_markdown(one['destination'] or '')])} |")
     return "\n".join(lines) + "\n"
@@ -202,9 +162,15 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def files(image: Image.Image, found: dict[str, Any]) -> dict[str, bytes]:
+def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, Any]) -> dict[str, bytes]:
     """The report's files by their names."""
     png = BytesIO()
-    image.save(png, "PNG")
+    sheet(table, shows, f"{found['manifest']} on {found['model']}, {_seeds(shows, table)}").save(png, "PNG")
     data = json.dumps(found, indent=2) + "\n"
     return {"sheet.png": png.getvalue(), "report.md": markdown(found).encode(), "report.json": data.encode()}
+
+
+def _seeds(shows: Mapping[str, Column], table: Sequence[Row]) -> str:
+    """How many seeds the sheet shows, of how many."""
+    drawn = max(len(column(row)) for column in shows.values() for row in table)
+    return f"{min(SHOWN, drawn)} of {drawn} seeds" if drawn > SHOWN else f"{drawn} seed{'s' * (drawn > 1)}"

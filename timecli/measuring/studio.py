@@ -82,7 +82,7 @@ class Studio:
     def _tensors(self, delta: Delta) -> dict[str, torch.Tensor]:
         return {
             matrix.names[layouts.DIFFUSERS]: applying.edit_matrix(
-                tensor, matrix.names[layouts.DIFFUSERS], [delta.operator], self.pipeline.device, 1.0, None
+                tensor, matrix.names[layouts.DIFFUSERS], [delta.operator], self.judge.model.device, 1.0, None
             )
             for matrix, tensor in self.matrices.items()
             if applying.covers(delta.origin, matrix)
@@ -90,7 +90,12 @@ class Studio:
 
 
 def open_studio(
-    checkpoint: Checkpoint, encoder: TextEncoder, judge: Path, settings: Settings, device: torch.device
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    judge: Path,
+    settings: Settings,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Studio:
     """A studio with a model from its files and a judge from its folder.
 
@@ -99,4 +104,4 @@ def open_studio(
     """
     critic = load_judge(judge, device)
     matrices = {place.matrix: tensor for place, tensor in checkpoint.projections(twins=False)}
-    return Studio(load_pipeline(checkpoint, encoder, device), critic, matrices, settings)
+    return Studio(load_pipeline(checkpoint, encoder, device, dtype), critic, matrices, settings)

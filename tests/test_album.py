@@ -1,0 +1,129 @@
+"""A verification that was stopped goes on, draws in other precisions, and compares values side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from timecli.drawing import album, memory, render
+from timecli.errors import Interrupted
+
+from .conftest import Outcome, Run
+
+MANIFEST = (
+    'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+    'negatives = [{prompt = "A poppy", destination = "A blue poppy"}]\n[verify]\nsteps = 1\nguidance = 3\n'
+)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "x.toml").write_text(MANIFEST)
+    return tmp_path / "x.toml"
+
+
+def verified(run: Run, manifest: Path, model: Path, folder: Path, *options: object) -> Outcome:
+    return run("verify", manifest, model, "-o", folder, "--seeds", 2, "--json", *options)
+
+
+def test_a_stopped_run_goes_on_and_ends_in_the_same_report(
+    run: Run, picturebook: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = verified(run, manifest, picturebook, tmp_path / "whole")
+    assert whole.code == 0, whole.err
+    drawn: list[int] = []
+    really = render._draw
+
+    def counted(pipeline: object, batch: list[object], *rest: object) -> list[Image.Image]:
+        if len(drawn) == stop:
+            raise Interrupted(15)
+        drawn.append(len(batch))
+        return really(pipeline, batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(render, "_draw", counted)
+    monkeypatch.setattr(memory, "LATENT_PIXELS", 4 * 256)
+    stop = 3
+    assert verified(run, manifest, picturebook, tmp_path / "again").code == 128 + 15
+    assert (tmp_path / "again" / album.FOLDER).is_dir() and not (tmp_path / "again" / "report.json").exists()
+    before, stop = len(drawn), -1
+    done = verified(run, manifest, picturebook, tmp_path / "again")
+    assert done.code == 0 and not (tmp_path / "again" / album.FOLDER).exists()
+    batches = len(drawn)
+    drawn.clear()
+    fresh = verified(run, manifest, picturebook, tmp_path / "fresh")
+    assert done.out == fresh.out and batches == len(drawn), "nothing was drawn twice"
+    assert before == 3
+    for name in ("sheet.png", "report.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_a_damaged_picture_is_drawn_again_and_another_model_has_another_album(tmp_path: Path) -> None:
+    made = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    asked: list[int] = []
+
+    def draw() -> list[Image.Image]:
+        asked.append(1)
+        return made
+
+    kept = album.Album(tmp_path / "a")
+    for _ in range(2):
+        assert [picture.getpixel((0, 0)) for picture in kept(0, 2, draw)] == [(255, 0, 0), (0, 0, 255)]
+    assert len(asked) == 1
+    (tmp_path / "a" / "0-1.png").write_bytes((tmp_path / "a" / "0-1.png").read_bytes()[:40])
+    assert len(kept(0, 2, draw)) == 2 and len(asked) == 2
+    album.Album(tmp_path / "b")(0, 2, draw)
+    assert len(asked) == 3
+
+
+def test_pictures_in_bfloat16_are_nearly_those_in_float32(
+    run: Run, picturebook: Path, manifest: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for precision in ("fp32", "bf16"):
+        done = verified(run, manifest, picturebook, tmp_path / precision, "--precision", precision)
+        assert done.code == 0, done.err
+        found[precision] = json.loads(done.out)
+        assert found[precision]["precision"] == {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    kept = [found[p]["scores"]["edited"]["kept"]["mean"] for p in ("fp32", "bf16")]
+    assert kept[0] == pytest.approx(kept[1], abs=0.05) and kept[0] != kept[1]
+
+
+def test_values_side_by_side(run: Run, picturebook: Path, manifest: Path, tmp_path: Path) -> None:
+    done = verified(run, manifest, picturebook, tmp_path / "v", "--vary", "strength=0.01,1")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    names = ["strength 0.01", "strength 1"]
+    means = [found["scores"][name]["harmonic_mean"] for name in names]
+    assert list(found["edits"]) == names and found["best"] == names[means.index(max(means))]
+    assert all(name in found["scores"] for name in names) and "edited" not in found["scores"]
+    kept = [found["scores"][name]["kept"]["mean"] for name in names]
+    assert kept[0] > kept[1], "a hundredth of the strength changes less"
+    assert [found["edits"][name]["strength"] for name in names] == [[0.01], [1.0]]
+    single = json.loads(verified(run, manifest, picturebook, tmp_path / "s", "--strength", 1).out)
+    assert found["scores"][names[1]] == single["scores"]["edited"], "each is as if drawn alone"
+    with Image.open(tmp_path / "v" / "sheet.png") as wide, Image.open(tmp_path / "s" / "sheet.png") as narrow:
+        assert wide.width > narrow.width and wide.height == narrow.height
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--vary", "seeds=1,2"], "--vary seeds is not known; use lambda, everyday-weight, strength"),
+        (["--vary", "strength=1,much"], "'much' is not a number"),
+        (["--vary", "strength=1,2", "--strength", 3], "choose one"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(
+    run: Run, picturebook: Path, manifest: Path, tmp_path: Path, options: list[object], sentence: str
+) -> None:
+    done = verified(run, manifest, picturebook, tmp_path / "v", *options)
+    assert done.code == 2 and sentence in done.err and not (tmp_path / "v").exists()
+
+
+def test_a_batch_follows_the_memory_that_is_free() -> None:
+    side = 64 * 64
+    assert [memory.pictures(side, room) for room in (None, 2**30, 80 * 2**30)] == [4, 4, 40]
+    assert memory.pictures(16 * 16, None) == 64 and memory.pictures(512 * 512, 2**33) == 1
