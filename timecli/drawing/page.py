@@ -64,8 +64,10 @@ def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Col
 
 
 def distance(one: Mapping[str, Any]) -> float:
-    """How far a prompt is from what it should be, 0 to 1: the larger of the share of its pictures that show the wrong
-    thing and of what its likeness lacks to 1. Below 0 where nobody knows: nothing was judged, or it does not count.
+    """How far a prompt is from what it should be, 0 to 1; below 0 where nobody knows.
+
+    It is the larger of the share of its pictures that show the wrong thing and of what its likeness lacks to 1. Nobody
+    knows where nothing was judged, or where the prompt does not count.
     """
     if not one["counts"]:
         return -1.0

@@ -32,7 +32,7 @@ const open = (tile) => {
   const wipes = tile.classList.contains("wipes");
   const picture = tile.querySelector("img").cloneNode();
   large.replaceChildren(picture);
-  large.className = `large${wipes ? " wipes" : ""}${tile.classList.contains("small") ? " small" : ""}`;
+  large.classList.toggle("wipes", wipes);
   large.style.backgroundImage = tile.style.backgroundImage;
   zoom.querySelector("#zoom-words").textContent = picture.alt;
   zoom.querySelector(".wipe").hidden = !wipes;
