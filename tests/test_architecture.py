@@ -26,6 +26,8 @@ HOMES = {
     "ray": {"measuring/cluster"},
     "torchmetrics": {"measuring/quality"},
     "platformdirs": {"commands/shared"},
+    "jinja2": {"drawing/html"},
+    "markupsafe": {"drawing/html"},
     "typer": {"commands", "cli"},
     "rich": {"commands/terminal"},
     "PIL": {"drawing", "measuring/quality", "measuring/studio"},

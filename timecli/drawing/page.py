@@ -1,0 +1,122 @@
+"""Numbers and images to one page for people: verdict, scores, and every prompt with its pictures, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from timecli.drawing.html import address, filled
+from timecli.drawing.report import SCORES, Column, score_rows
+from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
+
+BEFORE, ORACLE = "before", "oracle"
+"""The columns on both sides of what was edited."""
+FACTS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
+"""The numbers of a prompt, and how they are written."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture under its column; one that `wipes` lies over the picture before."""
+
+    column: str
+    address: str
+    size: tuple[int, int]
+    alt: str
+    wipes: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """A prompt: what should become of it, its numbers, and its tiles seed by seed."""
+
+    row: Row
+    should: str
+    facts: dict[str, str]
+    seeds: dict[int, list[Tile]]
+
+
+def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Column]) -> str:
+    """The report as one HTML file.
+
+    Args:
+        found: what `report.numbers` returns, with "about" (names and texts of what was done) and "thresholds" (what
+            is wanted of each metric).
+        table: the prompts.
+        shows: "before", what was edited under one name or several, and "oracle".
+    """
+    pairs = sorted(zip(found["prompts"], table, strict=True), key=lambda pair: distance(pair[0]), reverse=True)
+    cards = [_card(one, row, shows, found["seeds"]) for one, row in pairs]
+    scores = found["scores"]
+    return filled(
+        "verify.html",
+        ["base.css", "verify.css"],
+        ["verify.js"],
+        found=found,
+        verdict=verdict(found),
+        measures=measures(found),
+        columns=SCORES,
+        scores=score_rows(scores) if scores else [],
+        cards=cards,
+        kinds={kind: sum(card.row.kind == kind for card in cards) for kind in dict.fromkeys(row.kind for row in table)},
+    )
+
+
+def distance(one: Mapping[str, Any]) -> float:
+    """How far a prompt is from what it should be, 0 to 1; below 0 where nobody knows.
+
+    It is the larger of the share of its pictures that show the wrong thing and of what its likeness lacks to 1. Nobody
+    knows where nothing was judged, or where the prompt does not count.
+    """
+    if not one["counts"]:
+        return -1.0
+    share, like = one["shown"], one["likeness"]
+    wrong = [] if share is None else [1 - share if one["kind"] in FOLLOW else share]
+    return max([*wrong, *([] if like is None else [1 - like])], default=-1.0)
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """One sentence: did the edit do what its manifest asks for?"""
+    wanted, missed = len(found["thresholds"]), len(found["missed"])
+    if not found["scores"]:
+        return "Nothing was measured: no judge was given."
+    if not wanted:
+        return "Measured. The manifest sets no thresholds."
+    thresholds = "the threshold" if wanted == 1 else f"{wanted} thresholds"
+    if missed:
+        return f"{missed} of {thresholds} missed." if wanted > 1 else "The threshold is missed."
+    return f"All {thresholds} are met." if wanted > 1 else "The threshold is met."
+
+
+def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each metric that was measured, or that has a threshold: its value, what is wanted, met or missed."""
+    edited, wanted = (found["scores"] or {}).get("edited", {}), found["thresholds"]
+    shown = []
+    for metric in (name for name in (*METRICS, *LIKENESS) if name in edited or name in wanted):
+        value, limit = edited[metric]["mean"] if metric in edited else None, wanted.get(metric)
+        state = "" if value is None or limit is None else "met" if value >= limit else "missed"
+        texts = {key: None if x is None else figure(metric, x) for key, x in (("value", value), ("wanted", limit))}
+        shown.append({"metric": metric, "state": state, "share": value, "limit": limit, **texts})
+    return shown
+
+
+def _card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: Sequence[int]) -> Card:
+    names = {"forecast": "forecast", "shown": "shows the destination", "another_seed": "another seed"}
+    names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
+    facts = {names[key]: format(one[key], form) for key, form in FACTS.items() if one[key] is not None}
+    should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"
+    columns = {name: column(row) for name, column in shows.items()}
+    tiles = {
+        seed: [_tile(row, name, seed, own[i]) for name, own in columns.items() if len(own) > i]
+        for i, seed in enumerate(seeds)
+    }
+    return Card(row, should, facts, tiles)
+
+
+def _tile(row: Row, name: str, seed: int, picture: Any) -> Tile:
+    """The picture that is wanted is the oracle's, or the one before where the prompt should stay."""
+    stays = row.counts and row.kind not in FOLLOW
+    column = {BEFORE: "before, wanted" if stays else BEFORE, ORACLE: "wanted"}.get(name, name)
+    alt = f"{row.prompt}: {column}, seed {seed}"
+    return Tile(column, address(picture), picture.size, alt, name not in (BEFORE, ORACLE))
