@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import tomli
+
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
