@@ -2,6 +2,7 @@
 # make demo-full   the same with more pictures and steps
 # make test        install, lint, types, tests
 # make lint        install, lint, types
+# make oldest      some tests with the oldest versions that pyproject.toml allows
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,12 @@ MANIFEST := edits/picturebook/blue-roses.toml
 MODEL := examples/picturebook/picturebook.safetensors
 EDITED := demo/blue-roses.safetensors
 
-.PHONY: demo demo-full test lint install clean
+# torch stays at the version of constraints.txt: older ones are not built for the CPU on every index, and with CUDA they
+# are gigabytes. Where there is one: make oldest TORCH=2.6.0 PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+OLDEST_TESTS := tests/test_cli.py tests/test_manifest.py tests/test_plan.py tests/test_edit.py tests/test_init.py
+
+.PHONY: demo demo-full test lint oldest install clean
 
 demo: DRAWN := --seeds 2 --steps 6
 demo-full: DRAWN := --seeds 8 --steps 25
@@ -32,6 +38,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+oldest:
+	rm -rf .oldest
+	$(PYTHON) -m venv .oldest
+	.oldest/bin/python -m pip install tomli
+	.oldest/bin/python tests/oldest.py torch==$(TORCH) > .oldest/constraints.txt
+	.oldest/bin/python -m pip install -c .oldest/constraints.txt . pytest hypothesis jsonschema
+	.oldest/bin/python -m pytest $(OLDEST_TESTS)
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -40,4 +54,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .oldest demo

@@ -1,6 +1,5 @@
 """The examples run, and do what the command line does."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,24 +33,3 @@ def test_the_world_reads_its_own_captions() -> None:
     )
     folder = ROOT / "examples" / "picturebook"
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
-
-
-def test_git_shows_what_changed_in_a_delta(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    """With the attributes and the configuration that `examples/git` names."""
-    repository = tmp_path / "edits"
-    shutil.copytree(ROOT / "examples" / "git", repository)
-
-    def git(*words: str) -> str:
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        return subprocess.run(["git", *who, *words], cwd=repository, capture_output=True, text=True, check=True).stdout
-
-    git("init", "-q")
-    git("config", "diff.timecli.textconv", f'"{sys.executable}" -m timecli inspect --textconv')
-    manifest, delta = repository / "edits" / "blue-roses.toml", repository / "edits" / "blue-roses.delta"
-    for colour in ("blue", "white"):
-        manifest.write_text(manifest.read_text().replace("A pack of blue roses", f"A pack of {colour} roses"))
-        assert run("edit", manifest, picturebook, "--delta", delta, "--force").code == 0
-        git("add", ".")
-        git("commit", "-qm", colour)
-    shown = git("diff", "HEAD~1", "--", "edits/blue-roses.delta")
-    assert '-destination = "A pack of blue roses"' in shown and '+destination = "A pack of white roses"' in shown

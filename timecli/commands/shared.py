@@ -208,4 +208,4 @@ def judge_folder(given: Path | None, model: Path) -> Path:
 def require_extra(module: str, extra: str) -> None:
     """Refuse to go on without an optional package."""
     if find_spec(module) is None:
-        raise TimecliError(f'{module} is not installed; run pip install "timecli[{extra}]".')
+        raise TimecliError(f'{module} is not installed; run pip install "timecli-sd[{extra}]".')
