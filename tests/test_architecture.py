@@ -28,7 +28,7 @@ HOMES = {
     "platformdirs": {"commands/shared"},
     "typer": {"commands", "cli"},
     "rich": {"commands/terminal"},
-    "PIL": {"drawing", "measuring/quality", "measuring/studio"},
+    "PIL": {"drawing", "measuring/inception", "measuring/quality", "measuring/studio"},
 }
 TALKERS = {"commands", "cli"}
 

@@ -100,7 +100,8 @@ def qualities(
 
 
 def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
-    yield from (_row("", "FID in the judge's features", "CLIP Score"), "|---|---|---|")
+    (eyes,) = {one.eyes for one in found.values()}
+    yield from (_row("", f"FID in {eyes} features", "CLIP Score"), "|---|---|---|")
     for name, one in found.items():
         yield _row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
     yield ""
