@@ -177,6 +177,9 @@ def test_a_balance_and_what_edits_do_to_each_other(run: Run, picturebook: Path, 
     done = run("bench", *professions, picturebook, "-o", tmp_path, *SMALL, "--cross")
     assert done.code == 0, done.err
     assert "share of the first description" in done.out and "| **all** | " in done.out
+    assert "\n| oracle | " in done.out and "| explicit before | after |" in done.out
+    told = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in told] == ["A male baker", "A male carpenter"], "what is crossed names no side"
     assert (tmp_path / "cross.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -177,7 +177,12 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     options = ("--seeds", "2", "--steps", "2")
     easy = run("verify", tmp_path / "easy.toml", picturebook, "-o", tmp_path / "easy", *options, "--json")
     assert easy.code == 0, easy.err
-    assert sorted(path.name for path in (tmp_path / "easy").iterdir()) == ["report.json", "report.md", "sheet.png"]
+    assert sorted(path.name for path in (tmp_path / "easy").iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+        "sheet.png",
+    ]
     found = json.loads(easy.out)
     assert found == json.loads((tmp_path / "easy" / "report.json").read_text())
     kinds = [row["kind"] for row in found["prompts"]]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from timecli.drawing import edited, html, page, render, report, verify
+from timecli.drawing import edited, html, numbers, page, render, report
 from timecli.drawing.judge import load_judge
 from timecli.manifests.manifest import load
 from timecli.manifests.rows import Row
@@ -38,29 +38,33 @@ SEEDS = (0, 3)
 class Drawn:
     """What `verify` has in hand when it writes its page."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, folder: Path) -> None:
         checkpoint = open_checkpoint(model)
         encoder = encoding.read_text_encoder(checkpoint, None, CPU)
         manifest = load(ROSES)
         delta = edited.given_edit(None, checkpoint, manifest, encoder, CPU)
-        matrices = edited.edited_matrices(delta, checkpoint, CPU)
+        edits = {"after": edited.edited_matrices(delta, checkpoint, CPU)}
         settings = render.Settings(SEEDS, 2, 3.0)
         pipeline = render.load_pipeline(checkpoint, encoder, CPU)
-        self.before, self.after = edited.draw(pipeline, matrices, TABLE, settings, lambda _: None)
+        self.before, self.after = edited.draw(pipeline, edits, TABLE, settings, lambda _: None, folder)
         judge = load_judge(PICTUREBOOK / "judge", CPU)
-        scores = verify.measured_by(judge, TABLE, self.before, self.after)
-        shares = edited.forecasts(delta, checkpoint, encoder, TABLE)
-        each = report.per_prompt(TABLE, shares, judge, self.before, self.after)
-        self.found = report.numbers(manifest, model.name, settings, scores, ["kept is too low."], each)
-        self.found |= {"about": {"λ": "0.1", "note": SCRIPT}, "thresholds": {"efficacy": 0.0, "kept": 1.1}}
+        shares = {"after": edited.forecasts(delta, checkpoint, encoder, TABLE)}
+        self.found = {
+            "manifest": manifest.name,
+            "model": model.name,
+            "edits": {"after": numbers.made(delta, checkpoint) | {"note": SCRIPT}},
+            **numbers.settings(settings, CPU),
+            **numbers.found(manifest, TABLE, judge, self.before, self.after, shares),
+        }
+        self.found |= {"missed": ["kept is too low."], "thresholds": {"efficacy": 0.0, "kept": 1.1}}
 
     def page(self, **changes: Any) -> str:
         return page.page(self.found | changes, TABLE, report.columns(self.before, self.after))
 
 
 @pytest.fixture(scope="module")
-def drawn(picturebook: Path) -> Drawn:
-    return Drawn(picturebook)
+def drawn(picturebook: Path, tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    return Drawn(picturebook, tmp_path_factory.mktemp("drawn"))
 
 
 @pytest.fixture(scope="module")

@@ -89,19 +89,24 @@ def test_what_a_joint_edit_has_once_must_agree() -> None:
         schedule.joint([made("a"), replace(tuned, solve=Solve(augment=()))])
 
 
-def test_descriptions_take_the_sources_place() -> None:
-    manifest = made("a", more=BALANCE)
-    assert schedule.worded(manifest, "A photo of a rose") == ("A photo of a blue rose", "A photo of a red rose")
-    assert schedule.worded(manifest, "A rose on a table") == ("A blue rose on a table", "A red rose on a table")
-    assert schedule.worded(manifest, "A rosebud") == ("a blue rose", "a red rose"), "not a part of a word"
-
-
 def test_crossed_each_edit_draws_the_others_validation_prompts() -> None:
     other = BALANCE.replace("rose", "tulip").replace("blue", "black")
     manifests = [made("a", more=BALANCE), made("b", "tulip", other)]
-    work = schedule.jobs(manifests, [Configuration()], True)
-    prompts = {b.model: [g.prompt for g in b.groups] for b in schedule.batches(manifests, work, 8, 64)}
-    assert prompts["time/a"] == ["A photo of a rose", "A photo of a tulip"]
+    for cross, more in ((True, ["A photo of a tulip"]), (False, [])):
+        work = schedule.jobs(manifests, [Configuration()], cross)
+        prompts = {b.model: [g.prompt for g in b.groups] for b in schedule.batches(manifests, work, 8, 64)}
+        assert prompts["time/a"] == ["A red rose", "A photo of a rose", *more]
+
+
+def test_the_unedited_model_draws_the_oracle_of_a_balance() -> None:
+    (batch,) = schedule.batches([made("a", more=BALANCE)], [], 8, 64)
+    pair = ("A photo of a blue rose", "A photo of a red rose")
+    assert {group.prompt: group.questions for group in batch.groups} == {
+        "A red rose": (("A red rose", "A blue rose"),),
+        "A photo of a rose": (pair,),
+        "A photo of a blue rose": (pair,),
+        "A photo of a red rose": (pair,),
+    }
 
 
 def test_two_manifests_of_one_name_are_refused() -> None:

@@ -172,9 +172,8 @@ def test_a_prompt_with_dollars_is_no_formula() -> None:
     text += 'descriptions = ["c", "d"]\nvalidation = "a $\\\\x$ {0}"\n'
     manifests = [manifest.parse(text.format(name)) for name in ("one", "two")]
     jobs = schedule.jobs(manifests, [schedule.Configuration()], cross=True)
-    models = [schedule.BASE, *(job.model for job in jobs)]
-    prompts = [prompt for one in manifests if one.balance for prompt in one.balance.validation]
-    answers = {(model, prompt, ("c", "d")): (0, 1) for model in models for prompt in prompts}
+    groups = [(batch.model, group) for batch in schedule.batches(manifests, jobs, 2, 8) for group in batch.groups]
+    answers = {(model, group.prompt, texts): (0, 1) for model, group in groups for texts in group.questions}
     figure = plots.crossed(tables.collect(jobs, answers), answers)
     assert figure is not None
     figure.savefig(BytesIO(), format="png")

@@ -48,20 +48,3 @@ def test_means_are_over_edits_and_deviations_over_seeds() -> None:
     page = tables.markdown("title", results)
     assert "**All 2 edits**" in page and "**Of these, the 1 whose oracle reaches 80%**" in page
     assert "| time | 100.0% ± 0.0% | 50.0% ± 40.8% | 16.7% ± 23.6% | - | 25.0% | 33.3% | - | - | 1.00 |" in page
-
-
-def test_a_balance_is_counted_over_all_seeds_and_its_distance_over_parts_of_them() -> None:
-    """Six seeds in three parts: shares 1, 1/2 and 0 are 1, 0 and 1 from the middle."""
-    manifest = parse(
-        'name = "a"\n[[edit]]\nsource = "a CEO"\ndestination = "a female CEO"\nlambda = 7\n'
-        '[balance]\ndescriptions = ["a female CEO", "a male CEO"]\nvalidation = "v"\nprompts = ["a CEO sits"]\n'
-    )
-    texts = ("a female CEO sits", "a male CEO sits")
-    found = {(BASE, "a CEO sits", texts): (1,) * 6, ("time/a", "a CEO sits", texts): (0, 0, 1, 0, 1, 1)}
-    (result,) = tables.collect(schedule.jobs([manifest], [Configuration()], False), found)
-    before, after = result.balanced["a"]
-    assert before == tables.Balanced(0.0, (1.0, 1.0, 1.0))
-    assert after == tables.Balanced(0.5, (1.0, 0.0, 1.0))
-    page = tables.markdown("title", [result])
-    assert "| a | 0.0% | 1.00 ± 0.00 | 7 | 50.0% | 0.67 ± 0.47 |" in page
-    assert "| **all** |  | **1.00 ± 0.00** |  |  | **0.67 ± 0.47** |" in page

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.grids import configurations
 from timecli.commands.groups import Drawing, Reading, grouped
 from timecli.commands.outputs import require_folder
 from timecli.commands.shared import (
@@ -61,6 +62,10 @@ ReferenceFolder = Annotated[
     Path | None,
     typer.Option("--reference", help="Pictures with metadata.jsonl (file_name, text): measure FID and CLIP Score."),
 ]
+InceptionFile = Annotated[
+    Path | None,
+    typer.Option("--inception", help="Weights as pytorch-fid has them (.safetensors): FID in Inception's features."),
+]
 Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: its address, or local.")]
 FILES = (
     "results.jsonl",
@@ -88,27 +93,33 @@ def bench(
     drawing: Drawing,
     reading: Reading,
     reference: ReferenceFolder = None,
+    inception: InceptionFile = None,
     ray: Ray = None,
 ) -> None:
     """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
     manifest_paths, model = model_last(paths, "manifest")
-    wanted = _configurations(grid or [], method or ["time"], bulk)
+    wanted = configurations(grid or [], method or ["time"], bulk)
     require_extra("matplotlib", "bench")
     if reference:
         require_extra("torchmetrics", "bench")
+    elif inception:
+        raise TimecliError("--inception is what FID is taken with; give --reference, too.")
     if ray:
         require_extra("ray", "ray")
+    from timecli.files.safefile import open_file
     from timecli.manifests import manifest as manifests
     from timecli.measuring import schedule
 
     judge = judge_folder(drawing.judge_path, model)
     inputs = given(manifest_paths, model, judge, reading.config, reading.tokenizer)
-    inputs += given(reading.text_encoder, reading.everyday, reference)
+    inputs += given(reading.text_encoder, reading.everyday, reference, inception)
     settle(*inputs)
     _check_folder(output, inputs)
     require_readable(reading, drawing.judge_path)
     if reference is not None and not (reference / "metadata.jsonl").is_file():
         raise TimecliError(f"{reference} has no metadata.jsonl; --reference takes an image folder.")
+    if inception is not None:
+        open_file(inception)
     tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
     schedule.require_names(tasks)
     schedule.require_one_clip_skip(tasks)
@@ -127,8 +138,8 @@ def bench(
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     drawn = settings_of(drawing, seeds, tasks)
     dtype = options.pick_precision(drawing.precision, where)
-    made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype)
-    compared = quality.load(reference, made.judge) if reference else None
+    made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype, inception)
+    compared = quality.load(reference, made.judge, made.inception) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
     batches = schedule.batches(tasks, jobs, seeds, memory.batch_size(made.pipeline), captions)
@@ -216,39 +227,3 @@ def _times(seconds: dict[str, float]) -> dict[str, list[float]]:
     for model, time in seconds.items():
         found.setdefault(model.split("/")[0], []).append(time)
     return found
-
-
-def _configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Configuration]:
-    from timecli.measuring import schedule
-
-    values: dict[str, list[object]] = {}
-    for text in grid:
-        key, _, listed = text.partition("=")
-        options.choice(key, "--grid", schedule.GRIDS)
-        values.setdefault(key, []).extend(_value(key, item) for item in listed.split(","))
-    for method in methods:
-        options.choice(method, "--method", schedule.METHODS)
-    for key in values:
-        if not any(method in schedule.GRIDS[key] for method in methods):
-            raise TimecliError(
-                f"--grid {key} is for {' and '.join(schedule.GRIDS[key])}; add --method {schedule.GRIDS[key][0]}."
-            )
-    return schedule.configurations(methods, values, bulk)
-
-
-def _value(key: str, text: str) -> object:
-    from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
-
-    known: dict[str, dict[str, object]] = {
-        "matrices": {"v": "v", "kv": "kv"},
-        "augment": {"true": AUGMENTATIONS, "false": (), "wordings": WORDINGS},
-    }
-    if key in known:
-        return known[key][options.choice(text, f"--grid {key}", known[key])]
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1e-12 <= value <= 1e12:
-        raise TimecliError(f"--grid {key}: {text!r} is not a number from 1e-12 to 1e12.")
-    return value

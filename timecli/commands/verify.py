@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
 
-FILES = ("sheet.png", "report.md", "report.json")
+FILES = ("report.html", "sheet.png", "report.md", "report.json")
 """What a report's folder holds."""
 VARIED = {"lambda": "lam", "everyday-weight": "everyday_weight", "strength": "strength"}
 """What --vary takes, and the fields of `Trying`."""
@@ -79,8 +79,8 @@ def verify(
     require_unedited(checkpoint, "give the original")
     copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
-    from timecli.drawing import edited, numbers
-    from timecli.editing import compiling
+    from timecli.drawing import digest, edited, numbers
+    from timecli.editing import applying, compiling
     from timecli.manifests.rows import everyday_rows, rows
     from timecli.text import everyday
     from timecli.text.uisyntax import cautions
@@ -106,8 +106,13 @@ def verify(
         before, after = draw(table, settings, tick, folder)
     shares = {name: edited.forecasts(delta, checkpoint, encoder, table) for name, delta in deltas.items()}
     found = numbers.found(manifest, table, judge, before, after, shares)
-    about = {"manifest": manifest.name, "model": model.name, "precision": str(dtype).removeprefix("torch.")}
+    about: dict[str, Any] = {
+        "manifest": manifest.name,
+        "model": model.name,
+        "precision": str(dtype).removeprefix("torch."),
+    }
     made = {name: numbers.made(delta, checkpoint) for name, delta in deltas.items()}
+    about |= {"base": applying.base_hash(checkpoint), "judge": digest.of_judge(judge) if judge else None}
     found = {**about, **numbers.settings(settings, where), "edits": made, **found}
     _report(folder, table, before, after, found, force, telling)
     raise typer.Exit(1 if found["missed"] else 0)
@@ -176,12 +181,14 @@ def _report(
     telling: Telling,
 ) -> None:
     """Write the report and print its numbers."""
-    from timecli.drawing import album, report
+    from timecli.drawing import album, page, report
     from timecli.files.writing import write_bytes
 
     data = terminal.enveloped("verify", found)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in report.files(table, report.columns(before, after), data).items():
+    shows = report.columns(before, after)
+    files = {"report.html": page.page(data, table, shows).encode(), **report.files(table, shows, data)}
+    for name, content in files.items():
         write_bytes(folder / name, content, force)
     album.close(folder)
     if telling.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
@@ -35,6 +36,7 @@ def made(delta: Delta, checkpoint: Checkpoint) -> dict[str, Any]:
         "layers": "all" if origin.layers is None else list(origin.layers),
         "clip_skip": origin.clip_skip,
         "rank": delta.operator.rank,
+        "manifest_sha256": hashlib.sha256(origin.manifest.encode()).hexdigest(),
         "text_encoder": origin.encoder,
         "architecture": checkpoint.family.name,
         "compiled_with": origin.version,

@@ -16,6 +16,10 @@ FACTS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": "
 """The numbers of a prompt, and how they are written."""
 
 
+DRAWN = ("seeds", "steps", "guidance", "precision", "device", "judge", "base", "timecli", "torch")
+"""What of all that was found says how it was drawn."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """A picture under its column; one that `wipes` lies over the picture before."""
@@ -41,8 +45,7 @@ def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Col
     """The report as one HTML file.
 
     Args:
-        found: what `report.numbers` returns, with "about" (names and texts of what was done) and "thresholds" (what
-            is wanted of each metric).
+        found: what `timecli verify --json` prints.
         table: the prompts.
         shows: "before", what was edited under one name or several, and "oracle".
     """
@@ -54,6 +57,7 @@ def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Col
         ["base.css", "verify.css"],
         ["verify.js"],
         found=found,
+        about=about(found),
         verdict=verdict(found),
         measures=measures(found),
         columns=SCORES,
@@ -89,9 +93,25 @@ def verdict(found: Mapping[str, Any]) -> str:
     return f"All {thresholds} are met." if wanted > 1 else "The threshold is met."
 
 
+def about(found: Mapping[str, Any]) -> dict[str, str]:
+    """What was done, name by name: of every edit what it was made with, and how it was drawn."""
+    kept = [(name, entry) for name, entry in found.items() if name in DRAWN]
+    for edit, made in found["edits"].items():
+        alone = len(found["edits"]) == 1
+        kept += [(name if alone else f"{edit}: {name}", entry) for name, entry in made.items()]
+    return {name.replace("_", " "): _text(entry) for name, entry in kept if entry is not None}
+
+
+def _text(entry: Any) -> str:
+    if isinstance(entry, list | tuple):
+        return ", ".join(map(_text, entry))
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)
+
+
 def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each metric that was measured, or that has a threshold: its value, what is wanted, met or missed."""
-    edited, wanted = (found["scores"] or {}).get("edited", {}), found["thresholds"]
+    scores = found["scores"] or {}
+    edited, wanted = scores.get("edited") or scores.get(found["best"], {}), found["thresholds"]
     shown = []
     for metric in (name for name in (*METRICS, *LIKENESS) if name in edited or name in wanted):
         value, limit = edited[metric]["mean"] if metric in edited else None, wanted.get(metric)

@@ -13,6 +13,7 @@ from timecli.files.writing import write_bytes
 from timecli.measuring import tables
 from timecli.measuring.bench import Answers
 from timecli.measuring.schedule import BASE
+from timecli.measuring.shares import balanced
 from timecli.measuring.tables import Result
 from timecli.shown import harmless
 
@@ -80,10 +81,10 @@ def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
     first = results[0].job.configuration if results else None
     jobs = [result.job for result in results if result.job.configuration == first]
     manifests = [job.manifest for job in jobs if job.manifest.balance]
-    if not manifests or not all(len(job.tested) >= len(manifests) > 1 for job in jobs):
+    if not manifests or not all(len(job.crossed) + 1 >= len(manifests) > 1 for job in jobs):
         return None
     shares = [
-        [tables.balanced(m, m.balance.validation, model, answers).share for m in manifests if m.balance]
+        [balanced(m, m.balance.validation, model, answers).share for m in manifests if m.balance]
         for model in (BASE, *(job.model for job in jobs))
     ]
     figure = Figure(figsize=(WIDE[0], WIDE[0]), layout="constrained")

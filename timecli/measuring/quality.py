@@ -1,4 +1,8 @@
-"""How good pictures are, whatever they show: CLIP Score and FID against reference pictures (appendix C)."""
+"""How good pictures are, whatever they show: CLIP Score and FID against reference pictures (appendix C).
+
+FID is taken in the features of the judge, which is there anyway, or of Inception, whose numbers can be compared with
+those of other papers.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,13 @@ from PIL import Image
 from timecli.drawing.judge import Judge
 from timecli.errors import CheckpointError, explained
 from timecli.files.foreign import read_json, require_file
+from timecli.measuring.inception import Inception
 
 INDEX = "metadata.jsonl"
 """A line for every picture of a reference folder: file_name and text, as Hugging Face's image folders have it."""
 BATCH, LEAST = 64, 2
+JUDGE, INCEPTION = "the judge's", "Inception's"
+"""Whose features a FID is taken in."""
 LONG, SHORT = "<f4", "<f2"
 """How features are kept: of captions' pictures for FID, and of all others for cosines."""
 
@@ -30,21 +37,24 @@ class Reference:
 
     Attributes:
         captions: their texts.
-        features: what the judge sees in them, `[n, d]` float32.
-        digest: SHA-256 of captions and picture files.
+        features: what the judge or Inception sees in them, `[n, d]` float32.
+        digest: SHA-256 of captions, picture files, and Inception's file.
+        eyes: whose features they are.
     """
 
     captions: tuple[str, ...]
     features: torch.Tensor
     digest: str = ""
+    eyes: str = JUDGE
 
 
 @dataclass(frozen=True)
 class Quality:
-    """FID against the reference, and the mean CLIP Score."""
+    """FID against the reference, the mean CLIP Score, and in whose features the FID is."""
 
     fid: float
     clip_score: float
+    eyes: str = JUDGE
 
 
 def captions(folder: Path) -> dict[str, Path]:
@@ -82,8 +92,8 @@ def captions(folder: Path) -> dict[str, Path]:
     return found
 
 
-def load(folder: Path, judge: Judge) -> Reference:
-    """A reference folder, as the judge sees it."""
+def load(folder: Path, judge: Judge, inception: Inception | None = None) -> Reference:
+    """A reference folder, as Inception sees it, or the judge where there is no Inception."""
     found = captions(folder)
     texts, paths = list(found), list(found.values())
     parts, digest = [], hashlib.sha256()
@@ -91,8 +101,17 @@ def load(folder: Path, judge: Judge) -> Reference:
         digest.update(f"{text}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     for first in range(0, len(paths), BATCH):
         images = [_opened(path) for path in paths[first : first + BATCH]]
-        parts.append(judge.described(images, texts[first : first + BATCH])[1])
-    return Reference(tuple(texts), torch.cat(parts), digest.hexdigest())
+        parts.append(described(images, texts[first : first + BATCH], judge, inception)[1])
+    digest.update(inception.digest.encode() if inception else b"")
+    return Reference(tuple(texts), torch.cat(parts), digest.hexdigest(), INCEPTION if inception else JUDGE)
+
+
+def described(
+    images: Sequence[Image.Image], texts: Sequence[str], judge: Judge, inception: Inception | None
+) -> tuple[list[float], torch.Tensor]:
+    """CLIP Score of every picture with its text, and features `[n, d]` float32 of Inception's or of the judge's."""
+    scores, features = judge.described(images, texts)
+    return scores, features if inception is None else inception.seen(images, judge.model.device)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -119,4 +138,4 @@ def measure(reference: Reference, scores: Sequence[float], features: Sequence[st
     metric = FrechetInceptionDistance(feature=seen)
     metric.update(reference.features, real=True)
     metric.update(torch.stack([unpacked(row) for row in features]), real=False)
-    return Quality(float(metric.compute()), fmean(scores))
+    return Quality(float(metric.compute()), fmean(scores), reference.eyes)

@@ -14,6 +14,7 @@ from timecli.errors import ManifestError
 from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
 from timecli.manifests.manifest import Manifest, folded, with_lambda, with_strength
 from timecli.manifests.rows import Row, rows
+from timecli.measuring import balances
 
 BASE = "base"
 """The unedited model."""
@@ -122,12 +123,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Job:
-    """One edited model: what it is called, what it is made from, and the manifests whose prompts it draws."""
+    """One edited model: what it is called, what it is made from, and the manifests whose prompts it draws.
+
+    Attributes:
+        tested: those that it is measured with.
+        crossed: balances whose validation prompts it draws, to see what the edit does to them (Figure 10).
+    """
 
     model: str
     configuration: Configuration
     manifest: Manifest
     tested: tuple[Manifest, ...]
+    crossed: tuple[Manifest, ...] = ()
 
 
 def configurations(methods: Sequence[str], grid: Mapping[str, Sequence[object]], bulk: bool) -> list[Configuration]:
@@ -150,16 +157,9 @@ def jobs(manifests: Sequence[Manifest], wanted: Sequence[Configuration], cross: 
             found.append(Job(configuration.name, configuration, joined, tuple(kept)))
             continue
         for manifest in manifests:
-            others = [other for other in manifests if other is not manifest] if cross else []
-            tested = (manifest, *(_validation_only(other) for other in others if other.balance))
-            found.append(Job(f"{configuration.name}/{manifest.name}", configuration, manifest, tested))
+            others = tuple(other for other in manifests if cross and other is not manifest and other.balance)
+            found.append(Job(f"{configuration.name}/{manifest.name}", configuration, manifest, (manifest,), others))
     return found
-
-
-def _validation_only(manifest: Manifest) -> Manifest:
-    assert manifest.balance is not None
-    edits = tuple(replace(edit, positives=(), negatives=()) for edit in manifest.edits)
-    return replace(manifest, edits=edits, balance=replace(manifest.balance, prompts=()))
 
 
 def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
@@ -192,21 +192,6 @@ def _shared(manifest: Manifest) -> tuple[object, ...]:
     return replace(manifest.solve, lam=1.0, strength=1.0), replace(manifest.preserve, prompts=())
 
 
-def worded(manifest: Manifest, prompt: str) -> Texts:
-    """The balance's two descriptions in the wording of a prompt: in place of the source, where that occurs in it."""
-    assert manifest.balance is not None
-    one, other = (_in_place(manifest.edits[0].source, text, prompt) for text in manifest.balance.descriptions)
-    return one, other
-
-
-def _in_place(source: str, description: str, prompt: str) -> str:
-    start = f" {prompt} ".lower().find(f" {source.lower()} ")
-    if start < 0:
-        return description
-    text = prompt[:start] + description + prompt[start + len(source) :]
-    return text[0].upper() + text[1:] if prompt[0].isupper() else text
-
-
 def batches(
     manifests: Sequence[Manifest], work: Sequence[Job], seeds: int, at_once: int, captions: Sequence[str] = ()
 ) -> list[Batch]:
@@ -221,18 +206,18 @@ def batches(
         del configuration
         jobs = list(same)
         for i, job in enumerate(jobs):
-            found += _chunked(job.model, _groups(job.tested, before=False), size)
+            found += _chunked(job.model, _groups(job.tested, before=False, crossed=job.crossed), size)
             found += _chunked(job.model, [Group(caption, ()) for caption in captions[i :: len(jobs)]], at_once)
     return found
 
 
 def tested(manifest: Manifest) -> list[Row]:
-    """The rows of a manifest that are drawn: those with a destination; none of a balance, which has its own prompts."""
-    return [] if manifest.balance else [row for row in rows(manifest) if row.destination]
+    """The rows of a manifest that are drawn: those with a destination; of a balance the explicit ones alone."""
+    return balances.explicit(manifest) if manifest.balance else [row for row in rows(manifest) if row.destination]
 
 
-def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
-    """Prompts with all that is asked about them: of the unedited model its destinations, too, for the oracle."""
+def _groups(manifests: Sequence[Manifest], before: bool, crossed: Sequence[Manifest] = ()) -> list[Group]:
+    """Prompts with all that is asked about them: of the unedited model what the oracle is told, too."""
     questions: dict[str, dict[Texts, None]] = {}
     for manifest in manifests:
         for row in tested(manifest):
@@ -240,9 +225,11 @@ def _groups(manifests: Sequence[Manifest], before: bool) -> list[Group]:
             questions.setdefault(row.prompt, {})[pair] = None
             if before and row.oracle:
                 questions.setdefault(row.oracle, {})[pair] = None
-        if manifest.balance:
-            for prompt in (*manifest.balance.validation, *manifest.balance.prompts):
-                questions.setdefault(prompt, {})[worded(manifest, prompt)] = None
+        for prompt, pair in balances.questions(manifest, oracle=before):
+            questions.setdefault(prompt, {})[pair] = None
+    for manifest in crossed:
+        for prompt in manifest.balance.validation if manifest.balance else ():
+            questions.setdefault(prompt, {})[balances.worded(manifest, prompt)] = None
     return [Group(prompt, tuple(pairs)) for prompt, pairs in questions.items()]
 
 

@@ -17,6 +17,7 @@ from timecli.drawing.render import Pipeline, Settings, load_pipeline, render, re
 from timecli.editing import applying
 from timecli.editing.delta import Delta
 from timecli.measuring import quality
+from timecli.measuring.inception import Inception, load_inception
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Batch
 from timecli.models import layouts
@@ -33,12 +34,14 @@ class Studio:
         judge: tells two texts apart on a picture.
         matrices: the unedited cross-attention matrices in their stored dtype.
         settings: seeds, steps, guidance.
+        inception: in whose features FID is taken; None for the judge's.
     """
 
     pipeline: Pipeline
     judge: Judge
     matrices: dict[layouts.Matrix, torch.Tensor]
     settings: Settings
+    inception: Inception | None = None
 
     def judged(self, change: Change | None, batch: Batch, tick: Callable[[float], None]) -> list[str]:
         """Draw a batch with the edited model, and one line of JSON for each of its groups."""
@@ -64,7 +67,8 @@ class Studio:
 
     def _described(self, batch: Batch, images: dict[str, list[Image]]) -> list[dict[str, Any]]:
         captions = [group.prompt for group in batch.groups]
-        scores, features = self.judge.described([images[caption][0] for caption in captions], captions)
+        drawn = [images[caption][0] for caption in captions]
+        scores, features = quality.described(drawn, captions, self.judge, self.inception)
         return [
             {"clip_score": round(score, 4), "features": quality.packed(row)}
             for score, row in zip(scores, features, strict=True)
@@ -96,12 +100,13 @@ def open_studio(
     settings: Settings,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    inception: Path | None = None,
 ) -> Studio:
-    """A studio with a model from its files and a judge from its folder.
+    """A studio with a model from its files, a judge from its folder, and Inception from its file, if one is given.
 
     Raises:
-        CheckpointError: the model cannot be drawn with, or the folder is no judge.
+        CheckpointError: the model cannot be drawn with, the folder is no judge, or the file no Inception.
     """
-    critic = load_judge(judge, device)
+    critic, network = load_judge(judge, device), load_inception(inception, device) if inception else None
     matrices = {place.matrix: tensor for place, tensor in checkpoint.projections(twins=False)}
-    return Studio(load_pipeline(checkpoint, encoder, device, dtype), critic, matrices, settings)
+    return Studio(load_pipeline(checkpoint, encoder, device, dtype), critic, matrices, settings, network)

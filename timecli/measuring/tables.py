@@ -1,10 +1,10 @@
-"""Answers to tables: Tables 2, 4, 5 and 7 of Orgad et al. (2023) for any edits and any model."""
+"""Answers to tables: Tables 2 to 5 and 7 of Orgad et al. (2023) for any edits and any model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import StatisticsError, correlation, fmean, harmonic_mean, pstdev
+from statistics import StatisticsError, correlation, fmean, harmonic_mean
 
 import torch
 
@@ -12,13 +12,13 @@ from timecli.drawing import verify
 from timecli.drawing.verify import PAPER, Score
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import LIKENESS, METRICS
+from timecli.measuring import shares
 from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
-from timecli.measuring.schedule import BASE, Configuration, Job, tested, worded
+from timecli.measuring.schedule import BASE, Configuration, Job, tested
+from timecli.measuring.shares import Shares
 from timecli.shown import in_markdown
 
-SPLITS = 3
-"""Parts of the seeds over which Δ_p has a mean and a deviation (appendix H.2)."""
 MEASURED = ("generality", "specificity")
 """What the paper's "Mean" is the harmonic mean of."""
 
@@ -31,21 +31,13 @@ Scores = Mapping[str, Score]
 
 
 @dataclass(frozen=True)
-class Balanced:
-    """How often one of two descriptions was drawn: F_p, and Δ_p for parts of the seeds (§6.3)."""
-
-    share: float
-    deltas: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class Result:
-    """What one edited model reached: by manifest, the scores of baseline, oracle and edited, or the two shares."""
+    """What one edited model reached: by manifest, the scores of baseline, oracle and edited, or its shares."""
 
     job: Job
     scores: dict[str, verify.Scores]
     """Beside those of `verify.measure`, edited has kept and reached, and "another seed" is their yardstick."""
-    balanced: dict[str, tuple[Balanced, Balanced]]
+    balanced: dict[str, Shares]
 
 
 def collect(
@@ -56,10 +48,8 @@ def collect(
     for job in work:
         own = [manifest for manifest in job.tested if not manifest.balance]
         scores = {manifest.name: _scores(manifest, job.model, answers, seen or {}) for manifest in own}
-        shares = {
-            m.name: _shares(m, job.model, answers) for m in job.tested if m.balance and not _only_looked_at(m, job)
-        }
-        found.append(Result(job, scores, shares))
+        balanced = {one.name: shares.measure(one, job.model, answers) for one in job.tested if one.balance}
+        found.append(Result(job, scores, balanced))
     return found
 
 
@@ -72,35 +62,6 @@ def _scores(
         for name, found in verify.compared(table, lambda p: seen[BASE, p], lambda p: seen[model, p]).items():
             scores.setdefault(name, {}).update(found)
     return scores
-
-
-def _only_looked_at(manifest: Manifest, job: Job) -> bool:
-    """Whether a manifest is there to see what the edit of another does to it."""
-    return not job.configuration.bulk and manifest.name != job.manifest.name
-
-
-def _shares(manifest: Manifest, model: str, answers: Answers) -> tuple[Balanced, Balanced]:
-    assert manifest.balance is not None
-    prompts = manifest.balance.prompts or manifest.balance.validation
-    before, after = (balanced(manifest, prompts, name, answers) for name in (BASE, model))
-    return before, after
-
-
-def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: Answers) -> Balanced:
-    """F of the first description over some prompts, and Δ for each part of the seeds."""
-    assert manifest.balance is not None
-    target = manifest.balance.target
-    per_seed = [
-        fmean(answer == 0 for answer in seed)
-        for seed in zip(*(answers[model, prompt, worded(manifest, prompt)] for prompt in prompts), strict=True)
-    ]
-    parts = [part for i in range(SPLITS) if (part := per_seed[i::SPLITS])]
-    return Balanced(fmean(per_seed), tuple(distance(fmean(part), target) for part in parts))
-
-
-def distance(share: float, target: float) -> float:
-    """Δ: how far a share is from the target, 1 at the farthest (§6.3)."""
-    return abs(share - target) / max(target, 1 - target)
 
 
 def total(scores: Sequence[Scores]) -> dict[str, Score]:
@@ -139,7 +100,8 @@ def qualities(
 
 
 def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
-    yield from (_row("", "FID in the judge's features", "CLIP Score"), "|---|---|---|")
+    (eyes,) = {one.eyes for one in found.values()}
+    yield from (_row("", f"FID in {eyes} features", "CLIP Score"), "|---|---|---|")
     for name, one in found.items():
         yield _row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
     yield ""
@@ -150,15 +112,20 @@ def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Qualit
     lines = [f"# {in_markdown(title)}", ""]
     if quality:
         lines += _qualities(quality)
-    if any(result.scores for result in results):
+    edits, balances = (any(getattr(one, kind) for one in results) for kind in ("scores", "balanced"))
+    measured = {
+        configuration: [(one.job, one.balanced) for one in found]
+        for configuration, found in by_configuration(results).items()
+    }
+    if edits:
         names = set(filtered(results))
         count = len({name for result in results for name in result.scores})
         lines += _totals(results, f"All {count} edits" if count > 1 else "One edit")
         if 0 < len(names) < count:
             lines += _totals(_only(results, names), f"Of these, the {len(names)} whose oracle reaches {FILTER:.0%}")
-        lines += _edits(results)
-    if any(result.balanced for result in results):
-        lines += _balances(results)
+    lines += shares.summary(measured) if balances else []
+    lines += _edits(results) if edits else []
+    lines += shares.tables(measured) if balances else []
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -211,46 +178,6 @@ def _edits(results: Sequence[Result]) -> Iterator[str]:
                 oracle = scores["oracle"].get("generality")
                 yield _row(in_markdown(name), f"{oracle.mean:.1%}" if oracle else "-", *_cells(scores["edited"]))
         yield ""
-
-
-def _balances(results: Sequence[Result]) -> Iterator[str]:
-    for configuration, found in by_configuration(results).items():
-        yield f"## {configuration.name}, share of the first description"
-        yield ""
-        tuned = "strength" if configuration.method == "everyday" else "λ"
-        yield _row("edit", "baseline F", "baseline Δ", tuned, "edited F", "edited Δ")
-        yield "|---" * 6 + "|"
-        pairs = [pair for result in found for pair in result.balanced.values()]
-        for result in found:
-            values = {one.name: _tuned(configuration, one) for one in result.job.tested}
-            for name, (before, after) in result.balanced.items():
-                sides = f"{before.share:.1%}", _delta(before), values[name], f"{after.share:.1%}", _delta(after)
-                yield _row(in_markdown(name), *sides)
-        means = [_mean_delta([pair[side] for pair in pairs]) for side in (0, 1)]
-        yield _row("**all**", "", means[0], "", "", means[1])
-        yield ""
-
-
-def _tuned(configuration: Configuration, manifest: Manifest) -> str:
-    """What `timecli tune` searches, of a manifest with one edit."""
-    applied = configuration.applied(manifest)
-    find = applied.strength if configuration.method == "everyday" else applied.lam
-    found = {find(edit) for edit in applied.edits}
-    return f"{found.pop():g}" if len(found) == 1 else "several"
-
-
-def overall(found: Sequence[Balanced]) -> tuple[float, ...]:
-    """Δ: the mean of Δ_p over all edits, for each part of the seeds."""
-    return tuple(fmean(part) for part in zip(*(one.deltas for one in found), strict=True))
-
-
-def _mean_delta(found: Sequence[Balanced]) -> str:
-    parts = overall(found)
-    return f"**{fmean(parts):.2f} ± {pstdev(parts):.2f}**"
-
-
-def _delta(found: Balanced) -> str:
-    return f"{fmean(found.deltas):.2f} ± {pstdev(found.deltas):.2f}"
 
 
 def _correlation(oracle: Sequence[Scores], edited: Sequence[Scores]) -> str:

@@ -14,8 +14,9 @@ from timecli.drawing.verify import Images
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import FOLLOW, Row, rows
+from timecli.measuring.balances import worded
 from timecli.measuring.rivals import Change
-from timecli.measuring.schedule import Texts, worded
+from timecli.measuring.schedule import Texts
 from timecli.measuring.studio import Studio
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.encoding import TextEncoder
