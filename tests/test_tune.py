@@ -16,7 +16,7 @@ from timecli.measuring import objectives, trials, tune
 from timecli.measuring.objectives import LAMBDA, STRENGTH, Axis
 from timecli.measuring.tune import Trial
 
-from .conftest import PICTUREBOOK, Run
+from .conftest import PICTUREBOOK, ROSES, Run
 
 CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
 
@@ -83,6 +83,9 @@ def test_lambda_is_written_and_comments_stay() -> None:
     text += 'source = "a"\ndestination = "b"\nlambda = 5\n# the end\n'
     found = settings.written(manifest.parse(text), {"lambda": 2.5})
     assert found == text.replace("0.1", "2.5").replace("lambda = 5\n", "")
+    told = text.replace("lambda = 5", "lambda = 5 # a reason")
+    kept = settings.written(manifest.parse(told), {"lambda": 2.5})
+    assert kept == told.replace("0.1", "2.5").replace("lambda = 5 # a reason", "# a reason")
     bare = manifest.parse('name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n')
     after = manifest.parse(settings.written(bare, {"lambda": 2.5}))
     assert after.solve.lam == 2.5 and after.edits == bare.edits
@@ -92,18 +95,22 @@ def test_lambda_is_written_and_comments_stay() -> None:
 
 def test_the_command_draws_counts_and_writes(run: Run, picturebook: Path, tmp_path: Path) -> None:
     options = ["--seeds", 4, "--steps", 2, "--guidance", 3, "--json"]
-    done = run("tune", CEO, picturebook, "-o", tmp_path / "ceo.toml", "--objective", "balance", *options)
+    done = run("tune", CEO, picturebook, "-o", tmp_path / "ceo.toml", *options)
     assert done.code == 0, done.err
     found = json.loads(done.out)
     trials = [line for line in done.err.splitlines() if line.startswith("lambda ")]
-    assert found["pictures"] == 4 * len(trials) and 0 <= found["score"] <= 1
+    assert found["pictures"] == 4 * (len(trials) + 1) and 0 <= found["score"] <= 1, "the unedited model is drawn first"
+    assert "female-ceo, unedited: " in done.err.splitlines()[0] and "with 95 % confidence" in trials[0]
+    assert "4 pictures, which are no verdict" in done.err and found["verdict"] is False
+    low, high = found["interval"]
+    assert low < found["score"] < high or found["score"] in (0.0, 1.0)
     assert manifest.load(tmp_path / "ceo.toml").solve.lam == found["lambda"]
     assert manifest.load(CEO).solve.lam == 0.1, "the source stays"
 
 
 def test_what_cannot_be_tuned_is_refused(run: Run, picturebook: Path, tmp_path: Path) -> None:
     for arguments, sentence in (
-        ([CEO, picturebook], "female-ceo has no positives"),
+        ([CEO, picturebook, "--objective", "harmonic"], "female-ceo has no positives"),
         ([CEO, picturebook, "--objective", "mean"], "use harmonic, balance, forecast"),
         ([CEO, picturebook, "--objective", "balance", "-o", CEO], "is an input of this command"),
     ):
@@ -136,6 +143,20 @@ def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook:
     )
     done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
     assert done.code == 0, done.err
+    assert done.err.startswith("what is found is printed and not written; -o or --in-place write it.")
     found, tries = json.loads(done.out), [line for line in done.err.splitlines() if line.startswith("strength ")]
     assert found["pictures"] == 2 * len(tries) + 1, "the unedited dog is drawn once, for all trials"
     assert 0 <= found["score"] <= 1
+
+
+def test_the_interval_is_wilsons() -> None:
+    assert objectives.interval(0.5, 24) == pytest.approx((0.314, 0.686), abs=1e-3)
+    assert objectives.interval(0.0, 24) == pytest.approx((0.0, 0.138), abs=1e-3)
+    narrow, wide = (objectives.interval(0.5, count) for count in (1000, 2))
+    assert wide[0] < 0.1 and wide[1] > 0.9 and narrow[1] - narrow[0] < 0.07
+
+
+def test_a_manifest_with_a_balance_alone_is_balanced() -> None:
+    ceo = manifest.load(CEO)
+    assert objectives.suited([ceo]) == "balance"
+    assert objectives.suited([manifest.load(ROSES)]) == "harmonic" == objectives.suited([ceo, manifest.load(ROSES)])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from timecli.commands.shared import (
     everyday_worlds,
     given,
     judge_folder,
+    load_manifest,
     model_last,
     open_model,
     read_encoder,
@@ -21,24 +22,23 @@ from timecli.commands.shared import (
     require_readable,
     settings_of,
     settle,
-    with_clip_skip,
 )
 from timecli.errors import ManifestError, OutputError
 from timecli.manifests.kinds import MOST_SEEDS
 
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
-    from timecli.measuring.objectives import Axis
     from timecli.measuring.tune import Trial
+    from timecli.models.checkpoint import Checkpoint
 
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest; of several, their folder.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write the value into MANIFEST itself; comments stay.")]
 Objective = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--objective",
         help="harmonic (of generality, specificity and kept), forecast (the same, without drawing), or balance (of two "
-        "descriptions; of several manifests jointly).",
+        "descriptions; of several manifests jointly). [default: balance for manifests with that alone, else harmonic]",
     ),
 ]
 TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt.")]
@@ -49,7 +49,7 @@ def tune(
     paths: options.ManifestPaths,
     output: Output = None,
     in_place: InPlace = False,
-    objective: Objective = "harmonic",
+    objective: Objective = None,
     seeds: TuneSeeds = 24,
     *,
     drawing: Drawing,
@@ -59,12 +59,13 @@ def tune(
 ) -> None:
     """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
-    from timecli.manifests import manifest as manifests
     from timecli.measuring import objectives, schedule
     from timecli.models.checkpoint import require_layers, require_unedited
 
-    options.choice(objective, "--objective", objectives.OBJECTIVES)
-    tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
+    if objective is not None:
+        options.choice(objective, "--objective", objectives.OBJECTIVES)
+    tasks = [load_manifest(path, reading) for path in manifest_paths]
+    objective = objective or objectives.suited(tasks)
     judge = judge_folder(drawing.judge_path, model)
     settle(model, *given(reading.config, reading.text_encoder, judge))
     _require(tasks, objective)
@@ -76,31 +77,121 @@ def tune(
     require_unedited(checkpoint, "give the original")
     for task in tasks:
         require_layers(checkpoint, task.solve.layers)
+    if not any(targets):
+        terminal.say("what is found is printed and not written; -o or --in-place write it.", stderr=True)
+    found, unedited, pictures = _search(tasks, objective, checkpoint, judge, seeds, drawing, reading)
+    for task, path, target, (value, _) in zip(tasks, manifest_paths, targets, found, strict=True):
+        _write(task, path, target, value, force or in_place, in_place)
+    summary = _summary(tasks, found, unedited, objective, seeds)
+    about = {"objective": objective, "pictures": pictures, "written": [str(target) for target in targets if target]}
+    if telling.as_json:
+        return terminal.print_json(
+            "tune", {**summary[0], **about} if len(tasks) == 1 else {"manifests": summary, **about}
+        )
+    for row in summary:
+        terminal.say(_line(row, objective))
+    terminal.say(f"{pictures} pictures drawn")
+    terminal.print_written(written)
 
+
+def _search(
+    tasks: Sequence[Manifest],
+    objective: str,
+    checkpoint: Checkpoint,
+    judge: Path,
+    seeds: int,
+    drawing: Drawing,
+    reading: Reading,
+) -> tuple[list[tuple[float, float]], list[float], int]:
+    """Value and score of every manifest, the shares of the unedited model for a balance, and the pictures drawn."""
     from timecli.editing import compiling
-    from timecli.measuring import studio, trials, tune
+    from timecli.measuring import objectives, studio, trials, tune
 
     where = options.pick_device(reading.device)
     encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     exact, world = options.exact_device(where), everyday_worlds(encoder, reading)
-    drawings = None
+    drawings, unedited = None, []
     if objective != "forecast":
-        how = settings_of(drawing, seeds, tasks)
-        dtype = options.pick_precision(drawing.precision, where)
+        how, dtype = settings_of(drawing, seeds, tasks), options.pick_precision(drawing.precision, where)
         made = studio.open_studio(checkpoint, encoder, judge, how, where, dtype)
         drawings = trials.Drawings(made, encoder, exact, world)
+    if drawings is not None and objective == "balance":
+        unedited = drawings.shares(None, tasks)
+        for task, share in zip(tasks, unedited, strict=True):
+            terminal.say(f"{task.name}, unedited: {_share(task, share, seeds)}", stderr=True)
+            _warn_of_few(task, seeds)
     if drawings is not None and len(tasks) > 1:
-        found = tune.balance_all(tasks, drawings, _say_share)
+        found = tune.balance_all(tasks, drawings, lambda name, trial: _say_trial(tasks, name, trial, seeds))
     else:
-        forecasts = trials.forecasts(tasks[0], checkpoint, encoder, exact, world(tasks[0]))
-        trial = tune.search(tasks[0], objective, forecasts, drawings, _saying(objectives.axis(tasks[0])))
+        (task,) = tasks
+        forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
+        key = objectives.axis(task).key
+
+        def report(trial: Trial) -> None:
+            shown = _share(task, trial.score, seeds) if objective == "balance" else f"{trial.score:.1%}"
+            terminal.say(f"{key} {trial.value:g}: {shown}", stderr=True)
+
+        trial = tune.search(task, objective, forecasts, drawings, report)
         found = [(trial.value, trial.score)]
     if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:
         terminal.complain("no value balances all of it; what comes nearest is kept.")
-    for task, path, target, (value, _) in zip(tasks, manifest_paths, targets, found, strict=True):
-        _write(task, path, target, value, force or in_place, in_place)
-    _say(tasks, found, objective, drawings.pictures if drawings else 0, [t for t in targets if t], telling.as_json)
+    return found, unedited, drawings.pictures if drawings else 0
+
+
+def _pictures(task: Manifest, seeds: int) -> int:
+    """Pictures on which a balance counts."""
+    return seeds * len(task.balance.validation) if task.balance else 0
+
+
+def _share(task: Manifest, share: float, seeds: int) -> str:
+    """A share with what it can truly be."""
+    from timecli.measuring.objectives import interval
+
+    low, high = interval(share, _pictures(task, seeds))
+    return f"{share:.1%} ({low:.0%} to {high:.0%} with 95 % confidence)"
+
+
+def _warn_of_few(task: Manifest, seeds: int) -> None:
+    from timecli.measuring.objectives import VERDICT
+
+    if (pictures := _pictures(task, seeds)) < VERDICT:
+        terminal.warn(f"{task.name} is measured on {pictures} pictures, which are no verdict; draw more with --seeds.")
+
+
+def _say_trial(tasks: Sequence[Manifest], name: str, trial: Trial, seeds: int) -> None:
+    task = next(task for task in tasks if task.name == name)
+    terminal.say(f"{name}, strength {trial.value:g}: {_share(task, trial.score, seeds)}", stderr=True)
+
+
+def _summary(
+    tasks: Sequence[Manifest],
+    found: Sequence[tuple[float, float]],
+    unedited: Sequence[float],
+    objective: str,
+    seeds: int,
+) -> list[dict[str, Any]]:
+    """What was found for every manifest."""
+    from timecli.measuring import objectives
+
+    rows = []
+    for i, (task, (value, score)) in enumerate(zip(tasks, found, strict=True)):
+        row: dict[str, Any] = {"manifest": task.name, objectives.axis(task).key: value, "score": score}
+        if objective == "balance":
+            row |= {"unedited": unedited[i], "interval": list(objectives.interval(score, _pictures(task, seeds)))}
+            row["verdict"] = _pictures(task, seeds) >= objectives.VERDICT
+        rows.append(row)
+    return rows
+
+
+def _line(row: Mapping[str, Any], objective: str) -> str:
+    key = "lambda" if "lambda" in row else "strength"
+    text = f"{row['manifest']}: {key} {row[key]:g}, {objective} {row['score']:.1%}"
+    if "interval" in row:
+        low, high = row["interval"]
+        text += f" ({low:.0%} to {high:.0%} with 95 % confidence), unedited {row['unedited']:.1%}"
+        text += "" if row["verdict"] else "; too few pictures for a verdict"
+    return text
 
 
 def _require(tasks: Sequence[Manifest], objective: str) -> None:
@@ -159,37 +250,3 @@ def _write(task: Manifest, path: Path, target: Path | None, value: float, replac
     if in_place and manifests.load(path).text != task.text:
         raise OutputError(f"{path} changed meanwhile and stays; put {line.key} = {value:g} into it yourself.")
     write_bytes(target, settings.written(task, {line.key: value}).encode(), replace)
-
-
-def _saying(line: Axis) -> Callable[[Trial], None]:
-    def report(trial: Trial) -> None:
-        terminal.say(f"{line.key} {trial.value:g}: {trial.score:.1%}", stderr=True)
-
-    return report
-
-
-def _say_share(name: str, trial: Trial) -> None:
-    terminal.say(f"{name}, strength {trial.value:g}: {trial.score:.1%}", stderr=True)
-
-
-def _say(
-    tasks: Sequence[Manifest],
-    found: Sequence[tuple[float, float]],
-    objective: str,
-    pictures: int,
-    written: Sequence[Path],
-    as_json: bool,
-) -> None:
-    from timecli.measuring import objectives
-
-    rows = [
-        {"manifest": task.name, objectives.axis(task).key: value, "score": score}
-        for task, (value, score) in zip(tasks, found, strict=True)
-    ]
-    about = {"objective": objective, "pictures": pictures, "written": list(map(str, written))}
-    if as_json:
-        return terminal.print_json("tune", {**rows[0], **about} if len(rows) == 1 else {"manifests": rows, **about})
-    for task, (value, score) in zip(tasks, found, strict=True):
-        terminal.say(f"{task.name}: {objectives.axis(task).key} {value:g}, {objective} {score:.1%}")
-    terminal.say(f"{pictures} pictures drawn")
-    terminal.print_written(list(map(str, written)))

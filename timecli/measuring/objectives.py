@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from timecli.errors import ManifestError
@@ -10,6 +10,8 @@ from timecli.manifests.keys import Balance
 from timecli.manifests.manifest import Manifest, same, with_lambda, with_strength
 
 OBJECTIVES = ("harmonic", "balance", "forecast")
+VERDICT = 10
+"""Pictures below which a share is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,19 @@ def toward(manifest: Manifest) -> int:
         f"{manifest.name}: balance.descriptions are {' and '.join(map(repr, found.descriptions))}; one of "
         f"them must be the edit's destination, {manifest.edits[0].destination!r}."
     )
+
+
+def suited(tasks: Sequence[Manifest]) -> str:
+    """What manifests can be tuned for: a balance, where they have one and no tests of an edit."""
+    tests = any(edit.positives or edit.negatives for task in tasks for edit in task.edits)
+    return "balance" if all(task.balance for task in tasks) and not tests else "harmonic"
+
+
+def interval(share: float, pictures: int) -> tuple[float, float]:
+    """Between what the true share is, with a confidence of 95 %, after so many pictures (Wilson 1927)."""
+    square = 1.96**2 / pictures
+    middle, half = share + square / 2, (square * (share * (1 - share) + square / 4)) ** 0.5
+    return max((middle - half) / (1 + square), 0.0), min((middle + half) / (1 + square), 1.0)
 
 
 def rises(manifest: Manifest, line: Axis) -> bool:

@@ -64,8 +64,8 @@ class Drawings:
         """How often the first description is drawn for the validation prompts."""
         return self.shares(manifest, [manifest])[0]
 
-    def shares(self, edited: Manifest, balanced: Sequence[Manifest]) -> list[float]:
-        """The shares of several balances, drawn with one edit."""
+    def shares(self, edited: Manifest | None, balanced: Sequence[Manifest]) -> list[float]:
+        """The shares of several balances, drawn with one edit, or with none."""
         asked = [
             [(prompt, worded(one, prompt)) for prompt in one.balance.validation] if one.balance else []
             for one in balanced
@@ -73,12 +73,14 @@ class Drawings:
         answers = iter(self._answers(edited, [pair for pairs in asked for pair in pairs]))
         return [fmean(answer == 0 for _ in pairs for answer in next(answers)) for pairs in asked]
 
-    def _answers(self, manifest: Manifest, asked: Sequence[tuple[str, Texts]]) -> list[list[int]]:
+    def _answers(self, manifest: Manifest | None, asked: Sequence[tuple[str, Texts]]) -> list[list[int]]:
         answer = self.studio.judge.asked(self._drawn(manifest, [prompt for prompt, _ in asked]))
         return [answer(prompt, texts) for prompt, texts in asked]
 
-    def _drawn(self, manifest: Manifest, prompts: Sequence[str]) -> Images:
+    def _drawn(self, manifest: Manifest | None, prompts: Sequence[str]) -> Images:
         """The edited model's pictures."""
+        if manifest is None:
+            return self._render(prompts)
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world(manifest))
         with self.studio.edited(Change(delta=delta)):
             return self._render(prompts)
