@@ -218,6 +218,13 @@ def test_the_action_finds_the_base_of_a_shallow_checkout(shell: Shell, tmp_path:
     assert list(rows(clone.folder / "timecli-report")) == ["edits/more.toml"]
 
 
+@pytest.mark.parametrize("wrong", [{"BASE": "f" * 40}, {"PATTERNS": " \n"}], ids=["no such base", "no pattern"])
+def test_the_action_does_not_pass_where_it_cannot_look(shell: Shell, wrong: dict[str, str]) -> None:
+    shell.commit("base")
+    done = act(shell, **wrong)
+    assert done.returncode != 0 and done.stderr and not (shell.folder / "timecli-report").exists()
+
+
 def test_names_of_files_are_names_and_nothing_else(shell: Shell) -> None:
     base = shell.commit("base")
     for name in EVIL:
