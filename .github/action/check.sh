@@ -7,15 +7,25 @@
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-mapfile -t patterns < <(grep -v '^[[:space:]]*$' <<<"$PATTERNS")
+mapfile -t patterns <<<"$PATTERNS"
+for index in "${!patterns[@]}"; do
+    [[ ${patterns[index]} == *[![:space:]]* ]] || unset "patterns[index]"
+done
+if ((${#patterns[@]} == 0)); then
+    echo "The input manifests is empty; give it a pattern, such as edits/*.toml." >&2
+    exit 2
+fi
 
+# A file between the two, since nobody sees the exit code of a substitution.
+listed=$(mktemp)
 if [[ -n ${BASE:-} ]]; then
     # A shallow checkout has the merge alone.
     git cat-file -e "$BASE^{commit}" 2>/dev/null || git fetch --quiet --depth=1 origin "$BASE"
-    mapfile -d '' -t manifests < <(git diff -z --name-only --diff-filter=d "$BASE" HEAD -- "${patterns[@]}")
+    git diff -z --name-only --diff-filter=d "$BASE" HEAD -- "${patterns[@]}" >"$listed"
 else
-    mapfile -d '' -t manifests < <(git ls-files -z -- "${patterns[@]}")
+    git ls-files -z -- "${patterns[@]}" >"$listed"
 fi
+mapfile -d '' -t manifests <"$listed"
 if ((${#manifests[@]} == 0)); then
     echo "No manifest to check."
     exit 0
