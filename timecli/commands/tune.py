@@ -83,11 +83,10 @@ def tune(
     for task, path, target, (value, _) in zip(tasks, manifest_paths, targets, found, strict=True):
         _write(task, path, target, value, force or in_place, in_place)
     summary = _summary(tasks, found, unedited, objective, seeds)
-    about = {"objective": objective, "pictures": pictures, "written": [str(target) for target in targets if target]}
+    written = [str(target) for target in targets if target]
     if telling.as_json:
-        return terminal.print_json(
-            "tune", {**summary[0], **about} if len(tasks) == 1 else {"manifests": summary, **about}
-        )
+        about = {"objective": objective, "pictures": pictures, "written": written}
+        return terminal.print_json("tune", {**(summary[0] if len(tasks) == 1 else {"manifests": summary}), **about})
     for row in summary:
         terminal.say(_line(row, objective))
     terminal.say(f"{pictures} pictures drawn")
