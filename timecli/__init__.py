@@ -1,3 +1,7 @@
 """timecli: edit what a text-to-image model assumes, as files under version control."""
 
 __version__ = "0.1.0"
+
+from timecli.api import Model, apply, compile, everyday_world, load_manifest, open_model, plan, verify
+
+__all__ = ["Model", "apply", "compile", "everyday_world", "load_manifest", "open_model", "plan", "verify"]

@@ -118,15 +118,13 @@ def with_clip_skip(manifest: Manifest, clip_skip: int | None) -> Manifest:
 
 def everyday_world(manifest: Manifest, encoder: TextEncoder, reading: Reading) -> Everyday | None:
     """What the edit preserves in expectation: from a file, the user's cache, or encoded with progress."""
-    from platformdirs import user_cache_path
-
     from timecli.text import everyday
 
     if manifest.preserve.everyday is False:
         return None
     if reading.everyday is not None:
         return everyday.given(manifest, encoder, reading.everyday)
-    folder = None if reading.no_cache else user_cache_path("timecli", appauthor=False)
+    folder = None if reading.no_cache else everyday.cache()
     prompts = len(everyday.prompts(manifest, encoder))
     with terminal.progress("everyday prompts", prompts, "prompts") as tick:
         return everyday.kept(manifest, encoder, folder, tick)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,8 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from timecli.drawing.judge import Judge
-    from timecli.drawing.verify import Images
-    from timecli.editing.delta import Delta
+    from timecli.drawing.render import Settings
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
@@ -79,43 +76,37 @@ def verify(
     require_unedited(checkpoint, "give the original")
     copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
-    from timecli.drawing import digest, edited, numbers
-    from timecli.editing import applying, compiling
-    from timecli.manifests.rows import everyday_rows, rows
-    from timecli.text import everyday
+    from timecli.drawing import edited, verification
+    from timecli.editing import compiling
     from timecli.text.uisyntax import cautions
 
     where = options.pick_device(reading.device)
+    exact = options.exact_device(where)
     encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
     delta_path = edited_path if copy is None else None
-    world, exact = None if delta_path else everyday_world(manifest, encoder, reading), options.exact_device(where)
+    world = None if delta_path else everyday_world(manifest, encoder, reading)
     deltas = {
         name: edited.given_edit(delta_path, checkpoint, task, encoder, exact, world) for name, task in tasks.items()
     }
-    settings, dtype = (
-        settings_of(drawing, seeds or manifest.verify.seeds, [manifest]),
-        options.pick_precision(drawing.precision, where),
-    )
-    draw = _drawing(copy, deltas, manifest, checkpoint, encoder, (where, dtype), reading)
-    listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
-    table = [*rows(manifest), *everyday_rows(listed, rows(manifest))]
-    with terminal.progress("drawing", edited.count(table, len(deltas)) * len(settings.seeds)) as tick:
-        before, after = draw(table, settings, tick, folder)
-    shares = {name: edited.forecasts(delta, checkpoint, encoder, table) for name, delta in deltas.items()}
-    found = numbers.found(manifest, table, judge, before, after, shares)
-    about: dict[str, Any] = {
-        "manifest": manifest.name,
-        "model": model.name,
-        "precision": str(dtype).removeprefix("torch."),
-    }
-    made = {name: numbers.made(delta, checkpoint) for name, delta in deltas.items()}
-    about |= {"base": applying.base_hash(checkpoint), "judge": digest.of_judge(judge) if judge else None}
-    found = {**about, **numbers.settings(settings, where), "edits": made, **found}
-    _report(folder, table, before, after, found, force, telling)
-    raise typer.Exit(1 if found["missed"] else 0)
+    own = _own_encoder(copy, checkpoint, encoder, manifest, where, reading)
+    settings, dtype = _how(drawing, seeds, manifest, where)
+    scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own)
+    pictures = edited.count(verification.table(manifest, encoder), len(deltas)) * len(settings.seeds)
+    with terminal.progress("drawing", pictures) as tick:
+        made = verification.verify(manifest, deltas, scene, folder, tick)
+    data = terminal.enveloped("verify", made.found)
+    verification.save(made, data, folder, force)
+    _print(data, folder, telling)
+    raise typer.Exit(1 if data["missed"] else 0)
+
+
+def _how(drawing: Drawing, seeds: int | None, manifest: Manifest, where: torch.device) -> tuple[Settings, torch.dtype]:
+    """Seeds, steps, guidance, and the dtype that draws."""
+    settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
+    return settings, options.pick_precision(drawing.precision, where)
 
 
 def _tasks(path: Path, reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:
@@ -136,28 +127,21 @@ def _tasks(path: Path, reading: Reading, trying: Trying, vary: str | None) -> di
     return found
 
 
-def _drawing(
+def _own_encoder(
     copy: Checkpoint | None,
-    deltas: Mapping[str, Delta],
-    manifest: Manifest,
     checkpoint: Checkpoint,
     encoder: TextEncoder,
-    how: tuple[torch.device, torch.dtype],
+    manifest: Manifest,
+    where: torch.device,
     reading: Reading,
-) -> Callable[..., tuple[Images, dict[str, Images]]]:
-    """How the pictures are drawn: an edited model by all of itself, a delta by the unedited model's other parts."""
+) -> tuple[Checkpoint, TextEncoder] | None:
+    """An edited model with its own text encoder, if it is an edited copy of the unedited one."""
     from timecli.drawing import edited
-    from timecli.drawing.render import load_pipeline
 
-    original, device = partial(load_pipeline, checkpoint, encoder, *how), how[0]
     if copy is None:
-        exact = options.exact_device(device)
-        edits = {name: edited.edited_matrices(delta, checkpoint, exact) for name, delta in deltas.items()}
-        return partial(edited.draw, original(), edits)
-    for sentence in edited.require_copy(copy, checkpoint, encoder):
-        terminal.warn(sentence)
-    own = read_encoder(copy, reading, device, manifest.solve.clip_skip)
-    return partial(edited.draw_copy, original, partial(load_pipeline, copy, own, *how))
+        return None
+    terminal.warn_all(edited.require_copy(copy, checkpoint, encoder))
+    return copy, read_encoder(copy, reading, where, manifest.solve.clip_skip)
 
 
 def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoint:
@@ -171,33 +155,17 @@ def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoi
     return copy if copy.config is not None else replace(copy, config=checkpoint.config)
 
 
-def _report(
-    folder: Path,
-    table: list[Any],
-    before: Images,
-    after: Mapping[str, Images],
-    found: dict[str, Any],
-    force: bool,
-    telling: Telling,
-) -> None:
-    """Write the report and print its numbers."""
-    from timecli.drawing import album, page, report
-    from timecli.files.writing import write_bytes
+def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
+    """The numbers, where the report is, and what is missed."""
+    from timecli.drawing import report
 
-    data = terminal.enveloped("verify", found)
-    folder.mkdir(parents=True, exist_ok=True)
-    shows = report.columns(before, after)
-    files = {"report.html": page.page(data, table, shows).encode(), **report.files(table, shows, data)}
-    for name, content in files.items():
-        write_bytes(folder / name, content, force)
-    album.close(folder)
     if telling.as_json:
         return terminal.print_data(data)
-    if found["scores"]:
-        terminal.print_table(("", *report.SCORES), report.score_rows(found["scores"]))
-        terminal.print_table(*report.each_table(found))
+    if data["scores"]:
+        terminal.print_table(("", *report.SCORES), report.score_rows(data["scores"]))
+        terminal.print_table(*report.each_table(data))
     terminal.print_written([str(folder / name) for name in FILES])
-    for sentence in found["missed"]:
+    for sentence in data["missed"]:
         terminal.complain(sentence)
 
 

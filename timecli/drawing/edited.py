@@ -120,7 +120,7 @@ def draw_copy(
     table: Sequence[Row],
     settings: Settings,
     tick: Callable[[float], None],
-    report: Path,
+    report: Path | None,
 ) -> tuple[Images, dict[str, Images]]:
     """Pictures before and after the edit, by prompt, from the same seeds, each with all of its own model.
 
@@ -132,7 +132,7 @@ def draw_copy(
         table: the prompts.
         settings: seeds, steps, guidance.
         tick: as in `render`.
-        report: a folder that keeps what is drawn until the report is complete.
+        report: a folder that keeps what is drawn until the report is complete; None keeps nothing.
     """
     after = _drawn(copy(), prompts_after(table), settings, tick, report)
     return _drawn(original(), prompts_before(table), settings, tick, report), {AFTER: after}
@@ -144,7 +144,7 @@ def draw(
     table: Sequence[Row],
     settings: Settings,
     tick: Callable[[float], None],
-    report: Path,
+    report: Path | None,
 ) -> tuple[Images, dict[str, Images]]:
     """Pictures before and after every edit, by prompt, from the same seeds; its matrices are put into the pipeline."""
     before = _drawn(pipeline, prompts_before(table), settings, tick, report)
@@ -161,6 +161,7 @@ def count(table: Sequence[Row], edits: int) -> int:
 
 
 def _drawn(
-    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None], report: Path
+    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None], report: Path | None
 ) -> Images:
-    return render(pipeline, prompts, settings, tick, album.opened(report, pipeline, prompts, settings))
+    kept = None if report is None else album.opened(report, pipeline, prompts, settings)
+    return render(pipeline, prompts, settings, tick, kept)

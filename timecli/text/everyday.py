@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+from platformdirs import user_cache_path
 
 from timecli.errors import CheckpointError, ManifestError, TimecliError
 from timecli.files import foreign
@@ -138,6 +139,11 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
         root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
         tick(len(batch))
     return Everyday(root, torch.cat(ends), world, about(manifest, encoder, world))
+
+
+def cache() -> Path:
+    """The user's folder for what is encoded once."""
+    return user_cache_path("timecli", appauthor=False)
 
 
 def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Tick = lambda _: None) -> Everyday:
