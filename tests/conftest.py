@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -136,3 +137,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
     save_file(small_tensors(), path, {"format": "pt", "modelspec.title": "small"})
     return path
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium, once for all tests of pages."""
+    pytest.importorskip("selenium", reason="the page is looked at through selenium")
+    from . import browser
+
+    if not (browser.CHROMIUM.exists() and browser.DRIVER.exists()):
+        pytest.skip("the page is looked at in Chromium, which is not installed (chromium, chromium-driver)")
+    with browser.window(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

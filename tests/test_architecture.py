@@ -30,7 +30,7 @@ HOMES = {
     "markupsafe": {"drawing/html"},
     "typer": {"commands", "cli"},
     "rich": {"commands/terminal"},
-    "PIL": {"drawing", "measuring/inception", "measuring/quality", "measuring/studio"},
+    "PIL": {"drawing", "measuring/inception", "measuring/pictures", "measuring/quality", "measuring/studio"},
 }
 TALKERS = {"commands", "cli"}
 

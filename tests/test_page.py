@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +71,6 @@ def written(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(drawn.page(), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    pytest.importorskip("selenium", reason="the page is looked at through selenium")
-    from . import browser
-
-    if not (browser.CHROMIUM.exists() and browser.DRIVER.exists()):
-        pytest.skip("the page is looked at in Chromium, which is not installed (chromium, chromium-driver)")
-    with browser.window(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture

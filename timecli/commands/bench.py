@@ -32,6 +32,8 @@ from timecli.manifests.kinds import MOST_SEEDS
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
     from timecli.measuring.edits import Edits
+    from timecli.measuring.pictures import Album
+    from timecli.measuring.prompts import Drawn
     from timecli.measuring.quality import Reference
     from timecli.measuring.schedule import Batch, Configuration, Job
     from timecli.measuring.studio import Studio
@@ -66,10 +68,14 @@ InceptionFile = Annotated[
     Path | None,
     typer.Option("--inception", help="Weights as pytorch-fid has them (.safetensors): FID in Inception's features."),
 ]
+Pictures = Annotated[
+    bool, typer.Option("--pictures", help="Keep the pictures of all prompts, not only of each configuration's worst.")
+]
 Ray = Annotated[str | None, typer.Option("--ray", help="Draw on a Ray cluster: its address, or local.")]
 FILES = (
     "results.jsonl",
     "table.md",
+    "report.html",
     "prompts.md",
     "prompts.jsonl",
     "filtered.txt",
@@ -94,6 +100,7 @@ def bench(
     reading: Reading,
     reference: ReferenceFolder = None,
     inception: InceptionFile = None,
+    pictures: Pictures = False,
     ray: Ray = None,
 ) -> None:
     """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
@@ -154,7 +161,7 @@ def bench(
         _draw(output / benching.RESULTS, left, edits, made, ray)
         how = f"{seeds} seeds, {drawn.steps} steps, guidance {drawn.guidance:g}"
         title = f"{len(tasks)} edits on {model.name}: {how}"
-        _report(output, title, jobs, compared, edits)
+        _report(output, title, jobs, compared, edits, made, pictures, ray is None)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
         terminal.say(f"{configuration}: {mean:.2f} s to make an edit, mean of {len(times)}", stderr=True)
@@ -200,10 +207,20 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
         benching.run(results, cluster.there(ray, made, left, edits, tick))
 
 
-def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference | None, edits: Edits) -> None:
+def _report(
+    output: Path,
+    title: str,
+    jobs: Sequence[Job],
+    compared: Reference | None,
+    edits: Edits,
+    made: Studio,
+    every: bool,
+    draws: bool,
+) -> None:
     """Tables and plots from the results, which are complete."""
     from timecli.files.writing import write_bytes
     from timecli.measuring import bench as benching
+    from timecli.measuring import page as htmlpage
     from timecli.measuring import plots, prompts, tables
 
     results = output / benching.RESULTS
@@ -215,11 +232,28 @@ def _report(output: Path, title: str, jobs: Sequence[Job], compared: Reference |
     names = "".join(f"{name}\n" for name in tables.filtered(found))
     contents = {"table.md": page, "filtered.txt": names}
     contents |= {"prompts.md": prompts.page(title, each), "prompts.jsonl": prompts.lines(each)} if each else {}
+    album = _album(output / "pictures", each, jobs, edits, made, every, draws)
+    contents["report.html"] = htmlpage.page(title, found, each, album, made.settings.seeds)
     for name, content in contents.items():
         write_bytes(output / name, content.encode())
     written = [results, *(output / name for name in contents), *plots.save(output, found, answers)]
     terminal.say_lines(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
     terminal.print_written([str(path) for path in written])
+
+
+def _album(
+    folder: Path, each: Sequence[Drawn], jobs: Sequence[Job], edits: Edits, made: Studio, every: bool, draws: bool
+) -> Album:
+    """The pictures that the page shows, or all. On a cluster's behalf nothing is drawn here, where it could be slow."""
+    from timecli.measuring import pictures
+
+    album = pictures.Album(folder)
+    seeds = made.settings.seeds if every else made.settings.seeds[: pictures.SHOWN]
+    chosen = each if every else [one for own in pictures.worst(each).values() for one in own]
+    left = album.lacks(pictures.wanted(chosen, jobs), seeds) if draws else {}
+    with terminal.progress("drawing again", sum(map(len, left.values())) * len(seeds)) as tick:
+        album.draw(left, made, edits, seeds, tick)
+    return album
 
 
 def _times(seconds: dict[str, float]) -> dict[str, list[float]]:

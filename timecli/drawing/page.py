@@ -14,6 +14,8 @@ BEFORE, ORACLE = "before", "oracle"
 """The columns on both sides of what was edited."""
 FACTS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
 """The numbers of a prompt, and how they are written."""
+STYLES, SCRIPTS = ("base.css", "cards.css"), ("cards.js",)
+"""What every page with cards has."""
 
 
 DRAWN = ("seeds", "steps", "guidance", "precision", "device", "judge", "base", "timecli", "torch")
@@ -40,6 +42,11 @@ class Card:
     facts: dict[str, str]
     seeds: dict[int, list[Tile]]
 
+    @property
+    def wipes(self) -> bool:
+        """Whether there is something to compare."""
+        return any(tile.wipes for tiles in self.seeds.values() for tile in tiles)
+
 
 def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Column]) -> str:
     """The report as one HTML file.
@@ -50,12 +57,12 @@ def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Col
         shows: "before", what was edited under one name or several, and "oracle".
     """
     pairs = sorted(zip(found["prompts"], table, strict=True), key=lambda pair: distance(pair[0]), reverse=True)
-    cards = [_card(one, row, shows, found["seeds"]) for one, row in pairs]
+    cards = [card(one, row, shows, found["seeds"]) for one, row in pairs]
     scores = found["scores"]
     return filled(
         "verify.html",
-        ["base.css", "verify.css"],
-        ["verify.js"],
+        [*STYLES, "verify.css"],
+        [*SCRIPTS, "verify.js"],
         found=found,
         about=about(found),
         verdict=verdict(found),
@@ -121,7 +128,8 @@ def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return shown
 
 
-def _card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: Sequence[int]) -> Card:
+def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: Sequence[int]) -> Card:
+    """A prompt's card: its numbers and the columns' pictures of it."""
     names = {"forecast": "forecast", "shown": "shows the destination", "another_seed": "another seed"}
     names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
     facts = {names[key]: format(one[key], form) for key, form in FACTS.items() if one[key] is not None}

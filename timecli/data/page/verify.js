@@ -1,20 +1,3 @@
-"use strict";
-document.documentElement.classList.remove("still");
-const all = (where, what) => [...where.querySelectorAll(what)];
-
-// A picture that wipes has the one before behind it, which is the first of its seed.
-for (const tile of all(document, ".tile.wipes")) {
-  const before = tile.closest(".tiles").querySelector("img");
-  tile.style.backgroundImage = `url(${before.src})`;
-}
-const wipe = (range, where) => {
-  where.style.setProperty("--wipe", `${range.value}%`);
-  range.setAttribute("aria-valuetext", `${range.value} % after`);
-};
-for (const range of all(document, ".card input[type=range]")) {
-  range.addEventListener("input", () => wipe(range, range.closest(".card")));
-}
-
 const cards = all(document, ".card");
 const kinds = all(document, "input[name=kind]");
 const filter = () => {
@@ -24,23 +7,3 @@ const filter = () => {
   document.getElementById("count").textContent = `${shown} of ${cards.length} prompts`;
 };
 for (const box of kinds) box.addEventListener("change", filter);
-
-const zoom = document.getElementById("zoom");
-const large = zoom.querySelector(".large");
-const range = zoom.querySelector("input");
-const open = (tile) => {
-  const wipes = tile.classList.contains("wipes");
-  const picture = tile.querySelector("img").cloneNode();
-  large.replaceChildren(picture);
-  large.classList.toggle("wipes", wipes);
-  large.style.backgroundImage = tile.style.backgroundImage;
-  zoom.querySelector("#zoom-words").textContent = picture.alt;
-  zoom.querySelector(".wipe").hidden = !wipes;
-  range.value = tile.closest(".card").querySelector("input[type=range]").value;
-  wipe(range, large);
-  zoom.showModal();
-};
-for (const tile of all(document, ".tile")) tile.addEventListener("click", () => open(tile));
-range.addEventListener("input", () => wipe(range, large));
-zoom.querySelector(".close").addEventListener("click", () => zoom.close());
-zoom.addEventListener("click", (event) => event.target === zoom && zoom.close());
