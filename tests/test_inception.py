@@ -78,6 +78,7 @@ def having(name: str, tensor: torch.Tensor) -> Callable[[Tensors], Tensors]:
         (having("fc.weight", torch.zeros(1000, 128)), "an Inception of 1000 classes and FID's has 1008"),
         (having("Conv2d_2a_3x3.bn.bias", torch.tensor([0.0, torch.nan])), "Conv2d_2a_3x3.bn.bias holds NaN"),
         (having("Conv2d_2a_3x3.bn.bias", torch.zeros(2, dtype=torch.int32)), "Conv2d_2a_3x3.bn.bias is I32"),
+        (having("Conv2d_2a_3x3.bn.running_var", -torch.ones(2)), "what it sees in a black picture holds NaN"),
         (having("Conv2d_2a_3x3.bn.bias", torch.zeros(3)), "is no Inception that can look at a picture"),
     ],
 )

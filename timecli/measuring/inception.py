@@ -145,7 +145,7 @@ def load_inception(path: Path, device: torch.device) -> Inception:
     """Read the network's weights from a safetensors file.
 
     Raises:
-        CheckpointError: it is a pickle or damaged, it lacks a tensor, or it is another Inception.
+        CheckpointError: it is a pickle or damaged, it lacks a tensor, it is another Inception, or it sees NaN.
     """
     file = open_file(path)
     wanted = [*names(), "fc.weight"]
@@ -165,5 +165,6 @@ def load_inception(path: Path, device: torch.device) -> Inception:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     network = Inception({name: tensor.to(device) for name, tensor in weights.items()}, digest)
     with explained(f"{path} is no Inception that can look at a picture"):
-        network.seen([new("RGB", (8, 8))], device)
+        features = network.seen([new("RGB", (8, 8))], device)
+    require_finite(features, f"{path}: what it sees in a black picture")
     return network
