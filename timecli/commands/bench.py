@@ -10,12 +10,13 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.grids import configurations
-from timecli.commands.groups import Drawing, Reading, grouped
+from timecli.commands.groups import Drawing, Reading, Telling, grouped
 from timecli.commands.outputs import require_folder
 from timecli.commands.shared import (
     everyday_worlds,
     given,
     judge_folder,
+    load_manifest,
     model_last,
     open_model,
     read_encoder,
@@ -24,7 +25,6 @@ from timecli.commands.shared import (
     require_readable,
     settings_of,
     settle,
-    with_clip_skip,
 )
 from timecli.errors import OutputError, TimecliError
 from timecli.manifests.kinds import MOST_SEEDS
@@ -102,6 +102,7 @@ def bench(
     inception: InceptionFile = None,
     pictures: Pictures = False,
     ray: Ray = None,
+    telling: Telling,
 ) -> None:
     """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
     manifest_paths, model = model_last(paths, "manifest")
@@ -114,7 +115,6 @@ def bench(
     if ray:
         require_extra("ray", "ray")
     from timecli.files.safefile import open_file
-    from timecli.manifests import manifest as manifests
     from timecli.measuring import schedule
 
     judge = judge_folder(drawing.judge_path, model)
@@ -127,7 +127,7 @@ def bench(
         raise TimecliError(f"{reference} has no metadata.jsonl; --reference takes an image folder.")
     if inception is not None:
         open_file(inception)
-    tasks = [with_clip_skip(manifests.load(path), reading.clip_skip) for path in manifest_paths]
+    tasks = [load_manifest(path, reading) for path in manifest_paths]
     schedule.require_names(tasks)
     schedule.require_one_clip_skip(tasks)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
@@ -161,7 +161,7 @@ def bench(
         _draw(output / benching.RESULTS, left, edits, made, ray)
         how = f"{seeds} seeds, {drawn.steps} steps, guidance {drawn.guidance:g}"
         title = f"{len(tasks)} edits on {model.name}: {how}"
-        _report(output, title, jobs, compared, edits, made, pictures, ray is None)
+        _report(output, title, jobs, compared, edits, made, pictures, ray is None, telling.as_json)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
         terminal.say(f"{configuration}: {mean:.2f} s to make an edit, mean of {len(times)}", stderr=True)
@@ -216,6 +216,7 @@ def _report(
     made: Studio,
     every: bool,
     draws: bool,
+    as_json: bool,
 ) -> None:
     """Tables and plots from the results, which are complete."""
     from timecli.files.writing import write_bytes
@@ -237,6 +238,9 @@ def _report(
     for name, content in contents.items():
         write_bytes(output / name, content.encode())
     written = [results, *(output / name for name in contents), *plots.save(output, found, answers)]
+    if as_json:
+        data = {"title": title, **tables.data(found, measured), "written": [str(path) for path in written]}
+        return terminal.print_json("bench", data)
     terminal.say_lines(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
     terminal.print_written([str(path) for path in written])
 

@@ -78,7 +78,7 @@ def found(
         rows = [{**row, "edits": {n: {k: each[n][i][k] for k in keys} for n in after}} for i, row in enumerate(rows)]
     failed = [] if any(not found for found in misses.values()) else misses.get(best, [])
     return {
-        "scores": _plain(scores) if judge else None,
+        "scores": plain(scores) if judge else None,
         "thresholds": {metric: getattr(manifest.verify, metric) for metric in demanded(manifest)},
         "best": best,
         "missed": failed,
@@ -90,7 +90,8 @@ def _rank(scores: Mapping[str, Score], misses: Sequence[str]) -> tuple[int, floa
     return -len(misses), mean(scores) if any(metric in scores for metric in PAPER) else 0.0
 
 
-def _plain(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Any]:
+def plain(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Any]:
+    """Scores of several models as plain data."""
     return {
         name: {metric: {"mean": score.mean, "std": score.std} for metric, score in found.items()}
         | ({"harmonic_mean": mean(found)} if any(metric in found for metric in PAPER) else {})

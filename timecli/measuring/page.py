@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from timecli.drawing import verify
@@ -144,9 +145,8 @@ def balance_rows(found: Sequence[Result]) -> list[list[Cell]]:
     """The shares of the first description before and after, and how far each is from the target."""
     rows = []
     for result in found:
-        for name, pair in result.balanced.items():
-            sides = [(one.share, tables.overall([one])) for one in pair]
-            cells = [[_share(share), _number(sum(deltas) / len(deltas))] for share, deltas in sides]
+        for name, shares in result.balanced.items():
+            cells = [[_share(one.share), _number(fmean(one.deltas))] for one in (shares.before, shares.after)]
             rows.append([Cell(name, name), *cells[0], *cells[1]])
     return rows
 

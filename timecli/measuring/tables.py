@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import StatisticsError, correlation, fmean, harmonic_mean
+from typing import Any
 
 import torch
 
 from timecli.drawing import verify
+from timecli.drawing.numbers import plain
 from timecli.drawing.verify import PAPER, Score
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import LIKENESS, METRICS
@@ -24,6 +26,8 @@ MEASURED = ("generality", "specificity")
 
 HEAD = (*METRICS, "mean", "of three", *LIKENESS)
 """Columns of scores."""
+MODELS = ("baseline", "oracle", "another seed", "edited")
+"""Whose scores a configuration has."""
 FILTER = 0.8
 """What the oracle must reach on the positive prompts for an edit to count in the filtered table (appendix D)."""
 
@@ -127,6 +131,22 @@ def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Qualit
     lines += _edits(results) if edits else []
     lines += shares.tables(measured) if balances else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def data(results: Sequence[Result], quality: Mapping[str, Quality] | None = None) -> dict[str, Any]:
+    """All tables as plain data: every configuration with the scores of the whole and of every edit, and its balances."""
+    rows = []
+    for configuration, own in by_configuration(results).items():
+        models = {which: found for which in MODELS if (found := merged(own, which))}
+        rows.append(
+            {
+                "name": configuration.name,
+                "scores": plain({which: total(found) for which, found in models.items()}),
+                "edits": {name: plain(scores) for result in own for name, scores in result.scores.items()},
+                "balances": {name: asdict(found) for result in own for name, found in result.balanced.items()},
+            }
+        )
+    return {"configurations": rows, "quality": {name: asdict(one) for name, one in (quality or {}).items()}}
 
 
 def filtered(results: Sequence[Result]) -> list[str]:
