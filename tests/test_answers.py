@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from timecli.commands import terminal
@@ -14,7 +15,9 @@ from timecli.files.safefile import open_file
 from timecli.manifests.manifest import load
 from timecli.models.checkpoint import EDITS
 
-from .conftest import PICTUREBOOK, ROSES, Run
+from .conftest import PICTUREBOOK, ROOT, ROSES, Run
+
+CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
 
 PLAIN = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
 LOADED = """
@@ -121,6 +124,7 @@ def test_every_command_has_json_under_the_number_of_its_format(
     run: Run, picturebook: Path, delta: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "x.toml").write_text(PLAIN)
+    schema = json.loads((ROOT / "docs" / "output.schema.json").read_text(encoding="utf-8"))
     manifest, out = tmp_path / "x.toml", lambda name: ["-o", tmp_path / name]
     for name, *arguments in (
         ("edit", manifest, picturebook, "--delta", tmp_path / "d"),
@@ -134,11 +138,17 @@ def test_every_command_has_json_under_the_number_of_its_format(
         ("init", "a rose", "a blue rose", *out("i.toml")),
         ("everyday", picturebook, *out("e")),
         ("verify", manifest, picturebook, *out("v"), "--seeds", 1, "--steps", 1),
+        ("verify", manifest, picturebook, *out("w"), "--seeds", 1, "--steps", 1, "--vary", "strength=0.5,1"),
+        ("tune", CEO, picturebook, "--seeds", 1, "--steps", 1),
+        ("bench", manifest, picturebook, *out("t"), "--seeds", 2, "--steps", 1),
     ):
         done = run(name, *arguments, "--json")
         assert done.code == 0, done.err
         found = json.loads(done.out)
         assert (found["schema_version"], found["command"]) == (terminal.VERSION, name)
+        jsonschema.validate(found, schema)
+        with pytest.raises(jsonschema.ValidationError):  # the control
+            jsonschema.validate({"schema_version": terminal.VERSION, "command": name}, schema)
 
 
 def test_quiet_says_errors_and_nothing_else(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,18 @@ def test_the_readmes_way_from_two_prompts_to_a_report(
     done = run("verify", "blue-roses.toml", picturebook, "out.safetensors", *quick, *config)
     assert done.code in (0, 1), done.err
     assert (tmp_path / "blue-roses-verify" / "report.md").exists()
+
+
+def test_editors_find_the_schema(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the manifest, where it is written once, or above it, where there is one already."""
+    monkeypatch.chdir(tmp_path)
+    assert run("init", "a rose", "a blue rose", "-o", "a.toml").code == 0
+    assert Path("a.toml").read_text().splitlines()[0] == "#:schema manifest.schema.json"
+    known = json.loads(Path("manifest.schema.json").read_text())
+    assert known == manifest.schema()
+    assert all("description" in key for key in known["$defs"]["Edit"]["properties"].values())
+    Path("manifest.schema.json").write_text("{}")
+    Path("more").mkdir()
+    done = run("init", "a rose", "a blue rose", "-o", "more/b.toml", "--json")
+    assert Path("more/b.toml").read_text().splitlines()[0] == "#:schema ../manifest.schema.json"
+    assert json.loads(done.out)["written"] == ["more/b.toml"] and Path("manifest.schema.json").read_text() == "{}"

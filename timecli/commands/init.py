@@ -49,7 +49,7 @@ def init(
     """Write a manifest for one pair: its plural, prompts that should follow, prompts that should stay."""
     from timecli.files.targets import check_target
     from timecli.files.writing import write_bytes
-    from timecli.manifests import drafts, wording
+    from timecli.manifests import drafts, editors, wording
     from timecli.manifests import manifest as manifests
 
     change = wording.read(source, destination)
@@ -60,16 +60,17 @@ def init(
     manifests.parse(drafts.written(draft, name), str(target))
     if model is not None:
         draft = _with_neighbours(draft, name, model, reading)
-    text = drafts.written(draft, name, model.resolve().stem if model else "")
+    text = f"{editors.line(target)}\n{drafts.written(draft, name, model.resolve().stem if model else '')}"
     manifests.parse(text, str(target))
     write_bytes(target, text.encode(), force)
+    written = [str(target), *map(str, editors.put(target))]
     if not draft.negatives:
         terminal.say("no neighbours that should stay: add some as negatives, or name a MODEL.", stderr=True)
     for sentence in draft.left_out:
         terminal.say(sentence, stderr=True)
     if telling.as_json:
-        return terminal.print_json("init", {"manifest": name, "written": [str(target)]})
-    terminal.print_written([str(target)])
+        return terminal.print_json("init", {"manifest": name, "written": written})
+    terminal.print_written(written)
     terminal.say(f"next: timecli plan {target} {model or 'MODEL'}", stderr=True)
 
 

@@ -134,7 +134,7 @@ def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Qualit
 
 
 def data(results: Sequence[Result], quality: Mapping[str, Quality] | None = None) -> dict[str, Any]:
-    """All tables as plain data: every configuration with the scores of the whole and of every edit, and its balances."""
+    """All tables as plain data: of every configuration the scores of the whole and of every edit, and its balances."""
     rows = []
     for configuration, own in by_configuration(results).items():
         models = {which: found for which in MODELS if (found := merged(own, which))}
