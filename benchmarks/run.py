@@ -4,9 +4,9 @@
     python benchmarks/run.py --only solve accuracy  # some of the tables
     python benchmarks/run.py --json results.json    # the numbers, too
 
-Tables: `edit` (a whole edit against `cp` and flush of the same file), `solve` (all matrices against the algorithm as
-the paper states it), `pairs` (joint edits of many pairs), `accuracy` (against a float64 oracle), `peers` (diffusers'
-load and save around the paper's formula, and UCE's).
+Tables: `start` (from the command to the first answer), `edit` (a whole edit against `cp` and flush of the same file),
+`solve` (all matrices against the algorithm as the paper states it), `pairs` (joint edits of many pairs), `accuracy`
+(against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLOURS = ("blue", "red", "green", "pink", "white", "black", "orange", "purple",
 Row = dict[str, Any]
 
 
-def child(*command: object) -> tuple[float, float, str]:
+def child(*command: object, code: int = 0) -> tuple[float, float, str]:
     """Seconds, peak resident memory in GB and output of a command; nothing else waits for the disk meanwhile.
 
     Linux counts this process's own peak as the child's, so this process must stay small until it has measured.
@@ -54,7 +54,7 @@ def child(*command: object) -> tuple[float, float, str]:
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode != code:
         raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
     return time.perf_counter() - started, usage.ru_maxrss / 1e6, output
 
@@ -93,7 +93,7 @@ def edit_table(folder: Path, models: dict[str, Path], repeats: int) -> list[Row]
         cp = min(copies)
         for what, found in runs.items():
             row = min(found, key=lambda row: row["work s"])
-            limit = row["text encoder s"] + (cp if what == "edit" else 0)
+            limit = row["text encoder s"] + row["compile s"] + (cp if what == "edit" else 0)
             rows.append({"file": name, "what": what, **row, "cp s": cp, "ratio": row["work s"] / limit})
     return rows
 
@@ -106,8 +106,8 @@ def edit_run(folder: Path, model: Path, option: str, out: Path) -> Row:
     out.unlink()
     stages = json.loads(output)["seconds"]
     start = total - sum(stages.values()) + stages["start"]
-    text = stages["text encoder"] + stages["compile"]
-    return {"peak GB": peak, "start s": start, "work s": total - start, "text encoder s": text}
+    parts = {f"{name} s": stages.get(name, 0.0) for name in ("text encoder", "everyday", "compile", "apply", "write")}
+    return {"peak GB": peak, "start s": start, "work s": total - start, **parts}
 
 
 def paper(
@@ -175,7 +175,7 @@ def problem(model: Path) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor
     """The 32 matrices in float32, and the rows of one edit in float64."""
     checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
     encoder = encoding.read_text_encoder(checkpoint, None, cpu)
-    (rows,) = columns(manifest.parse(MANIFEST), encoder)
+    (rows,) = columns(manifest.parse(f"{MANIFEST}[preserve]\neveryday = false\n"), encoder, None)
     return [tensor.float() for _, tensor in checkpoint.projections()], rows.source, rows.destination
 
 
@@ -227,6 +227,28 @@ def accuracy_table(model: Path) -> list[Row]:
                 "paper's formula in float32": error(batched(weights, source.float(), destination.float(), lam)),
             }
         )
+    return rows
+
+
+def start_table(folder: Path, model: Path, repeats: int) -> list[Row]:
+    """From the command to the first answer, beside what Python and torch take; the fastest of some runs each."""
+    (folder / "m.toml").write_text(MANIFEST)
+    timecli = (sys.executable, "-m", "timecli")
+    rows = []
+    for what, command, code in (
+        ("python", (sys.executable, "-c", ""), 0),
+        ("import torch", (sys.executable, "-c", "import torch"), 0),
+        ("timecli --help", (*timecli, "--help"), 0),
+        ("a manifest that is missing", (*timecli, "edit", folder / "none.toml", model), 2),
+        ("a model that is missing", (*timecli, "edit", folder / "m.toml", folder / "none"), 2),
+        ("an output that exists", (*timecli, "edit", folder / "m.toml", model, "-o", model), 2),
+        ("edit, to the text encoder", None, 0),
+    ):
+        if command is None:
+            found = [edit_run(folder, model, "--delta", folder / "d")["start s"] for _ in range(repeats)]
+        else:
+            found = [child(*command, code=code)[0] for _ in range(repeats)]
+        rows.append({"what": what, "s": min(found)})
     return rows
 
 
@@ -308,7 +330,7 @@ def show(title: str, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables = ("edit", "solve", "pairs", "accuracy", "peers")
+    tables = ("start", "edit", "solve", "pairs", "accuracy", "peers")
     parser.add_argument("--only", nargs="+", choices=tables, default=tables)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100, 1000])
@@ -335,6 +357,7 @@ def main() -> None:
         (folder / "m.toml").write_text(MANIFEST)
         first = models[args.dtypes[0]]
         made: dict[str, Callable[[], list[Row]]] = {
+            "start": lambda: start_table(folder, first, args.repeats),
             "edit": lambda: edit_table(folder, models, args.repeats),
             "solve": lambda: solve_table(first, device),
             "pairs": lambda: pairs_table(folder, first, args.pairs),
