@@ -100,10 +100,11 @@ def warn_of_drift(name: str, share: float) -> None:
 def load_manifest(path: Path, reading: Reading, trying: Trying | None = None) -> Manifest:
     """A manifest from its file, with the values that are tried in place of its own; its text says so, too."""
     from timecli.manifests import manifest as manifests
-    from timecli.manifests import settings
 
     manifest = manifests.load(path)
     if trying and (values := trying.values()):
+        from timecli.manifests import settings
+
         if "everyday_weight" in values and manifest.preserve.everyday is False:
             raise ManifestError(f"{path} does not preserve the everyday world; leave out --everyday-weight.")
         text = settings.written(manifest, values)
