@@ -14,7 +14,7 @@ from timecli import __version__
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import between_seeds, likeness
 from timecli.drawing.render import Settings
-from timecli.drawing.verify import PAPER, Images, Score, demanded, mean, measured_by, missed
+from timecli.drawing.verify import PAPER, Images, Score, Scores, demanded, mean, measured_by, missed
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row
@@ -61,33 +61,46 @@ def found(
     Of several edits, each misses its own thresholds, and all is well where one of them misses none; every prompt has
     the numbers of the best one by the harmonic mean, and those of each under `edits`.
     """
-    named = {name: "edited" if len(after) == 1 else name for name in after}
-    scores: dict[str, Any] = {}
-    for name, images in after.items() if judge else ():
-        assert judge is not None
-        one = measured_by(judge, table, before, images)
-        scores |= {**one, named[name]: one["edited"]}
-        if named[name] != "edited":
-            del scores["edited"]
-    misses = {name: missed(manifest, scores[named[name]]) for name in after} if judge else {}
-    best = max(after, key=lambda name: _rank(scores.get(named[name], {}), misses.get(name, ())))
+    scores = _scores(table, judge, before, after) if judge else {}
+    own = {name: scores.get(_named(name, after), {}) for name in after}
+    misses = {name: missed(manifest, own[name]) if judge else [] for name in after}
+    best = max(after, key=lambda name: _rank(own[name], misses[name]))
     each = {name: per_prompt(table, shares[name], judge, before, images) for name, images in after.items()}
-    rows = each[best]
-    if len(after) > 1:
-        keys = ("forecast", "shown", "likeness")
-        rows = [{**row, "edits": {n: {k: each[n][i][k] for k in keys} for n in after}} for i, row in enumerate(rows)]
-    failed = [] if any(not found for found in misses.values()) else misses.get(best, [])
     return {
         "scores": plain(scores) if judge else None,
         "thresholds": {metric: getattr(manifest.verify, metric) for metric in demanded(manifest)},
         "best": best,
-        "missed": failed,
-        "prompts": rows,
+        "missed": misses[best] if all(misses.values()) else [],
+        "prompts": each[best] if len(each) == 1 else _side_by_side(each, best),
     }
+
+
+def _named(name: str, after: Mapping[str, Images]) -> str:
+    """What scores call an edit: by its name only where there are several."""
+    return "edited" if len(after) == 1 else name
+
+
+def _scores(table: Sequence[Row], judge: Judge, before: Images, after: Mapping[str, Images]) -> Scores:
+    """Those of the unedited model, and of every edit."""
+    scores: Scores = {}
+    for name, images in after.items():
+        one = measured_by(judge, table, before, images)
+        edited = one.pop("edited")
+        scores |= {**one, _named(name, after): edited}
+    return scores
 
 
 def _rank(scores: Mapping[str, Score], misses: Sequence[str]) -> tuple[int, float]:
     return -len(misses), mean(scores) if any(metric in scores for metric in PAPER) else 0.0
+
+
+def _side_by_side(each: Mapping[str, Sequence[dict[str, Any]]], best: str) -> list[dict[str, Any]]:
+    """The best edit's prompts, with the numbers of all edits under `edits`."""
+    kept = ("forecast", "shown", "likeness")
+    return [
+        {**row, "edits": {name: {key: rows[i][key] for key in kept} for name, rows in each.items()}}
+        for i, row in enumerate(each[best])
+    ]
 
 
 def plain(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Any]:
