@@ -12,6 +12,7 @@ from timecli.commands import options, terminal
 from timecli.commands.grids import configurations
 from timecli.commands.groups import Drawing, Reading, Telling, grouped
 from timecli.commands.outputs import require_folder
+from timecli.commands.results import report
 from timecli.commands.shared import (
     everyday_worlds,
     given,
@@ -32,10 +33,7 @@ from timecli.manifests.kinds import MOST_SEEDS
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
     from timecli.measuring.edits import Edits
-    from timecli.measuring.pictures import Album
-    from timecli.measuring.prompts import Drawn
-    from timecli.measuring.quality import Reference
-    from timecli.measuring.schedule import Batch, Configuration, Job
+    from timecli.measuring.schedule import Batch, Configuration
     from timecli.measuring.studio import Studio
     from timecli.models.checkpoint import Checkpoint
 
@@ -161,7 +159,7 @@ def bench(
         _draw(output / benching.RESULTS, left, edits, made, ray)
         how = f"{seeds} seeds, {drawn.steps} steps, guidance {drawn.guidance:g}"
         title = f"{len(tasks)} edits on {model.name}: {how}"
-        _report(output, title, jobs, compared, edits, made, pictures, ray is None, telling.as_json)
+        report(output, title, jobs, compared, edits, made, pictures, ray is None, telling.as_json)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
         terminal.say(f"{configuration}: {mean:.2f} s to make an edit, mean of {len(times)}", stderr=True)
@@ -205,59 +203,6 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
         from timecli.measuring import cluster
 
         benching.run(results, cluster.there(ray, made, left, edits, tick))
-
-
-def _report(
-    output: Path,
-    title: str,
-    jobs: Sequence[Job],
-    compared: Reference | None,
-    edits: Edits,
-    made: Studio,
-    every: bool,
-    draws: bool,
-    as_json: bool,
-) -> None:
-    """Tables and plots from the results, which are complete."""
-    from timecli.files.writing import write_bytes
-    from timecli.measuring import bench as benching
-    from timecli.measuring import page as htmlpage
-    from timecli.measuring import plots, prompts, tables
-
-    results = output / benching.RESULTS
-    answers, seen = benching.load(results), benching.load_seen(results)
-    found = tables.collect(jobs, answers, seen)
-    measured = tables.qualities(found, compared, benching.load_quality(results)) if compared else None
-    each = prompts.collect(jobs, answers, seen, {job.model: edits.forecasts(job.model) for job in jobs})
-    page = "\n".join([tables.markdown(title, found, measured), *prompts.agreement(each)]).rstrip() + "\n"
-    names = "".join(f"{name}\n" for name in tables.filtered(found))
-    contents = {"table.md": page, "filtered.txt": names}
-    contents |= {"prompts.md": prompts.page(title, each), "prompts.jsonl": prompts.lines(each)} if each else {}
-    album = _album(output / "pictures", each, jobs, edits, made, every, draws)
-    contents["report.html"] = htmlpage.page(title, found, each, album, made.settings.seeds)
-    for name, content in contents.items():
-        write_bytes(output / name, content.encode())
-    written = [results, *(output / name for name in contents), *plots.save(output, found, answers)]
-    if as_json:
-        data = {"title": title, **tables.data(found, measured), "written": [str(path) for path in written]}
-        return terminal.print_json("bench", data)
-    terminal.say_lines(page.split("\n## ")[0].rstrip() if any(one.scores for one in found) else page.rstrip())
-    terminal.print_written([str(path) for path in written])
-
-
-def _album(
-    folder: Path, each: Sequence[Drawn], jobs: Sequence[Job], edits: Edits, made: Studio, every: bool, draws: bool
-) -> Album:
-    """The pictures that the page shows, or all. On a cluster's behalf nothing is drawn here, where it could be slow."""
-    from timecli.measuring import pictures
-
-    album = pictures.Album(folder)
-    seeds = made.settings.seeds if every else made.settings.seeds[: pictures.SHOWN]
-    chosen = each if every else [one for own in pictures.worst(each).values() for one in own]
-    left = album.lacks(pictures.wanted(chosen, jobs), seeds) if draws else {}
-    with terminal.progress("drawing again", sum(map(len, left.values())) * len(seeds)) as tick:
-        album.draw(left, made, edits, seeds, tick)
-    return album
 
 
 def _times(seconds: dict[str, float]) -> dict[str, list[float]]:
