@@ -19,6 +19,9 @@ from timecli.text.clip import TextTower
 from timecli.text.tokenizers import Tokenizer
 
 BATCH = 32
+"""Prompts of a block of a solve."""
+ROWS = 1024
+"""Positions that are encoded at once: what lies between two layers then stays in a processor's cache."""
 MEMORY = 2**29
 """Bytes of states that are remembered: those of 2,000 prompts in SD 1."""
 EVERYDAY = "everyday.txt"
@@ -127,7 +130,8 @@ class TextEncoder:
         if not prompts:
             return torch.zeros(0, positions or self.length, self.width)
         tokens = [self.tokens(prompt) for prompt in prompts]
-        rows = [torch.split(tower.padded(tokens)[:, :positions], BATCH) for tower in self.towers]
+        count = max(1, ROWS // (positions or self.length))
+        rows = [torch.split(tower.padded(tokens)[:, :positions], count) for tower in self.towers]
         parts = [
             torch.cat([tower.model.states(ids).cpu() for tower, ids in zip(self.towers, batch, strict=True)], dim=2)
             for batch in zip(*rows, strict=True)
