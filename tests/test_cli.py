@@ -193,7 +193,7 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
     again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
-    assert again.code == 2 and "sheet.png already exists" in again.err
+    assert again.code == 2 and "report.html already exists" in again.err
 
 
 def test_verify_takes_a_delta_or_an_edited_model_or_makes_the_edit(run: Run, picturebook: Path, tmp_path: Path) -> None:

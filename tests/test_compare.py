@@ -15,7 +15,7 @@ from .conftest import PICTUREBOOK, ROSES, Run, ldm
 
 def test_equal_models_have_no_difference(run: Run, picturebook: Path) -> None:
     found = json.loads(run("diff", picturebook, picturebook, "--json").out)
-    assert found == {"differences": [], "edit": None}
+    assert found == {"schema_version": 1, "command": "diff", "differences": [], "edit": None}
 
 
 def test_an_edit_is_recovered_from_its_result(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timecli.commands import terminal
-from timecli.drawing.report import markdown, per_prompt
+from timecli.drawing.numbers import per_prompt
+from timecli.drawing.report import markdown
 from timecli.manifests import manifest
 from timecli.manifests.rows import Row
 from timecli.shown import brief, harmless, in_markdown
@@ -46,7 +47,7 @@ def test_a_page_shows_what_was_written() -> None:
     assert in_markdown("A vase of roses, 5 o'clock") == "A vase of roses, 5 o'clock", "the control"
     found = {"manifest": "x", "model": "a_b|c.safetensors", "seeds": [0], "steps": 1, "guidance": 1.0}
     prompts = per_prompt([Row("source", "a | b\n# c\x1b", "<script>")], [None], None, {}, {})
-    page = markdown({**found, "scores": None, "missed": [], "prompts": prompts})
+    page = markdown({**found, "edits": {"after": {}}, "scores": None, "missed": [], "prompts": prompts})
     assert "| source | a \\| b\\\\n\\# c" in page.replace("# c", "\\# c") and "\n# c" not in page and "\x1b" not in page
     assert "\\<script\\>" in page and "# x on a\\_b\\|c.safetensors" in page
 

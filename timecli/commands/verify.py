@@ -160,11 +160,12 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
     from timecli.drawing import report
 
     if telling.as_json:
-        return terminal.print_data(data)
-    if data["scores"]:
-        terminal.print_table(("", *report.SCORES), report.score_rows(data["scores"]))
-        terminal.print_table(*report.each_table(data))
-    terminal.print_written([str(folder / name) for name in FILES])
+        terminal.print_data(data)
+    else:
+        if data["scores"]:
+            terminal.print_table(("", *report.SCORES), report.score_rows(data["scores"]))
+            terminal.print_table(*report.each_table(data))
+        terminal.print_written([str(folder / name) for name in FILES])
     for sentence in data["missed"]:
         terminal.complain(sentence)
 

@@ -20,7 +20,7 @@ def tokenizer(own: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=own.engine, model_max_length=77, **named)
 
 
-def text_encoder(own: TextTower) -> CLIPTextModel:
+def text_encoder(own: TextTower, dtype: torch.dtype) -> CLIPTextModel:
     """A text encoder for a pipeline, with the layers that the text goes through, on the CPU."""
     inner = own.weights["encoder.layers.0.mlp.fc1.weight"].shape[0]
     config = CLIPTextConfig(
@@ -30,7 +30,7 @@ def text_encoder(own: TextTower) -> CLIPTextModel:
     )  # fmt: skip
     with torch.device("meta"):  # no time and no memory for weights that are replaced at once
         model = CLIPTextModel(config)
-    kept = {name: own.weights[name].cpu() for name in model.state_dict() if name in own.weights}
+    kept = {name: own.weights[name].to("cpu", dtype) for name in model.state_dict() if name in own.weights}
     model.load_state_dict(kept, strict=False, assign=True)
     model.embeddings.position_ids = torch.arange(own.length)[None]
     return model.eval()

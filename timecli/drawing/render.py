@@ -72,7 +72,7 @@ def load_pipeline(
         )
     logging.disable_progress_bar()
     kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
-    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, **_parts(checkpoint, encoder)}
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, **_parts(checkpoint, encoder, dtype)}
     _require_plausible(checkpoint)
     with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
         if checkpoint.is_folder:
@@ -88,7 +88,7 @@ def load_pipeline(
         )
     pipeline.set_progress_bar_config(disable=True)
     _require_sound(pipeline, checkpoint.path)
-    return memory.placed(pipeline.to(dtype), device)
+    return memory.placed(pipeline, device)
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def _require_sound(pipeline: Pipeline, path: Path) -> None:
             require_finite(tensor, f"{path}: {name} of the {part}")
 
 
-def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
+def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> dict[str, Any]:
     """What is in memory already. SDXL needs more of its text encoders than their states, so diffusers reads them."""
     folders = [text.tower.folder for text in checkpoint.texts]
     pairs = list(zip(folders, encoder.towers, strict=True))
@@ -129,7 +129,7 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder) -> dict[str, Any]:
         folder.replace("text_encoder", "tokenizer"): libraries.tokenizer(tower.tokenizer) for folder, tower in pairs
     }
     if len(pairs) == 1:
-        parts |= {folders[0]: libraries.text_encoder(encoder.towers[0].model), "safety_checker": None}
+        parts |= {folders[0]: libraries.text_encoder(encoder.towers[0].model, dtype), "safety_checker": None}
     return parts
 
 
