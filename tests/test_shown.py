@@ -76,7 +76,7 @@ def test_a_manifest_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_is_ascii_that_every_reader_takes(capsys: pytest.CaptureFixture[str]) -> None:
     data = {"a\udce9": [NASTY, "é🌹"], "b": {"c": (1, float("nan"), float("inf"))}}
-    terminal.print_json(data)
+    terminal.print_data(data)
     out = capsys.readouterr().out
     assert out.isascii() and not any(ord(letter) < 32 and letter != "\n" or letter == "\x7f" for letter in out)
     found = json.loads(out)
