@@ -55,8 +55,8 @@ def columns(before: Images, after: Mapping[str, Images]) -> dict[str, Column]:
     }
 
 
-def sheet(table: Sequence[Row], shows: Mapping[str, Column], title: str) -> Image.Image:
-    """Rows of prompts, and the columns by their names."""
+def sheet(table: Sequence[Row], shows: Mapping[str, Column], title: str, notes: Sequence[str] = ()) -> Image.Image:
+    """Rows of prompts, and the columns by their names; `notes` stand below the prompts."""
     shown = min(SHOWN, max(len(column(row)) for column in shows.values() for row in table))
     block = shown * CELL + GAP
     image = Image.new("RGB", (LABEL + len(shows) * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
@@ -66,21 +66,22 @@ def sheet(table: Sequence[Row], shows: Mapping[str, Column], title: str) -> Imag
         canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
     for i, row in enumerate(table):
         top = 2 * HEAD + i * (CELL + 4)
-        _label(canvas, row, top)
+        _label(canvas, row, top, notes[i] if notes else "")
         for j, column in enumerate(shows.values()):
             for k, picture in enumerate(column(row)[:shown]):
                 image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
     return image
 
 
-def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
-    """Kind, prompt (two lines at most) and destination, in the colour of the kind."""
+def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int, note: str) -> None:
+    """Kind, prompt (two lines at most) and destination, in the colour of the kind, and a note."""
     font, small = ImageFont.load_default(16), ImageFont.load_default(13)
     canvas.rectangle([0, top, 5, top + CELL - 1], fill=INK[row.kind])
     canvas.text((GAP, top + 2), row.kind, INK[row.kind], small)
     canvas.text((GAP, top + 20), _lines(row.prompt, 32), INK[row.kind], font)
     if row.destination:
-        canvas.text((GAP, top + 66), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
+        canvas.text((GAP, top + 62), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
+    canvas.text((GAP, top + 94), note, "black", small)
 
 
 def _lines(text: str, width: int) -> str:
@@ -115,10 +116,12 @@ def _cells(one: Mapping[str, Any], forms: Mapping[str, str]) -> list[str]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The report as a page that Git hosts show, with the sheet."""
+    count = len(found["seeds"])
     lines = [
         f"# {in_markdown(found['manifest'])} on {in_markdown(found['model'])}",
         "",
-        f"Seeds: {len(found['seeds'])}, steps: {found['steps']}, guidance: {found['guidance']:g}.",
+        f"Seeds: {count}, of which the sheet shows {min(SHOWN, count)}; steps: {found['steps']}, guidance: "
+        f"{found['guidance']:g}.",
         "",
     ]
     if found["scores"]:
@@ -165,9 +168,16 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, Any]) -> dict[str, bytes]:
     """The report's files by their names."""
     png = BytesIO()
-    sheet(table, shows, f"{found['manifest']} on {found['model']}, {_seeds(shows, table)}").save(png, "PNG")
+    title = f"{found['manifest']} on {found['model']}, {_seeds(shows, table)}"
+    sheet(table, shows, title, [_note(one) for one in found["prompts"]]).save(png, "PNG")
     data = json.dumps(found, indent=2) + "\n"
     return {"sheet.png": png.getvalue(), "report.md": markdown(found).encode(), "report.json": data.encode()}
+
+
+def _note(one: Mapping[str, Any]) -> str:
+    """A prompt's numbers in a line."""
+    words = {"forecast": "forecast", "shown": "shown", "likeness": "like the wanted"}
+    return ", ".join(f"{word} {one[key]:{FORMS[key]}}" for key, word in words.items() if one[key] is not None)
 
 
 def _seeds(shows: Mapping[str, Column], table: Sequence[Row]) -> str:
