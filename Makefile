@@ -23,12 +23,14 @@ demo: DRAWN := --seeds 2 --steps 6
 demo-full: DRAWN := --seeds 8 --steps 25
 demo demo-full: install
 	mkdir -p demo
-	@echo "On two cores the demo takes less than a minute; demo-full draws 17 times as much."
+	@echo "On two cores the demo takes less than a minute when they are quiet; demo-full draws 17 times as much."
 	$(BIN)/timecli edit $(MANIFEST) $(MODEL) -o $(EDITED) --force
 	$(BIN)/timecli verify $(MANIFEST) $(MODEL) $(EDITED) -o demo/verify $(DRAWN) --guidance 3 --force
 	@echo
+	@echo "A page to look at:              demo/verify/report.html"
 	@echo "Before and after, side by side: demo/verify/sheet.png"
 	@echo "The numbers:                    demo/verify/report.md"
+	@echo "The command:                    . .venv/bin/activate && timecli --help"
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -197,7 +197,7 @@ def verify(
         manifest: whose prompts and thresholds; steps and guidance are its own, or 25 and 7.5.
         model: the unedited model.
         delta: the edit.
-        judge: a `CLIPModel` folder; None measures nothing.
+        judge: a `CLIPModel` folder; None takes the folder `judge` beside the model, and measures nothing without one.
         output: a folder for the report, which a stopped call goes on in; None writes nothing.
         seeds: pictures of every prompt; None takes the manifest's.
         force: whether an existing report may be replaced.
@@ -216,7 +216,10 @@ def verify(
     drawn = range(seeds or manifest.verify.seeds)
     guidance = render.GUIDANCE if manifest.verify.guidance is None else manifest.verify.guidance
     settings = render.Settings(tuple(drawn), manifest.verify.steps or render.STEPS, guidance)
-    critic = None if judge is None else load_judge(Path(judge), model.device)
+    path = model.checkpoint.path
+    beside = (path if path.is_dir() else path.parent) / "judge"
+    place = beside if judge is None and (beside / "config.json").exists() else judge
+    critic = None if place is None else load_judge(Path(place), model.device)
     how = (critic, settings, model.device, torch.float32, model.device)
     scene = verification.Scene(model.checkpoint, model.encoder, *how)
     folder = None if output is None else Path(output)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from timecli.measuring.tune import Trial
     from timecli.models.checkpoint import Checkpoint
 
+FEW = 4
+"""Pictures of a prompt below which a search follows chance."""
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest; of several, their folder.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write the value into MANIFEST itself; comments stay.")]
 Objective = Annotated[
@@ -115,6 +117,8 @@ def _search(
         how, dtype = settings_of(drawing, seeds, tasks), options.pick_precision(drawing.precision, where)
         made = studio.open_studio(checkpoint, encoder, judge, how, where, dtype)
         drawings = trials.Drawings(made, encoder, exact, world)
+    if objective == "harmonic" and seeds < FEW:
+        terminal.warn(f"{seeds} pictures of a prompt say little; draw more with --seeds.")
     if drawings is not None and objective == "balance":
         unedited = drawings.shares(None, tasks)
         for task, share in zip(tasks, unedited, strict=True):

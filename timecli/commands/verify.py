@@ -168,6 +168,8 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
         terminal.print_written([str(folder / name) for name in FILES])
     for sentence in data["missed"]:
         terminal.complain(sentence)
+    if data["missed"]:
+        terminal.say("next: more pairs or strength; `timecli plan` advises, tune and --vary try.", stderr=True)
 
 
 def _check_report(folder: Path, inputs: list[Path], force: bool) -> None:

@@ -110,7 +110,8 @@ def parse(text: str, path: str = "manifest") -> Manifest:
     try:
         found = tomli.loads(text)
     except (tomli.TOMLDecodeError, RecursionError) as error:
-        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}.") from error
+        form = "; write every edit as [[edit]], in two brackets" if "('edit',) twice" in str(error) else ""
+        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}{form}.") from error
     except ValueError as error:
         raise ManifestError(f"{path} has a number of thousands of digits; no key takes one.") from error
     manifest = read_table(Manifest, found, f"{path}: ")
