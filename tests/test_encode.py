@@ -204,3 +204,12 @@ def test_an_added_token_keeps_its_id(tmp_path: Path) -> None:
     (tmp_path / "tokenizer" / "added_tokens.json").write_text('{"<cat-toy>": 2000}')
     with pytest.raises(CheckpointError, match="cannot have the id 2000"):
         tokenizers.load(tmp_path / "tokenizer", None, 935, "model")
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_a_tower_has_the_weights_of_the_pipeline_that_draws_with_it(clip_skip: int, picturebook: Path) -> None:
+    """What trains them (`bench --method finetune`) puts them into the pipeline by their names."""
+    (tower,) = encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU, clip_skip).towers
+    drawn = libraries.text_encoder(tower.model, torch.float32)
+    assert {name for name, _ in drawn.named_parameters()} == tower.model.weights.keys()
+    assert tower.model.depth == 5 - clip_skip

@@ -25,7 +25,7 @@ class TextTower:
     """A text tower.
 
     Attributes:
-        weights: float32, by the names of transformers' `CLIPTextModel`.
+        weights: float32, by the names of transformers' `CLIPTextModel`; of the layers that the text goes through.
         heads: of every attention.
         activation: of every MLP, a key of `ACTIVATIONS`.
         epsilon: of every layer norm.

@@ -175,10 +175,11 @@ def load(
     layers, skipped = found["num_hidden_layers"], clip_skip - (0 if tower.penultimate else 1)
     if skipped >= layers:
         raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
-    model = TextTower(
-        own, settings.heads, settings.activation, settings.epsilon, layers - skipped, not tower.penultimate
-    )
-    return Tower(reader, model)
+    depth = layers - skipped
+    behind = tuple(f"{sizes.LAYER}{number}." for number in range(depth, layers))
+    kept = {key: tensor for key, tensor in own.items() if not key.startswith(behind)}
+    known = (settings.heads, settings.activation, settings.epsilon)
+    return Tower(reader, TextTower(kept, *known, depth, not tower.penultimate))
 
 
 def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
