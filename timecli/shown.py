@@ -33,6 +33,11 @@ def in_markdown(text: str) -> str:
     return MARKUP.sub(r"\\\g<0>", harmless(text)).replace("://", "\\://")
 
 
+def table_row(*cells: str) -> str:
+    """A row of a table on a Markdown page; the cells are as they shall stand there."""
+    return f"| {' | '.join(cells)} |"
+
+
 def brief(value: object) -> str:
     """A value as TOML and JSON write it, cut where it is long."""
     if isinstance(value, bool) or value is None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
-from timecli.drawing import digest
-from timecli.drawing.render import Pipeline, Settings
 from timecli.errors import CheckpointError, TimecliError
 from timecli.files.foreign import read
 from timecli.files.parts import remove
@@ -24,38 +20,33 @@ FOLDER = ".drawn"
 
 @dataclass(frozen=True)
 class Album:
-    """The pictures of one model, batch by batch, as PNG, which loses nothing."""
+    """The pictures of one model, batch by batch."""
 
     folder: Path
 
-    def __call__(self, number: int, count: int, draw: Callable[[], list[Image.Image]]) -> list[Image.Image]:
-        """The `count` pictures of a batch: those that are there, if all are, else drawn now."""
-        paths = [self.folder / f"{number}-{i}.png" for i in range(count)]
+    def batch(self, number: int, count: int) -> list[Image.Image] | None:
+        """The pictures of a batch; None where one is missing, or half there after a crash."""
         try:
-            return [Image.open(BytesIO(read(path, CheckpointError))).convert("RGB") for path in paths]
-        except (TimecliError, OSError, SyntaxError, ValueError):  # missing, or half there after a crash
-            pass
-        made = draw()
+            contents = [read(self._path(number, i), CheckpointError) for i in range(count)]
+            return [Image.open(BytesIO(content)).convert("RGB") for content in contents]
+        except (TimecliError, OSError, SyntaxError, ValueError):
+            return None
+
+    def keep(self, number: int, pictures: Sequence[Image.Image]) -> None:
+        """Write the pictures of a batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path, picture in zip(paths, made, strict=True):
-            content = BytesIO()
-            picture.save(content, "PNG")
-            write_bytes(path, content.getvalue())
-        return made
+        for i, picture in enumerate(pictures):
+            write_bytes(self._path(number, i), png(picture))
+
+    def _path(self, number: int, i: int) -> Path:
+        return self.folder / f"{number}-{i}.png"
 
 
-def opened(report: Path, pipeline: Pipeline, prompts: Sequence[str], settings: Settings) -> Album:
-    """The album of a model as it is now, for these prompts and settings: anything else has another one.
-
-    Args:
-        report: the folder that the report goes to.
-        pipeline: what draws.
-        prompts: in their order, which decides what is drawn side by side.
-        settings: seeds, steps, guidance.
-    """
-    known = [digest.of_pipeline(pipeline), list(prompts), asdict(settings)]
-    name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
-    return Album(report / FOLDER / name)
+def png(picture: Image.Image) -> bytes:
+    """A picture as a file's content; PNG loses nothing."""
+    content = BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
 
 
 def close(report: Path) -> None:

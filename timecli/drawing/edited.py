@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from timecli.drawing import album
+from timecli.drawing import digest
+from timecli.drawing.album import FOLDER, Album
 from timecli.drawing.render import Pipeline, Settings, render, replaced
 from timecli.drawing.verify import Images, prompts_after, prompts_before
 from timecli.editing import applying, compiling, forecast
@@ -163,5 +167,11 @@ def count(table: Sequence[Row], edits: int) -> int:
 def _drawn(
     pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None], report: Path | None
 ) -> Images:
-    kept = None if report is None else album.opened(report, pipeline, prompts, settings)
-    return render(pipeline, prompts, settings, tick, kept)
+    return render(pipeline, prompts, settings, tick, _album(pipeline, prompts, settings, report) if report else None)
+
+
+def _album(pipeline: Pipeline, prompts: Sequence[str], settings: Settings, report: Path) -> Album:
+    """That of a model as it is now, for these prompts in their order and these settings: anything else has another."""
+    known = [digest.of_pipeline(pipeline), list(prompts), asdict(settings)]
+    name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+    return Album(report / FOLDER / name)

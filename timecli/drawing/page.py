@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from timecli.drawing.html import address, filled
-from timecli.drawing.report import SCORES, Column, score_rows
+from timecli.drawing.report import FORMS, SCORES, Column, score_rows
 from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
 
 BEFORE, ORACLE = "before", "oracle"
 """The columns on both sides of what was edited."""
-FACTS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
-"""The numbers of a prompt, and how they are written."""
 STYLES, SCRIPTS = ("base.css", "cards.css"), ("cards.js",)
 """What every page with cards has."""
 
@@ -132,7 +130,7 @@ def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: S
     """A prompt's card: its numbers and the columns' pictures of it."""
     names = {"forecast": "forecast", "shown": "shows the destination", "another_seed": "another seed"}
     names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
-    facts = {names[key]: format(one[key], form) for key, form in FACTS.items() if one[key] is not None}
+    facts = {names[key]: format(one[key], form) for key, form in FORMS.items() if one[key] is not None}
     should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"
     columns = {name: column(row) for name, column in shows.items()}
     tiles = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ from diffusers.utils import logging
 from PIL.Image import Image
 
 from timecli.drawing import libraries, memory
+from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import require_finite
 from timecli.models import layouts
@@ -43,10 +43,6 @@ class Settings:
 
 CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
 """Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
-
-
-Kept = Callable[[int, int, Callable[[], list[Image]]], list[Image]]
-"""(number of a batch, its pictures, how to draw them) -> the pictures, perhaps from an earlier run."""
 
 
 def load_pipeline(
@@ -172,7 +168,7 @@ def render(
     prompts: Sequence[str],
     settings: Settings,
     tick: Callable[[float], None],
-    kept: Kept | None = None,
+    album: Album | None = None,
 ) -> dict[str, list[Image]]:
     """One picture per prompt and seed, in the order of the seeds.
 
@@ -181,21 +177,20 @@ def render(
         prompts: what to draw; repetitions are drawn once.
         settings: seeds, steps, guidance.
         tick: called with the number of pictures finished since the last call, in fractions.
-        kept: has batches of an earlier run.
+        album: has batches of an earlier run, and keeps those that are drawn.
     """
     jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
     size = memory.batch_size(pipeline)
     images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
     for first in range(0, len(jobs), size):
-        batch, left = jobs[first : first + size], [float(len(jobs[first : first + size]))]
-
-        def counted(count: float, left: list[float] = left) -> None:
-            left[0] -= count
-            tick(count)
-
-        draw = partial(_draw, pipeline, batch, settings, counted)
-        found = kept(first, len(batch), draw) if kept else draw()
-        tick(left[0])  # nothing of what was drawn; all of what was there
+        batch = jobs[first : first + size]
+        found = album.batch(first, len(batch)) if album else None
+        if found is not None:
+            tick(len(batch))
+        else:
+            found = _draw(pipeline, batch, settings, tick)
+            if album:
+                album.keep(first, found)
         for (prompt, _), image in zip(batch, found, strict=True):
             images[prompt].append(image)
     return images

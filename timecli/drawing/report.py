@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from timecli.drawing.album import png
 from timecli.drawing.verify import Images
 from timecli.manifests.rows import LIKENESS, METRICS, Row
-from timecli.shown import harmless, in_markdown
+from timecli.shown import harmless, in_markdown, table_row
 
 INK = {
     "source": "#12518c",
@@ -126,7 +126,7 @@ def markdown(found: dict[str, Any]) -> str:
     ]
     if found["scores"]:
         lines += [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
-        lines += [f"| {' | '.join(cells)} |" for cells in score_rows(found["scores"])]
+        lines += [table_row(*cells) for cells in score_rows(found["scores"])]
         lines += ["", *COVERED]
     else:
         lines.append("No judge was given, so nothing was measured.")
@@ -138,10 +138,10 @@ def markdown(found: dict[str, Any]) -> str:
         "",
     ]
     head, rows = each_table(found)
-    lines += [f"| {' | '.join((*head, 'destination'))} |", "|---" * (len(head) + 1) + "|"]
+    lines += [table_row(*head, "destination"), "|---" * (len(head) + 1) + "|"]
     for one, cells in zip(found["prompts"], rows, strict=True):
         cells[1] = in_markdown(one["prompt"])
-        lines.append(f"| {' | '.join([*cells, in_markdown(one['destination'] or '')])} |")
+        lines.append(table_row(*cells, in_markdown(one["destination"] or "")))
     return "\n".join(lines) + "\n"
 
 
@@ -167,11 +167,10 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, Any]) -> dict[str, bytes]:
     """The report's files by their names."""
-    png = BytesIO()
     title = f"{found['manifest']} on {found['model']}, {_seeds(shows, table)}"
-    sheet(table, shows, title, [_note(one) for one in found["prompts"]]).save(png, "PNG")
+    image = sheet(table, shows, title, [_note(one) for one in found["prompts"]])
     data = json.dumps(found, indent=2) + "\n"
-    return {"sheet.png": png.getvalue(), "report.md": markdown(found).encode(), "report.json": data.encode()}
+    return {"sheet.png": png(image), "report.md": markdown(found).encode(), "report.json": data.encode()}
 
 
 def _note(one: Mapping[str, Any]) -> str:

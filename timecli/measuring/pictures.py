@@ -6,11 +6,11 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from timecli.drawing.album import png
 from timecli.drawing.page import distance
 from timecli.drawing.render import Settings, render
 from timecli.files.writing import write_bytes
@@ -74,10 +74,9 @@ class Album:
 
     def _keep(self, model: str, prompt: str, images: Mapping[int, Image.Image]) -> None:
         for seed, image in images.items():
-            path, content = self.path(model, prompt, seed), BytesIO()
+            path = self.path(model, prompt, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(content, "PNG")
-            write_bytes(path, content.getvalue())
+            write_bytes(path, png(image))
 
 
 def worst(found: Sequence[Drawn]) -> dict[str, list[Drawn]]:

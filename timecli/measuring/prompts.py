@@ -16,7 +16,7 @@ from timecli.manifests.rows import Row
 from timecli.measuring.bench import Answers
 from timecli.measuring.edits import Shares
 from timecli.measuring.schedule import BASE, Job, tested
-from timecli.shown import in_markdown
+from timecli.shown import in_markdown, table_row
 
 HALF = 0.5
 """A prompt shows its destination where so many of its pictures do."""
@@ -130,8 +130,8 @@ def page(title: str, found: Sequence[Drawn]) -> str:
     text = [f"# {in_markdown(title)}", ""]
     head = ("edit", "kind", "prompt", "destination", "forecast", "shows it", "kept or reached", "another seed")
     for name, own in by_configuration(found).items():
-        text += [f"## {name}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        text += [f"| {' | '.join(_cells(one))} |" for one in own]
+        text += [f"## {name}", "", table_row(*head), "|---" * len(head) + "|"]
+        text += [table_row(*_cells(one)) for one in own]
         text.append("")
     return "\n".join(text).rstrip() + "\n"
 

@@ -11,7 +11,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring import balances
 from timecli.measuring.bench import Answers
 from timecli.measuring.schedule import BASE, Configuration, Job, tested
-from timecli.shown import in_markdown
+from timecli.shown import in_markdown, table_row
 
 SPLITS = 3
 """Parts of the seeds over which Δ_p has a mean and a deviation (appendix H.2)."""
@@ -91,13 +91,13 @@ def summary(rows: Mapping[Configuration, Measured]) -> Iterator[str]:
     """Δ over all balances, of baseline, oracle and every configuration (Table 3)."""
     first = _all(next(iter(rows.values())))
     yield from (f"**All {len(first)} balances**" if len(first) > 1 else "**One balance**", "")
-    yield from (_row("", "Δ", "explicit"), "|---|---|---|")
+    yield from (table_row("", "Δ", "explicit"), "|---|---|---|")
     kept = _explicit(first, 0)
-    yield _row("baseline", _overall([one.before for one in first]), kept)
-    yield _row("oracle", _overall([one.oracle for one in first]), kept)
+    yield table_row("baseline", _overall([one.before for one in first]), kept)
+    yield table_row("oracle", _overall([one.oracle for one in first]), kept)
     for configuration, found in rows.items():
         own = _all(found)
-        yield _row(configuration.name, _overall([one.after for one in own]), _explicit(own, 1))
+        yield table_row(configuration.name, _overall([one.after for one in own]), _explicit(own, 1))
     yield ""
     yield "Mean ± standard deviation over three parts of the seeds; the *oracle* is the unedited model, told one of the"
     yield "two descriptions by chance in every picture; *explicit* is the share of pictures that show the description"
@@ -116,18 +116,18 @@ def _table(configuration: Configuration, found: Measured) -> Iterator[str]:
     yield ""
     tuned = "strength" if configuration.method == "everyday" else "λ"
     head = ("edit", "baseline F", "baseline Δ", "oracle F", "oracle Δ", tuned, "edited F", "edited Δ")
-    yield _row(*head, "explicit before", "after")
+    yield table_row(*head, "explicit before", "after")
     yield "|---" * (len(head) + 2) + "|"
     for job, measured in found:
         values = {one.name: _tuned(configuration, one) for one in job.tested}
         for name, one in measured.items():
             sides = [f"{side.share:.1%} | {_delta(side.deltas)}" for side in (one.before, one.oracle, one.after)]
             kept = (_explicit([one], 0), _explicit([one], 1))
-            yield _row(in_markdown(name), *sides[:2], values[name], sides[2], *kept)
+            yield table_row(in_markdown(name), *sides[:2], values[name], sides[2], *kept)
     own = _all(found)
     every = [[one.before for one in own], [one.oracle for one in own], [one.after for one in own]]
     means = [f"**{_overall(side)}**" for side in every]
-    yield _row("**all**", "", means[0], "", means[1], "", "", means[2], _explicit(own, 0), _explicit(own, 1))
+    yield table_row("**all**", "", means[0], "", means[1], "", "", means[2], _explicit(own, 0), _explicit(own, 1))
     yield ""
 
 
@@ -156,7 +156,3 @@ def _explicit(found: Sequence[Shares], side: int) -> str:
     """Before or after, the mean over the balances that have such prompts."""
     known = [one.explicit[side] for one in found if one.explicit]
     return f"{fmean(known):.1%}" if known else "-"
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -19,7 +19,7 @@ from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
 from timecli.measuring.schedule import BASE, Configuration, Job, tested
 from timecli.measuring.shares import Shares
-from timecli.shown import in_markdown
+from timecli.shown import in_markdown, table_row
 
 MEASURED = ("generality", "specificity")
 """What the paper's "Mean" is the harmonic mean of."""
@@ -105,9 +105,9 @@ def qualities(
 
 def _qualities(found: Mapping[str, Quality]) -> Iterator[str]:
     (eyes,) = {one.eyes for one in found.values()}
-    yield from (_row("", f"FID in {eyes} features", "CLIP Score"), "|---|---|---|")
+    yield from (table_row("", f"FID in {eyes} features", "CLIP Score"), "|---|---|---|")
     for name, one in found.items():
-        yield _row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
+        yield table_row("baseline" if name == BASE else name, f"{one.fid:.2f}", f"{one.clip_score:.2f}")
     yield ""
 
 
@@ -170,14 +170,14 @@ def _totals(results: Sequence[Result], title: str) -> Iterator[str]:
     rows = by_configuration(results)
     first = next(iter(rows.values()))
     yield from (f"**{title}**", "")
-    yield _row("", *HEAD, "correlation with the oracle")
+    yield table_row("", *HEAD, "correlation with the oracle")
     yield "|---" * (len(HEAD) + 2) + "|"
     for name in ("baseline", "oracle", "another seed"):
         if merged(first, name):
-            yield _row(name, *_cells(total(merged(first, name))), "")
+            yield table_row(name, *_cells(total(merged(first, name))), "")
     for configuration, found in rows.items():
         cells = _cells(total(merged(found, "edited")))
-        yield _row(configuration.name, *cells, _correlation(merged(found, "oracle"), merged(found, "edited")))
+        yield table_row(configuration.name, *cells, _correlation(merged(found, "oracle"), merged(found, "edited")))
     yield ""
     yield "Mean ± standard deviation over the seeds; *mean* is the harmonic mean of generality and specificity, *of"
     yield "three* with efficacy; *explicit* is the share of prompts with another value that keep it; *kept* and"
@@ -191,12 +191,12 @@ def _edits(results: Sequence[Result]) -> Iterator[str]:
     for configuration, found in by_configuration(results).items():
         yield f"## {configuration.name}"
         yield ""
-        yield _row("edit", "oracle's generality", *HEAD)
+        yield table_row("edit", "oracle's generality", *HEAD)
         yield "|---" * (len(HEAD) + 2) + "|"
         for result in found:
             for name, scores in result.scores.items():
                 oracle = scores["oracle"].get("generality")
-                yield _row(in_markdown(name), f"{oracle.mean:.1%}" if oracle else "-", *_cells(scores["edited"]))
+                yield table_row(in_markdown(name), f"{oracle.mean:.1%}" if oracle else "-", *_cells(scores["edited"]))
         yield ""
 
 
@@ -215,7 +215,3 @@ def _cells(scores: Scores) -> list[str]:
     shown += [f"{mean(scores):.1%}" if any(m in scores for m in MEASURED) else "-"]
     shown += [f"{verify.mean(scores):.1%}" if all(m in scores for m in PAPER) else "-"]
     return [*shown, *(f"{scores[m].mean:.3f}" if m in scores else "-" for m in LIKENESS)]
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
