@@ -212,12 +212,11 @@ def verify(
 
     from timecli.drawing import render, verification
     from timecli.drawing.judge import load_judge
+    from timecli.models.checkpoint import judge_beside
 
-    drawn = range(seeds or manifest.verify.seeds)
-    guidance = render.GUIDANCE if manifest.verify.guidance is None else manifest.verify.guidance
-    settings = render.Settings(tuple(drawn), manifest.verify.steps or render.STEPS, guidance)
-    path = model.checkpoint.path
-    beside = (path if path.is_dir() else path.parent) / "judge"
+    wanted = manifest.verify
+    settings = render.settings(seeds or wanted.seeds, wanted.steps, wanted.guidance)
+    beside = judge_beside(model.checkpoint.path)
     place = beside if judge is None and (beside / "config.json").exists() else judge
     critic = None if place is None else load_judge(Path(place), model.device)
     how = (critic, settings, model.device, torch.float32, model.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,27 +37,20 @@ def choice(value: str, option: str, choices: Collection[str]) -> str:
     return value
 
 
+def one_of(option: str, *choices: str) -> Callable[[str], str]:
+    """What refuses any other value of an option."""
+
+    def check(value: str) -> str:
+        return choice(value, option, choices)
+
+    return check
+
+
 def _device(value: str) -> str:
     """Refuse what is no device on any machine before torch is loaded to look for it."""
     if not DEVICES.fullmatch(value):
         raise TimecliError(f"--device {value} is not available here; use auto, cpu, cuda, cuda:N or mps.")
     return value
-
-
-def _dtype(value: str) -> str:
-    return choice(value, "--dtype", ITEMSIZES)
-
-
-def _precision(value: str) -> str:
-    return choice(value, "--precision", ("auto", "fp32", "fp16", "bf16"))
-
-
-def _format(value: str) -> str:
-    return choice(value, "--format", ("lora", "peft", "diff"))
-
-
-def _adapter_dtype(value: str) -> str:
-    return choice(value, "--dtype", [name for name in ITEMSIZES if name != "keep"])
 
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
@@ -82,9 +75,15 @@ ApplyOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Edited
 AdapterOutput = Annotated[Path, typer.Option("-o", "--output", help="Adapter file (.safetensors).")]
 AdapterFormat = Annotated[
     str,
-    typer.Option("--format", callback=_format, help="lora (kohya's names), peft (diffusers' own), or diff (dense)."),
+    typer.Option(
+        "--format",
+        callback=one_of("--format", "lora", "peft", "diff"),
+        help="lora (kohya's names), peft (diffusers' own), or diff (dense).",
+    ),
 ]
-AdapterDtype = Annotated[str, typer.Option("--dtype", callback=_adapter_dtype, help="fp16, bf16 or fp32.")]
+AdapterDtype = Annotated[
+    str, typer.Option("--dtype", callback=one_of("--dtype", "fp16", "bf16", "fp32"), help="fp16, bf16 or fp32.")
+]
 Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: all]")]
 Tolerance = Annotated[
     float | None,
@@ -161,7 +160,9 @@ Guidance = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        "--precision", callback=_precision, help="What draws: auto (fp16 with CUDA, else fp32), fp32, fp16 or bf16."
+        "--precision",
+        callback=one_of("--precision", "auto", "fp32", "fp16", "bf16"),
+        help="What draws: auto (fp16 with CUDA, else fp32), fp32, fp16 or bf16.",
     ),
 ]
 JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
@@ -169,7 +170,9 @@ Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, c
 Dtype = Annotated[
     str,
     typer.Option(
-        "--dtype", callback=_dtype, help="keep, fp16, bf16 or fp32: convert every float tensor of the output."
+        "--dtype",
+        callback=one_of("--dtype", *ITEMSIZES),
+        help="keep, fp16, bf16 or fp32: convert every float tensor of the output.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import terminal
-from timecli.errors import CheckpointError, ManifestError, TimecliError
+from timecli.errors import ManifestError, TimecliError
 
 if TYPE_CHECKING:
     import torch
@@ -58,14 +58,17 @@ def read_encoder(checkpoint: Checkpoint, reading: Reading, where: torch.device, 
 
 def require_readable(reading: Reading, judge: Path | None = None) -> None:
     """Refuse what is given beside MODEL and is not there, before anything is loaded."""
-    if reading.tokenizer is not None and not (reading.tokenizer / "tokenizer_config.json").exists():
-        raise CheckpointError(f"{reading.tokenizer} has no tokenizer_config.json; give a tokenizer folder.")
-    if reading.everyday is not None:
-        from timecli.files.safefile import open_file
+    from timecli.files.safefile import open_file
+    from timecli.models.checkpoint import require_judge
 
+    if reading.tokenizer is not None:
+        from timecli.text.tokenizers import require_tokenizer
+
+        require_tokenizer(reading.tokenizer)
+    if reading.everyday is not None:
         open_file(reading.everyday)
-    if judge is not None and not (judge / "config.json").exists():
-        raise CheckpointError(f"{judge} is no CLIP model folder (config.json is missing); give one with --judge.")
+    if judge is not None:
+        require_judge(judge)
 
 
 def warn_of_rounding(lost: float | None) -> None:
@@ -180,11 +183,11 @@ def settings_of(drawing: Drawing, seeds: int, tasks: Sequence[Manifest]) -> Sett
     Raises:
         ManifestError: the manifests differ, and no option decides.
     """
-    from timecli.drawing.render import GUIDANCE, STEPS, Settings
+    from timecli.drawing.render import settings
 
-    steps = drawing.steps or _agreed(tasks, "steps") or STEPS
+    steps = drawing.steps or _agreed(tasks, "steps")
     guidance = _agreed(tasks, "guidance") if drawing.guidance is None else drawing.guidance
-    return Settings(tuple(range(seeds)), int(steps), GUIDANCE if guidance is None else guidance)
+    return settings(seeds, None if steps is None else int(steps), guidance)
 
 
 def _agreed(tasks: Sequence[Manifest], key: str) -> float | None:
@@ -201,7 +204,9 @@ def _agreed(tasks: Sequence[Manifest], key: str) -> float | None:
 
 def judge_folder(given: Path | None, model: Path) -> Path:
     """The judge that was asked for, or the one beside the model."""
-    return given or (model if model.is_dir() else model.parent) / "judge"
+    from timecli.models.checkpoint import judge_beside
+
+    return given or judge_beside(model)
 
 
 def require_extra(module: str, extra: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,18 +125,19 @@ def _search(
         for task, share in zip(tasks, unedited, strict=True):
             terminal.say(f"{task.name}, unedited: {_share(task, share, seeds)}", stderr=True)
             _warn_of_few(task, seeds)
+    known = {task.name: task for task in tasks}
+
+    def report(name: str, trial: Trial) -> None:
+        task, key = known[name], objectives.axis(known[name]).key
+        shown = _share(task, trial.score, seeds) if objective == "balance" else f"{trial.score:.1%}"
+        terminal.say(f"{f'{name}, ' if len(tasks) > 1 else ''}{key} {trial.value:g}: {shown}", stderr=True)
+
     if drawings is not None and len(tasks) > 1:
-        found = tune.balance_all(tasks, drawings, lambda name, trial: _say_trial(tasks, name, trial, seeds))
+        found = tune.balance_all(tasks, drawings, report)
     else:
         (task,) = tasks
         forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
-        key = objectives.axis(task).key
-
-        def report(trial: Trial) -> None:
-            shown = _share(task, trial.score, seeds) if objective == "balance" else f"{trial.score:.1%}"
-            terminal.say(f"{key} {trial.value:g}: {shown}", stderr=True)
-
-        trial = tune.search(task, objective, forecasts, drawings, report)
+        trial = tune.search(task, objective, forecasts, drawings, partial(report, task.name))
         found = [(trial.value, trial.score)]
     if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:
         terminal.complain("no value balances all of it; what comes nearest is kept.")
@@ -151,7 +153,11 @@ def _share(task: Manifest, share: float, seeds: int) -> str:
     """A share with what it can truly be."""
     from timecli.measuring.objectives import interval
 
-    low, high = interval(share, _pictures(task, seeds))
+    return _told(share, interval(share, _pictures(task, seeds)))
+
+
+def _told(share: float, interval: Sequence[float]) -> str:
+    low, high = interval
     return f"{share:.1%} ({low:.0%} to {high:.0%} with 95 % confidence)"
 
 
@@ -160,11 +166,6 @@ def _warn_of_few(task: Manifest, seeds: int) -> None:
 
     if (pictures := _pictures(task, seeds)) < VERDICT:
         terminal.warn(f"{task.name} is measured on {pictures} pictures, which are no verdict; draw more with --seeds.")
-
-
-def _say_trial(tasks: Sequence[Manifest], name: str, trial: Trial, seeds: int) -> None:
-    task = next(task for task in tasks if task.name == name)
-    terminal.say(f"{name}, strength {trial.value:g}: {_share(task, trial.score, seeds)}", stderr=True)
 
 
 def _summary(
@@ -189,12 +190,11 @@ def _summary(
 
 def _line(row: Mapping[str, Any], objective: str) -> str:
     key = "lambda" if "lambda" in row else "strength"
-    text = f"{row['manifest']}: {key} {row[key]:g}, {objective} {row['score']:.1%}"
-    if "interval" in row:
-        low, high = row["interval"]
-        text += f" ({low:.0%} to {high:.0%} with 95 % confidence), unedited {row['unedited']:.1%}"
-        text += "" if row["verdict"] else "; too few pictures for a verdict"
-    return text
+    text = f"{row['manifest']}: {key} {row[key]:g}, {objective} "
+    if "interval" not in row:
+        return f"{text}{row['score']:.1%}"
+    few = "" if row["verdict"] else "; too few pictures for a verdict"
+    return f"{text}{_told(row['score'], row['interval'])}, unedited {row['unedited']:.1%}{few}"
 
 
 def _require(tasks: Sequence[Manifest], objective: str) -> None:

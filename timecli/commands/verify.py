@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import torch
 
     from timecli.drawing.judge import Judge
-    from timecli.drawing.render import Settings
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.encoding import TextEncoder
@@ -92,7 +91,8 @@ def verify(
         name: edited.given_edit(delta_path, checkpoint, task, encoder, exact, world) for name, task in tasks.items()
     }
     own = _own_encoder(copy, checkpoint, encoder, manifest, where, reading)
-    settings, dtype = _how(drawing, seeds, manifest, where)
+    settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
+    dtype = options.pick_precision(drawing.precision, where)
     scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own)
     pictures = edited.count(verification.table(manifest, encoder), len(deltas)) * len(settings.seeds)
     with terminal.progress("drawing", pictures) as tick:
@@ -101,12 +101,6 @@ def verify(
     verification.save(made, data, folder, force)
     _print(data, folder, telling)
     raise typer.Exit(1 if data["missed"] else 0)
-
-
-def _how(drawing: Drawing, seeds: int | None, manifest: Manifest, where: torch.device) -> tuple[Settings, torch.dtype]:
-    """Seeds, steps, guidance, and the dtype that draws."""
-    settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
-    return settings, options.pick_precision(drawing.precision, where)
 
 
 def _tasks(path: Path, reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:

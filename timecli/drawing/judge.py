@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import open_file, require_finite
+from timecli.models.checkpoint import require_judge
 from timecli.text.sizes import require_plausible
 from timecli.text.tokenizers import require_text
 
@@ -89,10 +90,7 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
     Raises:
         CheckpointError: it is not one, cannot judge, or holds NaN or infinity.
     """
-    if not (folder / "config.json").exists():
-        raise CheckpointError(
-            f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
-        )
+    require_judge(folder)
     logging.disable_progress_bar()
     weights = [open_file(file) for file in sorted(folder.glob("*.safetensors"))]
     for name in ("config.json", "preprocessor_config.json"):

@@ -41,6 +41,11 @@ class Settings:
     guidance: float = GUIDANCE
 
 
+def settings(seeds: int, steps: int | None = None, guidance: float | None = None) -> Settings:
+    """The first seeds, with what nobody says by default."""
+    return Settings(tuple(range(seeds)), steps or STEPS, GUIDANCE if guidance is None else guidance)
+
+
 CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
 """Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
 

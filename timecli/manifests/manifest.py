@@ -51,16 +51,29 @@ class Manifest:
         return WORDINGS if self.preserve.everyday is not False else AUGMENTATIONS
 
 
+OWN = {"lambda": "lam", "strength": "strength"}
+"""Numbers in `[solve]` that an edit can have for itself, by their fields."""
+
+
+def with_value(manifest: Manifest, key: str, value: float) -> Manifest:
+    """The manifest with another "lambda", "strength" or "everyday_weight" for all its edits."""
+    name = OWN.get(key, key)
+    changed: dict[str, Any] = {name: value}
+    if key not in OWN:
+        return replace(manifest, preserve=replace(manifest.preserve, **changed))
+    unset: dict[str, Any] = {name: None}
+    edits = tuple(replace(edit, **unset) for edit in manifest.edits)
+    return replace(manifest, solve=replace(manifest.solve, **changed), edits=edits)
+
+
 def with_lambda(manifest: Manifest, lam: float) -> Manifest:
     """The manifest with another λ for all its edits."""
-    edits = tuple(replace(edit, lam=None) for edit in manifest.edits)
-    return replace(manifest, solve=replace(manifest.solve, lam=lam), edits=edits)
+    return with_value(manifest, "lambda", lam)
 
 
 def with_strength(manifest: Manifest, strength: float) -> Manifest:
     """The manifest with another strength for all its edits."""
-    edits = tuple(replace(edit, strength=None) for edit in manifest.edits)
-    return replace(manifest, solve=replace(manifest.solve, strength=strength), edits=edits)
+    return with_value(manifest, "strength", strength)
 
 
 def folded(prompt: str) -> str:

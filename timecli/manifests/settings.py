@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import tomlkit
 from tomlkit.items import Comment, Table, Trivia
 
 from timecli.errors import ManifestError, explained
-from timecli.manifests.manifest import Manifest, parse
+from timecli.manifests.manifest import OWN, Manifest, parse, with_value
 
 HOME = {"lambda": "solve", "strength": "solve", "everyday_weight": "preserve"}
 """Numbers that hold for all edits, and their tables."""
-FIELDS = {"lambda": "lam", "strength": "strength"}
-"""Those that an edit can have for itself, by their fields."""
 
 
 def written(manifest: Manifest, values: Mapping[str, float]) -> str:
@@ -33,10 +30,13 @@ def written(manifest: Manifest, values: Mapping[str, float]) -> str:
         document = tomlkit.parse(manifest.text)
         for key, value in values.items():
             document.setdefault(HOME[key], tomlkit.table())[key] = value
-            for pair in document["edit"] if key in FIELDS else ():
+            for pair in document["edit"] if key in OWN else ():
                 _remove(pair, key)
         text = tomlkit.dumps(document)
-    if parse(text, manifest.name) != replace(_changed(manifest, values), text=text, folder=parse(text).folder):
+    wanted = replace(manifest, text=text)
+    for key, value in values.items():
+        wanted = with_value(wanted, key, value)
+    if parse(text, manifest.name) != wanted:
         raise ManifestError(f"{keys} cannot be written into {manifest.name}; {way_out}.")
     return text
 
@@ -52,16 +52,3 @@ def _remove(pair: Table, key: str) -> None:
     body = pair.value.body
     place = next(i for i, (name, _) in enumerate(body) if name is not None and name.key == key)
     body[place] = (None, Comment(Trivia("", "", comment, "\n")))
-
-
-def _changed(manifest: Manifest, values: Mapping[str, float]) -> Manifest:
-    """The manifest with other values for all its edits."""
-    own: dict[str, Any] = {FIELDS[key]: None for key in values if key in FIELDS}
-    solve: dict[str, Any] = {FIELDS[key]: value for key, value in values.items() if key in FIELDS}
-    preserve: dict[str, Any] = {key: value for key, value in values.items() if key not in FIELDS}
-    return replace(
-        manifest,
-        edits=tuple(replace(edit, **own) for edit in manifest.edits),
-        solve=replace(manifest.solve, **solve),
-        preserve=replace(manifest.preserve, **preserve),
-    )

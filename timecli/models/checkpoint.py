@@ -118,6 +118,19 @@ class Checkpoint:
                 yield place, tensor
 
 
+def judge_beside(model: Path) -> Path:
+    """Where a model's judge is looked for: in its folder, or beside its file."""
+    return (model if model.is_dir() else model.parent) / "judge"
+
+
+def require_judge(folder: Path) -> None:
+    """Refuse a folder that is no judge's, before anything is loaded."""
+    if not (folder / "config.json").exists():
+        raise CheckpointError(
+            f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
+        )
+
+
 def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
     """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
     if checkpoint.edits:

@@ -167,6 +167,12 @@ def _shown(piece: bytes, parts: Sequence[tuple[str, int, int]]) -> str:
         return f"{letters} (byte {which} of {count})" if len(letters) == 1 else f"{letters} (in part)"
 
 
+def require_tokenizer(folder: Path) -> None:
+    """Refuse a folder that is no tokenizer's, before anything is loaded."""
+    if not (folder / "tokenizer_config.json").exists():
+        raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
+
+
 def require_text(folder: Path) -> None:
     """Refuse a tokenizer of which a file is something else, as Git LFS pointers are; libraries do not say so."""
     for path in (folder / name for name in FILES):
@@ -193,8 +199,7 @@ def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -
                 "give its own with --tokenizer or --config, or put its config folder beside the file."
             )
         return clip_tokenizer(padding)
-    if not (folder / "tokenizer_config.json").exists():
-        raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
+    require_tokenizer(folder)
     require_text(folder)
     with explained(f"{folder} cannot be read as a tokenizer"):
         reader = _read(folder)
