@@ -35,7 +35,7 @@ COVERED = (
 """What the columns are."""
 SHOWN = 4
 """Seeds on the sheet."""
-CELL, LABEL, GAP, HEAD = 112, 300, 16, 40
+CELL, LABEL, GAP, HEAD, NOTE = 112, 300, 16, 40, 140
 
 
 Column = Callable[[Row], Sequence[Image.Image]]
@@ -56,32 +56,35 @@ def columns(before: Images, after: Mapping[str, Images]) -> dict[str, Column]:
 
 
 def sheet(table: Sequence[Row], shows: Mapping[str, Column], title: str, notes: Sequence[str] = ()) -> Image.Image:
-    """Rows of prompts, and the columns by their names; `notes` stand below the prompts."""
+    """Rows of prompts, and the columns by their names; `notes` stand behind them, row by row."""
     shown = min(SHOWN, max(len(column(row)) for column in shows.values() for row in table))
     block = shown * CELL + GAP
-    image = Image.new("RGB", (LABEL + len(shows) * block + GAP, 2 * HEAD + len(table) * (CELL + 4)), "white")
+    right = LABEL + len(shows) * block
+    size = (right + GAP + (NOTE if notes else 0), 2 * HEAD + len(table) * (CELL + 4))
+    image = Image.new("RGB", size, "white")
     canvas = ImageDraw.Draw(image)
     canvas.text((GAP, 10), harmless(title), "black", ImageFont.load_default(20))
     for i, name in enumerate(shows):
         canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
     for i, row in enumerate(table):
         top = 2 * HEAD + i * (CELL + 4)
-        _label(canvas, row, top, notes[i] if notes else "")
+        _label(canvas, row, top)
+        if notes:
+            canvas.text((right, top + 20), notes[i], "black", ImageFont.load_default(13))
         for j, column in enumerate(shows.values()):
             for k, picture in enumerate(column(row)[:shown]):
                 image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
     return image
 
 
-def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int, note: str) -> None:
-    """Kind, prompt (two lines at most) and destination, in the colour of the kind, and a note."""
+def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    """Kind, prompt (two lines at most) and destination, in the colour of the kind."""
     font, small = ImageFont.load_default(16), ImageFont.load_default(13)
     canvas.rectangle([0, top, 5, top + CELL - 1], fill=INK[row.kind])
     canvas.text((GAP, top + 2), row.kind, INK[row.kind], small)
     canvas.text((GAP, top + 20), _lines(row.prompt, 32), INK[row.kind], font)
     if row.destination:
-        canvas.text((GAP, top + 62), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
-    canvas.text((GAP, top + 94), note, "black", small)
+        canvas.text((GAP, top + 66), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
 
 
 def _lines(text: str, width: int) -> str:
@@ -174,9 +177,9 @@ def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, An
 
 
 def _note(one: Mapping[str, Any]) -> str:
-    """A prompt's numbers in a line."""
+    """A prompt's numbers, line by line."""
     words = {"forecast": "forecast", "shown": "shown", "likeness": "like the wanted"}
-    return ", ".join(f"{word} {one[key]:{FORMS[key]}}" for key, word in words.items() if one[key] is not None)
+    return "\n".join(f"{word} {one[key]:{FORMS[key]}}" for key, word in words.items() if one[key] is not None)
 
 
 def _seeds(shows: Mapping[str, Column], table: Sequence[Row]) -> str:
