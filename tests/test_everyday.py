@@ -65,7 +65,7 @@ def test_the_solve_is_least_squares_with_every_everyday_prompt_written_out(
 def test_with_every_position_it_is_exact(encoder: TextEncoder, listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(everyday, "POSITIONS", 77)
     wanted = task(listed)
-    root = everyday.measured(wanted, encoder).root
+    root = everyday.measured(wanted, encoder).roots["text"]
     states = encoder.embed(("A dog", "A tulip", "A house in the snow", "")).flatten(0, 1)
     assert torch.allclose(root.T @ root, states.T @ states / 4, rtol=1e-10, atol=1e-10)
 
@@ -163,15 +163,18 @@ def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: P
     folder, wanted = tmp_path / "cache", task(listed)
     made = everyday.kept(wanted, encoder, folder, counted.append)
     (file,) = folder.iterdir()
-    assert torch.equal(everyday.kept(wanted, encoder, folder, counted.append).root, made.root) and sum(counted) == 4
+    assert (
+        torch.equal(everyday.kept(wanted, encoder, folder, counted.append).roots["text"], made.roots["text"])
+        and sum(counted) == 4
+    )
     for damage in (b"", b"x" * 1000, file.read_bytes()[:-8], file.read_bytes().replace(b"A dog", b"A cat")):
         file.write_bytes(damage)
         before = sum(counted)
         again = everyday.kept(wanted, encoder, folder, counted.append)
-        assert torch.equal(again.root, made.root)
+        assert torch.equal(again.roots["text"], made.roots["text"])
         assert sum(counted) == before + (0 if b"A cat" in damage else 4)
     folder.chmod(0o500)
-    assert torch.equal(everyday.kept(task(listed, "weight = 2.0\n"), encoder, folder).root, made.root)
+    assert torch.equal(everyday.kept(task(listed, "weight = 2.0\n"), encoder, folder).roots["text"], made.roots["text"])
     folder.chmod(0o700)
 
 

@@ -87,7 +87,7 @@ def plain(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {
         name: tensor
         for name, tensor in state.items()
-        if name.split(".")[0] in ("embeddings", "encoder", "final_layer_norm")
+        if name.split(".")[0] in ("embeddings", "encoder", "final_layer_norm", "text_projection")
     }
 
 
@@ -110,8 +110,8 @@ def to_openclip(weights: dict[str, torch.Tensor], extra_layer: bool) -> dict[str
         last = max(int(name.split(".")[2]) for name in result if name.startswith(openclip.BLOCK))
         block = {name: tensor for name, tensor in result.items() if name.startswith(f"{openclip.BLOCK}{last}.")}
         result |= {name.replace(f".{last}.", f".{last + 1}."): tensor + 1 for name, tensor in block.items()}
-    width = len(result["ln_final.weight"])
-    return result | {"text_projection": torch.eye(width), "logit_scale": torch.tensor(1.0)}
+    projection = weights.get(openclip.HF_PROJECTION, torch.eye(len(result["ln_final.weight"])))
+    return result | {openclip.PROJECTION: projection.T.contiguous(), "logit_scale": torch.tensor(1.0)}
 
 
 def single_file(
@@ -126,6 +126,13 @@ def single_file(
 
 def prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {prefix + name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def named(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A text encoder's tensors as transformers saves them."""
+    inner = {name: tensor for name, tensor in weights.items() if name != openclip.HF_PROJECTION}
+    outer = {name: tensor for name, tensor in weights.items() if name == openclip.HF_PROJECTION}
+    return prefixed("text_model.", inner) | prefixed("", outer)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +164,7 @@ def test_sdxl_is_edited_in_both_forms(
     for model, output in ((sdxl[1], tmp_path / "folder"), (sdxl_file, tmp_path / "file")):
         done = run("edit", tmp_path / "m.toml", model, "-o", output, "--json")
         assert done.code == 0, done.err
-        assert len(json.loads(done.out)["changed"]) == 140
+        assert len(json.loads(done.out)["changed"]) == 141
     folder, file = (
         load_file(tmp_path / "folder" / "unet" / "diffusion_pytorch_model.safetensors"),
         load_file(tmp_path / "file"),

@@ -168,7 +168,7 @@ def test_a_test_pair_without_a_common_word_has_no_forecast(run: Run, picturebook
     checkpoint = open_checkpoint(picturebook)
     encoder = encoding.read_text_encoder(checkpoint, None, CPU)
     delta = compiling.compile_edit(parse(TULIPS + PAPER), encoder, CPU)
-    metric = forecast.metric(checkpoint, delta.origin)
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
     asked = [("A tulip", "A yellow tulip"), ("Tulips", "yellow flower"), ("A pig", None)]
     found = forecast.told(asked, encoder, delta.operator, metric)
     assert found[1:] == [None, None] and found[:1] == forecast.shares(asked[:1], encoder, delta.operator, metric)

@@ -46,7 +46,7 @@ def encoder(model: Checkpoint) -> TextEncoder:
 def test_the_forecast_is_how_far_every_projection_goes(model: Checkpoint, encoder: TextEncoder) -> None:
     """Against the sum over all matrices of projections, position by position."""
     delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
-    metric = forecast.metric(model, delta.origin)
+    metric = forecast.metric(model, delta.origin, encoder)
     pair = ("A rose in the snow", "A blue rose in the snow")
     before, after = encoder.embed(pair)
     way = after[encoder.alignment(*pair)] - before
@@ -60,7 +60,7 @@ def test_the_forecast_is_how_far_every_projection_goes(model: Checkpoint, encode
 
 def test_the_source_arrives_and_nothing_goes_nowhere(model: Checkpoint, encoder: TextEncoder) -> None:
     delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
-    metric = forecast.metric(model, delta.origin)
+    metric = forecast.metric(model, delta.origin, encoder)
     source, dog = forecast.shares([("A rose", "A blue rose"), ("A dog", "A blue dog")], encoder, delta.operator, metric)
     assert source > 0.85 and abs(dog) < 0.3
     assert forecast.shown(source) > 0.95 and forecast.shown(0.0) < 0.1 and forecast.shown(-1e9) < 1e-9
@@ -96,7 +96,7 @@ def test_a_ruined_model_is_forecast_to_keep_little(run: Run, picturebook: Path, 
 
 def test_kept_is_one_where_nothing_moves_and_falls_with_how_far(model: Checkpoint, encoder: TextEncoder) -> None:
     delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
-    metric = forecast.metric(model, delta.origin)
+    metric = forecast.metric(model, delta.origin, encoder)
     rose, dog = forecast.kept(["A rose", "A dog"], encoder, delta.operator, metric)
     still = forecast.kept(["A rose", "A dog"], encoder, replace(delta.operator, left=0 * delta.operator.left), metric)
     assert rose < dog <= 1 and still == [1.0, 1.0]

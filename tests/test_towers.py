@@ -21,7 +21,7 @@ from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
 from .conftest import PICTUREBOOK, ROSES, Run
-from .test_families import plain, prefixed, sdxl, single_file, to_openclip
+from .test_families import named, plain, sdxl, single_file, to_openclip
 
 __all__ = ["sdxl"]  # the fixture
 
@@ -88,9 +88,9 @@ def test_an_sdxl_unet_with_two_files_is_edited_as_the_whole_model(
     pipeline, folder = sdxl
     (tmp_path / "m.toml").write_text(MANIFEST)
     save_file(single_file(pipeline.unet, layouts.SDXL, {}), tmp_path / "unet.safetensors", {"format": "pt"})
-    save_file(prefixed("text_model.", plain(pipeline.text_encoder)), tmp_path / "l.safetensors", {"format": "pt"})
+    save_file(named(plain(pipeline.text_encoder)), tmp_path / "l.safetensors", {"format": "pt"})
     second = plain(pipeline.text_encoder_2)
-    other = to_openclip(second, False) if openclip else prefixed("text_model.", second)
+    other = to_openclip(second, False) if openclip else named(second)
     save_file(other, tmp_path / "g.safetensors", {"format": "pt"})
     given = ("--text-encoder", tmp_path / "l.safetensors", "--text-encoder", tmp_path / "g.safetensors")
     done = run("edit", tmp_path / "m.toml", tmp_path / "unet.safetensors", *given, "--delta", tmp_path / "one")

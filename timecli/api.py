@@ -173,7 +173,7 @@ def apply(
 
     checkpoint, target = model.checkpoint, Path(output)
     require_unedited(checkpoint, "start from the original")
-    applying.require_same_encoder(delta, checkpoint, model.encoder.fingerprint)
+    applying.require_same_encoder(delta, checkpoint, model.encoder.fingerprints)
     size = contents.size_on_disk(checkpoint, None if dtype is None else dtype.itemsize)
     check_target(target, [checkpoint.path], force, size, checkpoint.is_folder)
     edited = applying.edit_matrices(checkpoint, [delta], model.device, strength, dtype)

@@ -33,7 +33,7 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     if draft.change.has_neighbours:
         drafted = manifest.parse(drafts.written(draft, task.name))
         delta = compiling.compile_edit(drafted, encoder, CPU, world)
-        metric = forecast.metric(checkpoint, delta.origin)
+        metric = forecast.metric(checkpoint, delta.origin, encoder)
         kept += tuple(
             prompt for prompt, _ in neighbours.nearest(draft.change, encoder, world, delta.operator, metric).tests
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, Writing, grouped
 from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
-from timecli.commands.shared import given, model_last, open_model, warn_of_rounding, warn_of_size
+from timecli.commands.shared import given, model_last, open_model, warn_of_rounding, warn_of_size, warn_of_streams
 from timecli.commands.summaries import print_edit
 from timecli.errors import OutputError, TimecliError
 
@@ -50,13 +50,14 @@ def apply(
     from timecli.editing import undo as undoing
     from timecli.shipping import provenance
     from timecli.shipping.publish import publish
-    from timecli.text.encoding import fingerprint
+    from timecli.text.encoding import fingerprints
 
     target_dtype, exact = options.pick_dtype(writing.dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]
-    encoder = fingerprint(checkpoint.text_encoders())
+    encoder = fingerprints(checkpoint.text_encoders())
     for delta in edits:
         applying.require_same_encoder(delta, checkpoint, encoder)
+    warn_of_streams(edits, checkpoint)
     made = undoing.undone(checkpoint, edits, not writing.leave_ema) if undo else edits
     off = undoing.require_near(checkpoint, made) if undo else None
     edited = applying.edit_matrices(checkpoint, made, exact, strength, target_dtype)

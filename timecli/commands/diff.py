@@ -50,8 +50,8 @@ def diff(
             "limit": recovered.whole.limit(compare.FIT),
             "worst": {"name": recovered.worst.name, "unexplained": recovered.worst.unexplained},
             "rows": recovered.rows,
-            "width": recovered.delta.operator.width,
-            "rank": recovered.delta.operator.rank,
+            "width": recovered.width,
+            "rank": max(operator.rank for operator in recovered.delta.operators.values()),
             "matrices": recovered.delta.origin.matrices,
             "layers": recovered.delta.origin.layers,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, grouped
-from timecli.commands.shared import given, open_model
+from timecli.commands.shared import given, open_model, warn_of_streams
 from timecli.errors import OutputError
 
 
@@ -38,17 +38,18 @@ def export(
     from timecli.files.tensors import DTYPES
     from timecli.shipping import export as exporting
     from timecli.shipping import provenance
-    from timecli.text.encoding import fingerprint
+    from timecli.text.encoding import fingerprints
 
     delta, target_dtype = deltas.load_delta(delta_path), DTYPES[dtype]
-    applying.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
-    operator, lost = exporting.truncated(delta.operator, rank, tolerance)
-    made = exporting.adapter(checkpoint, delta, form, target_dtype, operator)
+    applying.require_same_encoder(delta, checkpoint, fingerprints(checkpoint.text_encoders()))
+    warn_of_streams([delta], checkpoint)
+    small, lost = exporting.smaller(delta, rank, tolerance)
+    made = exporting.adapter(checkpoint, delta, form, target_dtype, small)
     records = [provenance.record(delta, made.base, 1.0, not no_recipe)]
-    write_tensors(output, made.tensors, exporting.about(checkpoint, delta, operator.rank, form, records), force)
-    summary = {"format": form, "rank": operator.rank, "lost": lost, "error": made.error}
+    write_tensors(output, made.tensors, exporting.about(checkpoint, small, form, records), force)
+    summary = {"format": form, "rank": small.operator.rank, "lost": lost, "error": made.error}
     if telling.as_json:
         return terminal.print_json("export", {**summary, "written": [str(output)]})
-    ranks = f"rank {operator.rank} of {delta.operator.rank}"
+    ranks = f"rank {small.operator.rank} of {delta.operator.rank}"
     terminal.say(f"{delta.origin.name} as {form}: {ranks}, {lost:.2e} of D lost, error {made.error:.2e} with {dtype}")
     terminal.print_written([str(output)])

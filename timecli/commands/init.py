@@ -92,7 +92,7 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     if world is None or not draft.change.has_neighbours:
         return draft
     delta = compiling.compile_edit(manifest, encoder, options.exact_device(where), world)
-    metric = forecast.metric(checkpoint, delta.origin)
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
     found = neighbours.nearest(draft.change, encoder, world, delta.operator, metric)
     along = tuple(
         f"{prompt!r} would go {share:.0%} of its way: taken for another word for it, no negative; change that if not."

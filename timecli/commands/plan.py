@@ -156,7 +156,7 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
         "condition": seen.delta.operator.condition,
         "forecasts": [
             {"kind": one.row.kind, "prompt": one.row.prompt, "destination": one.row.destination}
-            | {"share": one.share, "shown": one.shown}
+            | {"share": one.share, "shown": one.shown, "pooled": one.pooled}
             for one in found.forecasts
         ],
         "metrics": found.metrics,
@@ -173,9 +173,14 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
 def _print(manifest: Manifest, seen: Seen) -> None:
     """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
     from timecli.manifests.rows import figure
+    from timecli.models.layouts import POOLED
 
     found = seen.preview
-    terminal.print_table(("kind", "prompt", "", "of its way", "of pictures"), map(_cells, found.forecasts))
+    head = ("kind", "prompt", "", "of its way", "of pictures")
+    pooled = POOLED in seen.delta.operators
+    vectors = [("" if one.pooled is None else f"{one.pooled:.0%}",) if pooled else () for one in found.forecasts]
+    cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
+    terminal.print_table((*head, "pooled vector") if pooled else head, cells)
     for name, value in found.metrics.items():
         wanted = getattr(manifest.verify, name)
         asked = "" if wanted is None else f", {figure(name, wanted)} asked for"

@@ -80,6 +80,17 @@ def warn_of_rounding(lost: float | None) -> None:
         )
 
 
+def warn_of_streams(deltas: Sequence[Delta], checkpoint: Checkpoint) -> None:
+    """Say so where an edit leaves out a stream of text that the model reads, though it is one of all maps."""
+    for delta in deltas:
+        left = [stream for stream in checkpoint.family.streams if stream not in delta.operators]
+        if left and delta.origin.layers is None and set(delta.origin.matrices) == {"k", "v"}:
+            terminal.warn(
+                f"{delta.origin.name} has no operator for what {checkpoint.path} reads as {' and '.join(left)}, which "
+                "stays as it is; compile the manifest for this model to edit all that it reads."
+            )
+
+
 def warn_of_size(name: str, changes: Sequence[Change]) -> None:
     """Say so where an edit of the paper's kind changes so much that it cannot leave everything else alone."""
     large = [change.relative for change in changes if change.relative > LARGE]

@@ -53,7 +53,7 @@ def given_edit(
     if path is None:
         return compiling.compile_edit(manifest, encoder, exact, world)
     delta = load_delta(path)
-    applying.require_same_encoder(delta, checkpoint, encoder.fingerprint)
+    applying.require_same_encoder(delta, checkpoint, encoder.fingerprints)
     if delta.origin.clip_skip != manifest.solve.clip_skip:
         raise DeltaError(
             f"{path} was compiled with clip_skip {delta.origin.clip_skip} and {manifest.name} has "
@@ -74,7 +74,7 @@ def edited_matrices(delta: Delta, checkpoint: Checkpoint, exact: torch.device) -
 
 def forecasts(delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder, table: Sequence[Row]) -> list[float | None]:
     """How far an edit takes each row to its destination, of those that have one."""
-    metric = forecast.metric(checkpoint, delta.origin)
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
     return forecast.told([(row.prompt, row.destination) for row in table], encoder, delta.operator, metric)
 
 

@@ -1,4 +1,4 @@
-"""Applying: a delta becomes the edited cross-attention matrices of a checkpoint. No UNet is built.
+"""Applying: a delta becomes the edited maps of a checkpoint that read text. No network is built.
 
 `timecli edit` compiles and applies, so that it gives the same bytes as the one after the other.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -20,7 +20,7 @@ from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import convert, raw
 from timecli.models.checkpoint import Checkpoint, require_layers
-from timecli.models.layouts import Matrix
+from timecli.models.layouts import ENTRY, Matrix
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Edited:
     rounding: float
 
 
-def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprint: str) -> None:
-    """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has this fingerprint."""
+def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprints: Collection[str]) -> None:
+    """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has these fingerprints."""
     if delta.operator.width != checkpoint.width:
         raise DeltaError(
             f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
             f"width {checkpoint.width}; compile the manifest for this model."
         )
-    if fingerprint != delta.origin.encoder:
+    if delta.origin.encoder not in fingerprints:
         raise DeltaError(
             f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; "
             "compile the manifest for this model."
@@ -89,10 +89,11 @@ def edit_matrices(
     for place, before in checkpoint.projections():
         if not place.twin:
             digest.update(raw(before))
-        operators = [delta.operator for delta in deltas if covers(delta.origin, place.matrix)]
+        operators = for_matrix(deltas, place.matrix)
         if operators:
             where = f"{place.file.path}: {place.name}"
-            exact = _exact(before, where, operators, device, strength)
+            _require_width(before, where, operators[0].width, place.matrix.leading)
+            exact = _exact(before, operators, device, strength)
             after = tensors[place.key] = _rounded(exact, dtype or before.dtype, where)
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
             lost += float((after.to(exact) - exact).square().sum())
@@ -101,8 +102,19 @@ def edit_matrices(
 
 
 def covers(origin: Origin, matrix: Matrix) -> bool:
-    """Whether an edit is for this matrix."""
+    """Whether an edit is for this matrix: one of some keys, values or layers is for no other map."""
+    if matrix.kind == ENTRY:
+        return origin.layers is None and set(origin.matrices) == {"k", "v"}
     return matrix.kind in origin.matrices and (origin.layers is None or matrix.layer in origin.layers)
+
+
+def for_matrix(deltas: Sequence[Delta], matrix: Matrix) -> list[Operator]:
+    """What some edits do to this matrix, one after the other."""
+    return [
+        delta.operators[matrix.stream]
+        for delta in deltas
+        if covers(delta.origin, matrix) and matrix.stream in delta.operators
+    ]
 
 
 def edit_matrix(
@@ -114,19 +126,20 @@ def edit_matrix(
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
     """One matrix `[out, d]` after some operators, in `dtype` or its own; `where` is how errors call it."""
-    return _rounded(_exact(before, where, operators, device, strength), dtype or before.dtype, where)
+    return _rounded(_exact(before, operators, device, strength), dtype or before.dtype, where)
 
 
-def _exact(
-    before: torch.Tensor, where: str, operators: Sequence[Operator], device: torch.device, strength: float
-) -> torch.Tensor:
-    """A matrix after some operators, before it is rounded, on the CPU."""
-    width = operators[0].width
-    if before.ndim != 2 or before.shape[1] != width:
+def _require_width(before: torch.Tensor, where: str, width: int, leading: bool) -> None:
+    """Refuse a matrix that takes text of another width."""
+    if before.ndim != 2 or before.shape[1] < width or (before.shape[1] > width and not leading):
         raise CheckpointError(
             f"{where} is {list(before.shape)} and the text encoder's width is {width}; "
             "its parts come from different models."
         )
+
+
+def _exact(before: torch.Tensor, operators: Sequence[Operator], device: torch.device, strength: float) -> torch.Tensor:
+    """A matrix after some operators, before it is rounded, on the CPU."""
     exact = before.to(device)
     for operator in operators:
         exact = apply(exact, operator, strength)
@@ -148,7 +161,7 @@ def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
 
 
 def base_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the bytes of the cross-attention matrices: which model an edit was made from."""
+    """SHA-256 over the bytes of the maps that read text: which model an edit was made from."""
     digest = hashlib.sha256()
     for _, tensor in checkpoint.projections(twins=False):
         digest.update(raw(tensor))

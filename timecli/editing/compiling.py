@@ -12,8 +12,9 @@ from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.manifest import Manifest
+from timecli.models.layouts import TEXT
 from timecli.text import everyday, pairing
-from timecli.text.encoding import TextEncoder
+from timecli.text.encoding import Reader, TextEncoder
 from timecli.text.everyday import Everyday
 
 
@@ -77,13 +78,20 @@ def compile_edit(
     elif world is None:
         world = everyday.measured(manifest, encoder)
     encoder.memory.clear()  # an edit's bytes do not depend on what was encoded with what before
-    operator = solve(_finite(block, device) for block in pairing.columns(manifest, encoder, world))
-    if not operator.rank:
+    readers = encoder.readers if manifest.solve.everywhere else encoder.readers[:1]
+    operators = {reader.stream: _solved(manifest, reader, device, world) for reader in readers}
+    if not operators[TEXT].rank:
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
         )
-    cpu = Operator(operator.left.cpu(), operator.right.cpu(), operator.condition)
-    return Delta(cpu, origin(manifest, encoder, world))
+    changed = {stream: operator for stream, operator in operators.items() if operator.rank}
+    return Delta(changed, origin(manifest, encoder, world))
+
+
+def _solved(manifest: Manifest, reader: Reader, device: torch.device, world: Everyday | None) -> Operator:
+    """The operator of one stream, on the CPU."""
+    operator = solve(_finite(block, device) for block in pairing.columns(manifest, reader, world))
+    return Operator(operator.left.cpu(), operator.right.cpu(), operator.condition)
 
 
 def origin(manifest: Manifest, encoder: TextEncoder, world: Everyday | None = None) -> Origin:
@@ -128,4 +136,5 @@ def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[
 
 def drift(world: Everyday, operator: Operator) -> float:
     """How far the everyday prompts move in text space, all positions together: ‖D R‖ / ‖R‖."""
-    return float(operator.shift(world.root).norm() / world.root.norm())
+    root = world.roots[TEXT]
+    return float(operator.shift(root).norm() / root.norm())

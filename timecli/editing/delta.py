@@ -1,7 +1,8 @@
-"""A compiled edit as a file: the operator's factors and where they came from.
+"""A compiled edit as a file: the operators' factors and where they came from.
 
 The file is a safetensors file with two float32 tensors, `left` [d, r] and `right` [r, d], and one metadata entry,
-`timecli.delta`, a JSON object. W' = W (I + left · right) for every cross-attention matrix W that the edit covers.
+`timecli.delta`, a JSON object. W' = W (I + left · right) for every map W that reads text and that the edit covers.
+Where a network is given a vector for the whole prompt, too, `pooled.left` and `pooled.right` are for the maps of that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from timecli.errors import DeltaError, ManifestError
 from timecli.files.foreign import read_json
 from timecli.files.safefile import SafeFile, open_file, require_finite
 from timecli.manifests import records
+from timecli.models import layouts
 
 if TYPE_CHECKING:  # headers are read, and refused, before torch is loaded
     from timecli.editing.solve import Operator
@@ -55,10 +57,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Delta:
-    """An operator on text space, and its origin."""
+    """An operator on the text space of every stream that is edited, and their origin."""
 
-    operator: Operator
+    operators: dict[str, Operator]
     origin: Origin
+
+    @property
+    def operator(self) -> Operator:
+        """That of the text's states."""
+        return self.operators[layouts.TEXT]
 
 
 def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
@@ -66,7 +73,11 @@ def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
     from timecli.files.rewriting import write_tensors
 
     about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
-    tensors = {name: getattr(delta.operator, name).cpu() for name in FACTORS}
+    tensors = {
+        layouts.of_stream(stream, name): getattr(operator, name).cpu()
+        for stream, operator in delta.operators.items()
+        for name in FACTORS
+    }
     write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)}, replace)
 
 
@@ -96,10 +107,14 @@ def load_delta(path: Path) -> Delta:
     from timecli.editing.solve import Operator
 
     file, origin, condition = _opened(path)
-    tensors = dict(zip(FACTORS, file.read(FACTORS), strict=True))
-    for name, tensor in tensors.items():
-        require_finite(tensor, f"{path}: {name}")
-    return Delta(Operator(tensors["left"], tensors["right"], condition), origin)
+    operators = {}
+    for stream in layouts.streams_of(file.entries, "left"):
+        names = [layouts.of_stream(stream, name) for name in FACTORS]
+        left, right = file.read(names)
+        for name, tensor in zip(names, (left, right), strict=True):
+            require_finite(tensor, f"{path}: {name}")
+        operators[stream] = Operator(left, right, condition)
+    return Delta(operators, origin)
 
 
 def require_one(origins: Sequence[Origin]) -> None:
@@ -142,15 +157,21 @@ def _about(file: SafeFile) -> dict[str, Any]:
 
 def _check_factors(file: SafeFile) -> None:
     """Refuse factors that are not `left` [d, r] and `right` [r, d] in float32, before they are read."""
-    left, right = (file.entries.get(name, {"dtype": "missing", "shape": []}) for name in FACTORS)
-    wide, high = left["shape"], right["shape"]
-    if {left["dtype"], right["dtype"]} != {"F32"} or len(wide) != 2 or 0 in wide or wide[::-1] != high:
-        raise DeltaError(
-            f"{file.path}: left {left['dtype']} {wide} and right {right['dtype']} {high} do not fit, they must be F32 "
-            "[d, r] and [r, d]; compile the edit again."
-        )
+    pooled = any(name.startswith(f"{layouts.POOLED}.") for name in file.entries)
+    for stream in (layouts.TEXT, *([layouts.POOLED] if pooled else [])):
+        one, other = names = [layouts.of_stream(stream, name) for name in FACTORS]
+        left, right = (file.entries.get(name, {"dtype": "missing", "shape": []}) for name in names)
+        wide, high = left["shape"], right["shape"]
+        if {left["dtype"], right["dtype"]} != {"F32"} or len(wide) != 2 or 0 in wide or wide[::-1] != high:
+            raise DeltaError(
+                f"{file.path}: {one} {left['dtype']} {wide} and {other} {right['dtype']} {high} do not fit, they must "
+                "be F32 [d, r] and [r, d]; compile the edit again."
+            )
 
 
 def describe(delta: Delta) -> dict[str, Any]:
     """What `timecli inspect` says of a delta."""
-    return {"form": "timecli delta", "rank": delta.operator.rank, "width": delta.operator.width, **asdict(delta.origin)}
+    sizes = {"rank": delta.operator.rank, "width": delta.operator.width}
+    if layouts.POOLED in delta.operators:
+        sizes["pooled_rank"] = delta.operators[layouts.POOLED].rank
+    return {"form": "timecli delta", **sizes, **asdict(delta.origin)}

@@ -1,6 +1,6 @@
 """How far prompts will go, from text alone: no picture is drawn and no UNet is built.
 
-With M = Σ Wᵀ W over all matrices that are edited, a prompt c goes the share
+With M = Σ Wᵀ W over all maps of one stream that are edited, a prompt c goes the share
 
     ⟨D c, c* − c⟩_M / ‖c* − c‖²_M
 
@@ -20,7 +20,7 @@ from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
 from timecli.errors import PromptError
 from timecli.models.checkpoint import Checkpoint
-from timecli.text.encoding import TextEncoder
+from timecli.text.encoding import Reader
 
 PADDING = 4
 """Positions behind the longest prompt that are encoded; the last of them stands for the rest of the padding."""
@@ -32,70 +32,66 @@ GONE, BENT = 1.82, 1.33
 above to what should stay there. Of a ruined model it is too bright (TIME with λ 0.1: .67 forecast, .52 drawn)."""
 
 
-def metric(checkpoint: Checkpoint, origin: Origin) -> torch.Tensor:
-    """M = Σ Wᵀ W over the matrices that an edit covers, `[d, d]` float64."""
-    total = torch.zeros(checkpoint.width, checkpoint.width, dtype=torch.float64)
-    for place, weight in checkpoint.projections(twins=False):
+def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tensor:
+    """M = Σ Wᵀ W over the maps of a stream that an edit covers, `[d, d]` float64."""
+    total = torch.zeros(reader.width, reader.width, dtype=torch.float64)
+    for place, weight in checkpoint.projections(twins=False, streams=(reader.stream,)):
         if covers(origin, place.matrix):
-            wide = weight.double()
+            wide = weight[:, : reader.width].double()
             total += wide.T @ wide
     return total
 
 
-def shares(
-    pairs: Sequence[tuple[str, str]], encoder: TextEncoder, operator: Operator, metric: torch.Tensor
-) -> list[float]:
+def shares(pairs: Sequence[tuple[str, str]], reader: Reader, operator: Operator, metric: torch.Tensor) -> list[float]:
     """How far each prompt goes to its destination.
 
     Args:
-        pairs: prompts and destinations, with tokens in common and not the same (`TextEncoder.alignment`).
-        encoder: the model's.
+        pairs: prompts and destinations, with tokens in common and not the same (`Reader.alignment`).
+        reader: the model's, of one stream.
         operator: D.
         metric: M, `[d, d]` float64.
     """
     if not pairs:
         return []
-    states, weight = _states([prompt for pair in pairs for prompt in pair], encoder)
+    states, weight = _states([prompt for pair in pairs for prompt in pair], reader)
     positions, found = len(weight), []
     for (prompt, destination), before, after in zip(pairs, states[::2], states[1::2], strict=True):
-        places = torch.tensor(encoder.alignment(prompt, destination)[:positions]).clamp(max=positions - 1)
+        places = torch.tensor(reader.alignment(prompt, destination)[:positions]).clamp(max=positions - 1)
         way = after[places] - before
         measured = weight * (way @ metric)
         found.append(float((operator.shift(before) * measured).sum() / (way * measured).sum()))
     return found
 
 
-def _states(prompts: Sequence[str], encoder: TextEncoder) -> tuple[torch.Tensor, torch.Tensor]:
+def _states(prompts: Sequence[str], reader: Reader) -> tuple[torch.Tensor, torch.Tensor]:
     """States of some prompts, `[n, positions, d]`, and how many positions each stands for, `[positions, 1]`."""
-    positions = min(encoder.length, PADDING + max(len(encoder.tokens(prompt)) for prompt in prompts))
-    weight = torch.ones(positions, 1, dtype=torch.float64)
-    weight[-1] += encoder.length - positions
-    return encoder.embed(prompts, positions), weight
+    positions = min(reader.length, PADDING + max(len(reader.tokens(prompt)) for prompt in prompts))
+    return reader.embed(prompts, positions), reader.standing(positions)[:, None]
 
 
-def kept(prompts: Sequence[str], encoder: TextEncoder, operator: Operator, metric: torch.Tensor) -> list[float]:
+def kept(prompts: Sequence[str], reader: Reader, operator: Operator, metric: torch.Tensor) -> list[float]:
     """How like itself each prompt's picture will stay, as `timecli verify` measures *kept*: by how far it moves."""
     if not prompts:
         return []
-    states, weight = _states(prompts, encoder)
+    states, weight = _states(prompts, reader)
     before, shift = ((_squares(part, metric) * weight[:, 0]).sum(1) for part in (states, operator.shift(states)))
     return [1 / (1 + (moved / GONE) ** BENT) for moved in (shift / before).sqrt().tolist()]
 
 
 def told(
-    asked: Sequence[tuple[str, str | None]], encoder: TextEncoder, operator: Operator, metric: torch.Tensor
+    asked: Sequence[tuple[str, str | None]], reader: Reader, operator: Operator, metric: torch.Tensor
 ) -> list[float | None]:
     """`shares` of those of which it can be told: None without a destination, or without a word in common with it."""
-    pairs = [(prompt, goal) for prompt, goal in asked if goal and aligned(prompt, goal, encoder)]
+    pairs = [(prompt, goal) for prompt, goal in asked if goal and aligned(prompt, goal, reader)]
     found: dict[tuple[str, str | None], float] = {}
-    found.update(zip(pairs, shares(pairs, encoder, operator, metric), strict=True))
+    found.update(zip(pairs, shares(pairs, reader, operator, metric), strict=True))
     return [share if (share := found.get(one)) is not None and isfinite(share) else None for one in asked]
 
 
-def aligned(prompt: str, destination: str, encoder: TextEncoder) -> bool:
+def aligned(prompt: str, destination: str, reader: Reader) -> bool:
     """Whether a prompt has a word in common with its destination, and both are short enough to be read."""
     try:
-        return bool(encoder.alignment(prompt, destination))
+        return bool(reader.alignment(prompt, destination))
     except PromptError:
         return False
 

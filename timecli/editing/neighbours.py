@@ -15,6 +15,7 @@ from timecli.editing import forecast
 from timecli.editing.solve import Operator
 from timecli.manifests.plurals import singular_of, with_article
 from timecli.manifests.wording import Change, capital
+from timecli.models.layouts import TEXT
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
@@ -73,6 +74,7 @@ def _near(change: Change, encoder: TextEncoder, world: Everyday) -> torch.Tensor
     single = singular_of(change.noun) if change.plural else change.noun
     bare = with_article(single) if single and (change.article == "a" or change.plural) else change.noun
     end = len(encoder.tokens(capital(bare))) - 1
-    mean = world.ends.double().mean(0)
+    ends = world.ends[TEXT].double()
+    mean = ends.mean(0)
     own = encoder.embed([capital(bare)], end + 1)[0, end] - mean
-    return torch.nn.functional.cosine_similarity(world.ends.double() - mean, own[None], dim=1)
+    return torch.nn.functional.cosine_similarity(ends - mean, own[None], dim=1)

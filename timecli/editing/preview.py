@@ -13,6 +13,7 @@ from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
 from timecli.manifests.rows import FOLLOW, METRICS, Row, everyday_rows, figure, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.layouts import POOLED, TEXT
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
 
@@ -32,11 +33,13 @@ class Forecast:
         row: the prompt.
         share: how far it goes to its destination; None without one, or without a word in common with it.
         shown: the share of its pictures that will show the destination.
+        pooled: how far the vector for the whole prompt goes; None where the network is given none.
     """
 
     row: Row
     share: float | None
     shown: float | None
+    pooled: float | None = None
 
     @property
     def missed(self) -> bool:
@@ -77,18 +80,20 @@ def preview(
         delta: the manifest, compiled.
         world: the everyday prompts.
     """
-    metric = forecast.metric(checkpoint, delta.origin)
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
     table = rows(manifest)
-    shares = forecast.told([(row.prompt, row.destination) for row in table], encoder, delta.operator, metric)
+    asked = [(row.prompt, row.destination) for row in table]
+    shares = forecast.told(asked, encoder, delta.operator, metric)
+    vectors = _pooled(asked, checkpoint, encoder, delta)
     found = [
-        Forecast(row, share, None if share is None else forecast.shown(share))
-        for row, share in zip(table, shares, strict=True)
+        Forecast(row, share, None if share is None else forecast.shown(share), vector)
+        for row, share, vector in zip(table, shares, vectors, strict=True)
     ]
     empty = encoder.embed([""], positions=2)[:, 1]
     moved: float | None = None
     most: tuple[tuple[str, float], ...] = ()
     if world is not None:
-        lengths = forecast.moves(world.ends, delta.operator, metric)
+        lengths = forecast.moves(world.ends[TEXT], delta.operator, metric)
         moved, most = float(lengths.mean()), _most(manifest, world, lengths)
     metrics = _metrics(found)
     stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
@@ -96,6 +101,17 @@ def preview(
     if stay:
         metrics["kept"] = fmean(forecast.kept(stay, encoder, delta.operator, metric))
     return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most)
+
+
+def _pooled(
+    asked: Sequence[tuple[str, str | None]], checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta
+) -> list[float | None]:
+    """How far the vectors go, of those of which it can be told."""
+    for reader in encoder.readers:
+        if reader.stream == POOLED and POOLED in delta.operators:
+            metric = forecast.metric(checkpoint, delta.origin, reader)
+            return forecast.told(asked, reader, delta.operators[POOLED], metric)
+    return [None] * len(asked)
 
 
 def _metrics(found: Sequence[Forecast]) -> dict[str, float]:

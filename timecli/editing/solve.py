@@ -1,4 +1,4 @@
-"""The only formula: from text embeddings to the operator that edits every cross-attention matrix.
+"""The only formula: from text embeddings to the operator that edits every map that reads text.
 
 TIME (Orgad et al. 2023, Eq. 4) asks, for each matrix W, with tokens as columns c (source) and c* (destination), for
 
@@ -133,7 +133,12 @@ def _factors(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def apply(matrix: torch.Tensor, operator: Operator, strength: float = 1.0) -> torch.Tensor:
-    """W' = W (I + strength · D) for W `[out, d]`, on W's device; float32, or float64 if W or D is."""
+    """W' = W (I + strength · D) for W `[out, d]`, on W's device; float32, or float64 if W or D is.
+
+    Of a wider W, the text meets the first d columns; the others stay.
+    """
     wide = matrix.double() if torch.float64 in (matrix.dtype, operator.left.dtype) else matrix.float()
     left, right = (factor.to(wide) for factor in (operator.left, operator.right))
-    return torch.addmm(wide, wide @ left, right, alpha=strength)
+    text, rest = wide[:, : operator.width], wide[:, operator.width :]
+    edited = torch.addmm(text, text @ left, right, alpha=strength)
+    return torch.cat([edited, rest], dim=1) if rest.numel() else edited

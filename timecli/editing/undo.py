@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from timecli.editing.applying import covers
+from timecli.editing.applying import for_matrix
 from timecli.editing.delta import Delta
 from timecli.editing.solve import apply, inverse
 from timecli.errors import CheckpointError, DeltaError
@@ -50,7 +50,9 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta], averages: bool) -> l
         _require_made_by(entry, delta, checkpoint)
         _require_same_averages(entry, checkpoint, averages)
         try:
-            result.append(replace(delta, operator=inverse(delta.operator, float(entry["strength"]))))
+            strength = float(entry["strength"])
+            back = {stream: inverse(operator, strength) for stream, operator in delta.operators.items()}
+            result.append(replace(delta, operators=back))
         except ValueError as error:
             raise DeltaError(
                 f"{delta.origin.name!r} at strength {entry['strength']} cannot be taken back: it leaves nothing of a "
@@ -116,8 +118,8 @@ def blur(checkpoint: Checkpoint, inverses: Sequence[Delta]) -> float:
     """
     off = whole = 0.0
     for place, tensor in checkpoint.projections():
-        operators = [delta.operator for delta in inverses if covers(delta.origin, place.matrix)]
-        if operators and tensor.ndim == 2 and tensor.shape[1] == operators[0].width:
+        operators = for_matrix(inverses, place.matrix)
+        if operators and tensor.ndim == 2 and tensor.shape[1] >= operators[0].width:
             weight, back = plain(tensor).double(), torch.eye(tensor.shape[1], dtype=torch.float64)
             for operator in operators:
                 weight, back = apply(weight, operator), apply(back, operator)

@@ -78,6 +78,11 @@ class Solve:
         1,
     )
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether every map that reads text is edited, and not only some keys, values or layers."""
+        return self.layers is None and set(self.matrices) == {"k", "v"}
+
 
 @dataclass(frozen=True)
 class Preserve:

@@ -63,7 +63,7 @@ class Edits:
 
     def _tell(self, job: Job, delta: Delta) -> Shares:
         pairs = list(dict.fromkeys((row.prompt, row.destination or "") for one in job.tested for row in tested(one)))
-        metric = forecast.metric(self.checkpoint, delta.origin)
+        metric = forecast.metric(self.checkpoint, delta.origin, self.encoder)
         return dict(zip(pairs, forecast.told(pairs, self.encoder, delta.operator, metric), strict=True))
 
     def _make(self, job: Job) -> Change:

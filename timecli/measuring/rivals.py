@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from timecli.editing import applying, compiling
+from timecli.editing import compiling, forecast
 from timecli.editing.delta import Delta
 from timecli.editing.solve import solve
 from timecli.errors import CheckpointError
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.schedule import Configuration
 from timecli.models.checkpoint import Checkpoint
-from timecli.models.layouts import HF_MARK
+from timecli.models.layouts import HF_MARK, TEXT
 from timecli.text import pairing
 from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
@@ -62,7 +62,7 @@ def make(
     if configuration.method == "embedit":
         return Change(text=embedit(wanted, encoder))
     if configuration.method == "uce":
-        return Change(delta=Delta(solve([uce_columns(wanted, encoder)]), compiling.origin(wanted, encoder)))
+        return Change(delta=Delta({TEXT: solve([uce_columns(wanted, encoder)])}, compiling.origin(wanted, encoder)))
     return Change(delta=compiling.compile_edit(wanted, encoder, device, world(wanted)))
 
 
@@ -96,11 +96,7 @@ def finetune(
     device = tower.model.device
     weights = {name: tensor.clone().requires_grad_() for name, tensor in tower.model.weights.items()}
     trained = replace(tower.model, weights=weights)
-    metric = torch.zeros(checkpoint.width, checkpoint.width, dtype=torch.float64)
-    origin = compiling.origin(manifest, encoder)
-    for place, weight in checkpoint.projections(twins=False):
-        if applying.covers(origin, place.matrix):
-            metric += weight.double().T @ weight.double()
+    metric = forecast.metric(checkpoint, compiling.origin(manifest, encoder), encoder)
     pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
     goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).float().to(device)
     ids = tower.padded([encoder.tokens(source) for source, _ in pairs])

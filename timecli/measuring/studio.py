@@ -32,7 +32,7 @@ class Studio:
     Attributes:
         pipeline: the unedited model.
         judge: tells two texts apart on a picture.
-        matrices: the unedited cross-attention matrices in their stored dtype.
+        matrices: the unedited maps that read text, in their stored dtype.
         settings: seeds, steps, guidance.
         inception: in whose features FID is taken; None for the judge's.
     """
@@ -84,13 +84,12 @@ class Studio:
         return replaced(self.pipeline.unet, self._tensors(change.delta))
 
     def _tensors(self, delta: Delta) -> dict[str, torch.Tensor]:
-        return {
-            matrix.names[layouts.DIFFUSERS]: applying.edit_matrix(
-                tensor, matrix.names[layouts.DIFFUSERS], [delta.operator], self.judge.model.device, 1.0, None
-            )
-            for matrix, tensor in self.matrices.items()
-            if applying.covers(delta.origin, matrix)
-        }
+        device, found = self.judge.model.device, {}
+        for matrix, tensor in self.matrices.items():
+            name = matrix.names[layouts.DIFFUSERS]
+            if operators := applying.for_matrix([delta], matrix):
+                found[name] = applying.edit_matrix(tensor, name, operators, device, 1.0, None)
+        return found
 
 
 def open_studio(

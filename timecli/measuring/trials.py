@@ -138,4 +138,4 @@ def forecasts(
     manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device, world: Everyday | None
 ) -> Forecasts:
     """Forecasts for the matrices that a manifest edits."""
-    return Forecasts(encoder, device, world, forecast.metric(checkpoint, compiling.origin(manifest, encoder)))
+    return Forecasts(encoder, device, world, forecast.metric(checkpoint, compiling.origin(manifest, encoder), encoder))

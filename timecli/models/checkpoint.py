@@ -1,14 +1,14 @@
 """Models on disk: what they are, and where in their files the tensors are that an edit needs.
 
 A single file holds everything; a diffusers folder holds files per component, perhaps in several variants or shards.
-Either way a `Checkpoint` says where the cross-attention matrices and the text encoders are, and reads nothing else.
+Either way a `Checkpoint` says where the maps that read text and the text encoders are, and reads nothing else.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +18,7 @@ from timecli.errors import CheckpointError, ManifestError
 from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
 from timecli.models import layouts, towers, unets
+from timecli.models.layouts import POOLED, TEXT
 from timecli.models.towers import TextWeights
 from timecli.models.variants import Group
 
@@ -33,7 +34,7 @@ CONV_IN = ("input_blocks.0.0.weight", "conv_in.weight")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cross-attention matrix is: a tensor of a file.
+    """Where a map that reads text is: a tensor of a file.
 
     A `twin` is another copy of the same matrix, edited from its own weights: a moving average (EMA) in a single file,
     or another copy of the UNet in a folder.
@@ -57,7 +58,7 @@ class Checkpoint:
     Attributes:
         path: the file or the folder.
         family: what kind of model it is.
-        places: the cross-attention matrices from the input to the output, twins behind them.
+        places: the maps that read text, from the input to the output, twins behind them.
         texts: the text encoders, in the order in which their states stand side by side.
         config: a diffusers folder with configs and tokenizers, or None.
         channels: how many the UNet takes: 4, with an image to fill in 9, with one to follow 8.
@@ -83,7 +84,7 @@ class Checkpoint:
 
     @property
     def width(self) -> int:
-        """The d of the text that the matrices take."""
+        """The d of the text's states."""
         first = self.places[0]
         return int(first.file.entries[first.name]["shape"][-1])
 
@@ -108,9 +109,11 @@ class Checkpoint:
         """The tensors of each text encoder."""
         return [text.read() for text in self.texts]
 
-    def projections(self, twins: bool = True) -> Iterator[tuple[Place, torch.Tensor]]:
-        """Every cross-attention matrix `[out, d]` in its stored dtype."""
-        wanted = [place for place in self.places if twins or not place.twin]
+    def projections(
+        self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
+    ) -> Iterator[tuple[Place, torch.Tensor]]:
+        """Every map of some streams `[out, d]` in its stored dtype."""
+        wanted = [place for place in self.places if (twins or not place.twin) and place.matrix.stream in streams]
         for _, group in groupby(wanted, key=lambda place: place.file.path):
             places = list(group)
             for place, tensor in zip(places, places[0].file.read(place.name for place in places), strict=True):
@@ -229,15 +232,17 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     files = {place.file.path: place.file for place in checkpoint.places}
     files |= {file.path: file for text in checkpoint.texts for file in text.files}
     entries = [entry for file in files.values() for entry in file.entries.values()]
-    edited = [place.file.entries[place.name]["shape"] for place in checkpoint.places if not place.twin]
+    edited = [place for place in checkpoint.places if not place.twin]
+    cross = [place.file.entries[place.name]["shape"] for place in edited if place.matrix.kind != layouts.ENTRY]
     return {
         "form": "diffusers folder" if checkpoint.is_folder else "single file",
         "architecture": checkpoint.family.name,
         "text_width": checkpoint.width,
         "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
         "parameters": sum(math.prod(entry["shape"]) for entry in entries),
-        "cross_attention_matrices": len(edited),
-        "cross_attention_parameters": sum(map(math.prod, edited)),
+        "cross_attention_matrices": len(cross),
+        "cross_attention_parameters": sum(map(math.prod, cross)),
+        "streams": list(checkpoint.family.streams),
         "twins": len(checkpoint.places) - len(edited),
         "copies": [copy.describe() for copy in checkpoint.copies],
         "edits": checkpoint.edits,

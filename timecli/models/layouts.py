@@ -1,8 +1,8 @@
-"""The table of tensor names: where a family of models keeps its cross-attention matrices and its text encoders.
+"""The table of tensor names: where a family of models reads text, and where its text encoders are.
 
-A family is a row of data: its blocks, each in the two spellings that files use (that of latent diffusion, LDM, and that
-of diffusers; the part behind the block is the same in both), and its text encoders. What a file is follows from the
-names and shapes that it has.
+A family is a row of streams, and its text encoders. A stream is what a network is given of a prompt, a sequence of
+states or one vector, with the linear maps that read it, each in the two spellings that files use: that of single files
+(latent diffusion, LDM), and that of diffusers. What a file is follows from the names and shapes that it has.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from timecli.errors import CheckpointError
 Shapes = Mapping[str, tuple[int, ...]]
 
 LDM, DIFFUSERS = 0, 1
+TEXT, POOLED = "text", "pooled"
+"""The streams: the states of all positions, and one vector for the whole prompt."""
+ENTRY = "in"
+"""The kind of a map that is no key and no value of cross-attention."""
 UNET_PREFIXES = (("model.diffusion_model.", LDM), ("", LDM), ("", DIFFUSERS))
 """How a UNet's names begin: in a whole single file, in a file with the UNet alone, and in diffusers' files."""
 EMA_PREFIXES = ("model_ema.diffusion_model", "model_ema.")
@@ -59,11 +63,21 @@ SDXL_BLOCKS = (
 
 @dataclass(frozen=True)
 class Matrix:
-    """One cross-attention projection: its layer, counted from the input, "k" or "v", its names without a prefix."""
+    """A linear map that reads text.
+
+    Attributes:
+        layer: of cross-attention, counted from the input; 0 of an entry.
+        kind: "k" or "v" of cross-attention, or `ENTRY`.
+        names: in the two spellings, without a prefix.
+        stream: what it reads.
+        leading: whether the text meets its first columns only, and something else the others.
+    """
 
     layer: int
     kind: str
     names: tuple[str, str]
+    stream: str = TEXT
+    leading: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Tower:
         penultimate: whether the UNet sees the states before the last layer, without the final norm.
         padding: token id of the padding; None for the end token.
         blocks: how many of OpenCLIP's blocks a single file's text goes through; None for all that it has.
+        pooled: whether the network is given its projection of the end token, too.
     """
 
     folder: str
@@ -89,6 +104,7 @@ class Tower:
     penultimate: bool = False
     padding: int | None = None
     blocks: int | None = None
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,7 @@ class Family:
     Attributes:
         name: how people call it.
         short: how metadata calls it (Stability AI's ModelSpec).
-        matrices: the cross-attention projections, from the input to the output.
+        matrices: the maps that read text, from the input to the output.
         towers: the text encoders, in the order in which their states stand side by side.
         kohya: the spelling of the block names in kohya's LoRAs.
     """
@@ -108,6 +124,11 @@ class Family:
     matrices: tuple[Matrix, ...]
     towers: tuple[Tower, ...]
     kohya: int = DIFFUSERS
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """What the network is given of a prompt."""
+        return tuple(dict.fromkeys(matrix.stream for matrix in self.matrices))
 
 
 def _matrices(blocks: tuple[tuple[str, str, int], ...]) -> tuple[Matrix, ...]:
@@ -156,7 +177,10 @@ SD2 = Family(
 SDXL = Family(
     "Stable Diffusion XL",
     "stable-diffusion-xl-v1-base",
-    _matrices(SDXL_BLOCKS),
+    (
+        *_matrices(SDXL_BLOCKS),
+        Matrix(0, ENTRY, ("label_emb.0.0.weight", "add_embedding.linear_1.weight"), POOLED, leading=True),
+    ),
     (
         Tower(
             "text_encoder", "CLIP ViT-L", 768, ("conditioner.embedders.0.transformer.text_model.",), penultimate=True
@@ -169,6 +193,7 @@ SDXL = Family(
             openclip=True,
             penultimate=True,
             padding=0,
+            pooled=True,
         ),
     ),
     kohya=LDM,
@@ -224,6 +249,23 @@ def _missing(shapes: Shapes, family: Family, prefix: str, spelling: int) -> list
     """Matrices that are not there; of two names that both begin right, a matrix has two dimensions."""
     names = [prefix + matrix.names[spelling] for matrix in family.matrices]
     return [name for name in names if len(shapes.get(name, ())) != 2]
+
+
+def of_stream(stream: str, name: str) -> str:
+    """How a file calls a tensor that belongs to a stream: the text's has the plain name."""
+    return name if stream == TEXT else f"{stream}.{name}"
+
+
+def streams_of(names: Collection[str], name: str) -> list[str]:
+    """The streams of which a file has a tensor of this name, the text first.
+
+    Raises:
+        KeyError: the text is not among them.
+    """
+    found = [stream for stream in (TEXT, POOLED) if of_stream(stream, name) in names]
+    if TEXT not in found:
+        raise KeyError(name)
+    return found
 
 
 def twins(matrix: Matrix) -> tuple[str, ...]:

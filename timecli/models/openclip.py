@@ -23,6 +23,8 @@ INSIDE = {
     "mlp.c_proj": "mlp.fc2",
 }
 FUSED = "attn.in_proj_"
+PROJECTION, HF_PROJECTION = "text_projection", "text_projection.weight"
+"""Of the end token's state, in OpenCLIP's names and in transformers', where it lies transposed."""
 SURPLUS = 100
 """More blocks than any tower has."""
 
@@ -34,13 +36,15 @@ def to_transformers(weights: Mapping[str, torch.Tensor], blocks: int | None) -> 
         weights: tensors by OpenCLIP's names. Queries, keys and values of a block are one tensor, stacked in this order.
         blocks: how many to take, from the first; None for all.
 
-    Tensors that are no part of the tower's states (`text_projection`, `logit_scale`) are left out.
+    Tensors that are no part of the text (`logit_scale`) are left out.
     """
     behind = () if blocks is None else tuple(f"{BLOCK}{number}." for number in range(blocks, SURPLUS))
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         if name in OUTSIDE:
             renamed[OUTSIDE[name]] = tensor
+        elif name == PROJECTION:
+            renamed[HF_PROJECTION] = tensor.T
         elif name.startswith(BLOCK) and not name.startswith(behind):
             number, part = name.removeprefix(BLOCK).split(".", 1)
             renamed |= _inside(f"encoder.layers.{number}.", part, tensor)

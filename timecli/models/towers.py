@@ -43,26 +43,30 @@ class TextWeights:
         return self.files[0].path if len(self.files) == 1 else self.files[0].path.parent
 
     def read(self) -> dict[str, torch.Tensor]:
-        """Its tensors, by transformers' names below `text_model.`.
+        """Its tensors, by transformers' names without `text_model.`.
 
         Raises:
             CheckpointError: a weight is NaN or infinite, or quantised in a way that is not read here.
         """
         weights: dict[str, torch.Tensor] = {}
         for file in self.files:
-            names = [name for name in file.entries if self._counts(name)]
+            names = {name: inner for name in file.entries if (inner := self._inner(name))}
             require_floats(file, (name for name in names if not name.endswith(POSITIONS)))
             for name, tensor in zip(names, file.read(names), strict=True):
                 require_finite(tensor, f"{file.path}: {name}")
-                weights[name.removeprefix(self.prefix)] = tensor
+                weights[names[name]] = tensor
         return openclip.to_transformers(weights, self.tower.blocks) if self.openclip else weights
 
-    def _counts(self, name: str) -> bool:
+    def _inner(self, name: str) -> str | None:
+        """A tensor's name within the text encoder; None for what is no part of it."""
+        projection = openclip.PROJECTION if self.openclip else openclip.HF_PROJECTION
+        if self.tower.pooled and name == self.prefix.removesuffix("text_model.") + projection:
+            return projection
         inner = name.removeprefix(self.prefix)
         own = (
             inner in openclip.OUTSIDE or inner.startswith(openclip.BLOCK) if self.openclip else inner.startswith(PARTS)
         )
-        return own and name.startswith(self.prefix)
+        return inner if own and name.startswith(self.prefix) else None
 
     def caution(self) -> str | None:
         """A sentence where stored position ids are not 0, 1, 2, …: some tools cut them to integers and use them."""

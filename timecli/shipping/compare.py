@@ -9,7 +9,7 @@ rounding to the models' dtype is as large as the change.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,10 +19,11 @@ import torch
 from timecli import __version__
 from timecli.editing.applying import covers, relative_change
 from timecli.editing.delta import Delta, Origin
-from timecli.editing.solve import factored
+from timecli.editing.solve import Operator, factored
 from timecli.errors import CheckpointError
 from timecli.files.safefile import SafeFile, open_file
 from timecli.files.tensors import rounding
+from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, Place
 from timecli.shipping.export import truncated
 from timecli.text import encoding
@@ -73,13 +74,13 @@ def _root(part: float, whole: float) -> float:
 
 @dataclass(frozen=True)
 class Recovered:
-    """The operator that explains the change best.
+    """The operators that explain the change best, one for each stream of text that is read otherwise.
 
     Attributes:
-        delta: the operator.
-        whole: what it explains, over all matrices.
+        delta: the operators.
+        whole: what they explain, over all matrices.
         shares: the same in each matrix.
-        rows: how many rows the matrices have together.
+        rows: how many rows the matrices of the first stream have together.
     """
 
     delta: Delta
@@ -106,16 +107,18 @@ class Recovered:
     @property
     def too_few_rows(self) -> bool:
         """Whether some D would explain any change."""
-        return self.rows < ROOM * self.delta.operator.width
+        return self.rows < ROOM * self.width
+
+    @property
+    def width(self) -> int:
+        """The d of the first stream."""
+        return next(iter(self.delta.operators.values())).width
 
     @property
     def doubt(self) -> str | None:
         """Why it cannot be told, if it fits, whether it is an edit; None where it can."""
         if self.too_few_rows:
-            return (
-                f"the matrices that differ have {self.rows} rows, too few for the {self.delta.operator.width} unknowns "
-                "of an edit"
-            )
+            return f"the matrices that differ have {self.rows} rows, too few for the {self.width} unknowns of an edit"
         hidden = _root(self.whole.rounding, self.whole.change)
         return f"rounding to their dtype is {hidden:.0%} of the change and hides the rest" if hidden > HIDDEN else None
 
@@ -153,7 +156,7 @@ def _change(a: torch.Tensor, b: torch.Tensor) -> str:
 
 
 def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
-    """The edit of text space that makes `other` of `one`; None where no cross-attention matrix differs.
+    """The edit of text space that makes `other` of `one`; None where no map that reads text differs.
 
     Raises:
         CheckpointError: they are models of two kinds, or damaged.
@@ -166,33 +169,59 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
     changed = [place for place, before, after in _pairs(one, other) if not torch.equal(before.double(), after.double())]
     if not changed:
         return None
-    kinds, layers = sorted({p.matrix.kind for p in changed}), sorted({p.matrix.layer for p in changed})
-    every = len(layers) == 1 + max(matrix.layer for matrix in one.family.matrices)
     fingerprint = encoding.fingerprint(one.text_encoders()) if one.texts else ""
-    origin = Origin(name, "", __version__, fingerprint, (), tuple(kinds), None if every else tuple(layers), ())
-    rows, gram = 0, torch.zeros(one.width, one.width, dtype=torch.float64)
-    moved = torch.zeros_like(gram)
-    for place, before, after in _pairs(one, other):
+    origin = Origin(name, "", __version__, fingerprint, (), *_covered(one, changed), ())
+    operators: dict[str, Operator] = {}
+    every: list[Share] = []
+    rows: list[int] = []
+    for stream in one.family.streams:
+        if any(place.matrix.stream == stream for place in changed):
+            full, count = _explained(one, other, origin, stream)
+            shares = list(_shares(one, other, full.left.double() @ full.right.double(), origin, stream))
+            operators[stream], _ = truncated(full, None, max(_sum(shares).unexplained, 1e-6))
+            every += shares
+            rows.append(count)
+    return Recovered(Delta(operators, origin), _sum(every), tuple(every), rows[0])
+
+
+def _covered(one: Checkpoint, changed: Iterable[Place]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """The kinds and layers of cross-attention that an edit covers which changed these; all where it is of none."""
+    cross = [place.matrix for place in changed if place.matrix.kind != layouts.ENTRY]
+    kinds, layers = sorted({matrix.kind for matrix in cross}), sorted({matrix.layer for matrix in cross})
+    whole = len(layers) in (0, 1 + max(matrix.layer for matrix in one.family.matrices))
+    return tuple(kinds or "kv"), None if whole else tuple(layers)
+
+
+def _explained(one: Checkpoint, other: Checkpoint, origin: Origin, stream: str) -> tuple[Operator, int]:
+    """The operator of one stream that explains its change best, and how many rows its matrices have."""
+    rows, gram, moved = 0, None, None
+    for place, before, after in _pairs(one, other, (stream,)):
         if covers(origin, place.matrix):
             before, change = before.double(), after.double() - before.double()
             rows += len(before)
-            gram += before.T @ before
-            moved += before.T @ change
+            gram = before.T @ before if gram is None else gram + before.T @ before
+            moved = before.T @ change if moved is None else moved + before.T @ change
+    assert gram is not None and moved is not None
     if not (torch.isfinite(gram).all() and torch.isfinite(moved).all()):
         raise CheckpointError(
             f"{one.path} and {other.path} have numbers too large to multiply; the models are damaged, use other copies."
         )
-    full = factored(torch.linalg.lstsq(gram, moved).solution)
-    shares = tuple(_shares(one, other, full.left.double() @ full.right.double(), origin))
-    sums = [sum(getattr(share, part) for share in shares) for part in ("rest", "change", "rounding")]
-    whole = Share("", *sums)
-    operator, _ = truncated(full, None, max(whole.unexplained, 1e-6))
-    return Recovered(Delta(operator, origin), whole, shares, rows)
+    return factored(torch.linalg.lstsq(gram, moved).solution), rows
 
 
-def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
+def _sum(shares: Iterable[Share]) -> Share:
+    """Of several matrices together."""
+    parts = list(shares)
+    return Share("", *(sum(getattr(share, part) for share in parts) for part in ("rest", "change", "rounding")))
+
+
+def _pairs(
+    one: Checkpoint, other: Checkpoint, streams: Collection[str] = (layouts.TEXT, layouts.POOLED)
+) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
     """Each matrix before and after, in its stored dtypes."""
-    pairs = zip(one.projections(twins=False), other.projections(twins=False), strict=True)
+    pairs = zip(
+        one.projections(twins=False, streams=streams), other.projections(twins=False, streams=streams), strict=True
+    )
     for (place, before), (_, after) in pairs:
         if before.shape != after.shape:
             raise CheckpointError(
@@ -202,9 +231,9 @@ def _pairs(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[Place, torch.Te
         yield place, before, after
 
 
-def _shares(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin) -> Iterator[Share]:
+def _shares(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin, stream: str) -> Iterator[Share]:
     """What D explains in each matrix."""
-    for place, before, after in _pairs(one, other):
+    for place, before, after in _pairs(one, other, (stream,)):
         if covers(origin, place.matrix):
             change = after.double() - before.double()
             rest = before.double() @ d - change

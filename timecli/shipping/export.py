@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from timecli.editing.applying import covers
+from timecli.editing.applying import for_matrix
 from timecli.editing.delta import Delta
 from timecli.editing.solve import Operator
 from timecli.errors import DeltaError
@@ -55,6 +55,13 @@ def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> 
     return cut, float(lost[keep])
 
 
+def smaller(delta: Delta, rank: int | None, tolerance: float | None) -> tuple[Delta, float]:
+    """The delta with every operator `truncated`, and the largest share of one that is lost."""
+    cut = {stream: truncated(operator, rank, tolerance) for stream, operator in delta.operators.items()}
+    operators = {stream: operator for stream, (operator, _) in cut.items()}
+    return replace(delta, operators=operators), max(lost for _, lost in cut.values())
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A delta for one model.
@@ -70,7 +77,7 @@ class Adapter:
     error: float
 
 
-def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype, operator: Operator) -> Adapter:
+def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype, small: Delta) -> Adapter:
     """The delta for every matrix of `checkpoint` that it covers.
 
     Args:
@@ -78,18 +85,16 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
         delta: the edit, for the checkpoint's text encoder.
         form: "lora", "peft" or "diff".
         dtype: of the tensors; the products are made in float64.
-        operator: the delta's, or one with fewer columns (`truncated`).
+        small: the delta, or one with fewer columns (`smaller`).
     """
     tensors: Tensors = {}
     digest, rest, whole = hashlib.sha256(), 0.0, 0.0
-    left, right = delta.operator.left.double(), delta.operator.right.double()
     for place, weight in checkpoint.projections(twins=False):
         digest.update(raw(weight))
-        if covers(delta.origin, place.matrix):
-            up, down = (
-                convert(part, dtype, place.name) for part in (weight.double() @ operator.left.double(), operator.right)
-            )
-            change = weight.double() @ left @ right
+        for whole_edit, operator in zip(*(for_matrix([one], place.matrix) for one in (delta, small)), strict=True):
+            up, down = (convert(part, dtype, place.name) for part in _factors(weight, operator))
+            left, right = _factors(weight, whole_edit)
+            change = left @ right
             found = up.double() @ down.double()
             if form == "diff":
                 found = convert(found, dtype, place.name)
@@ -99,6 +104,12 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
     if not tensors:
         raise DeltaError(f"the delta {delta.origin.name!r} covers no matrix of {checkpoint.path}.")
     return Adapter(tensors, digest.hexdigest(), (rest / whole) ** 0.5)
+
+
+def _factors(weight: torch.Tensor, operator: Operator) -> tuple[torch.Tensor, torch.Tensor]:
+    """`up` [out, r] and `down` [r, in] of W D, float64; where W has more columns than text, D has zeros for them."""
+    down = torch.nn.functional.pad(operator.right.double(), (0, weight.shape[1] - operator.width))
+    return weight[:, : operator.width].double() @ operator.left.double(), down
 
 
 def _named(
@@ -124,11 +135,9 @@ def _named(
     return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}
 
 
-def about(
-    checkpoint: Checkpoint, delta: Delta, rank: int, form: str, records: Sequence[dict[str, Any]]
-) -> dict[str, str]:
+def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The adapter's metadata: what A1111, Forge and kohya's tools read, ModelSpec, and the edit."""
-    family = checkpoint.family
+    family, rank = checkpoint.family, delta.operator.rank
     network = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(rank)}
     return {
         "format": "pt",

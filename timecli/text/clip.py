@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,9 @@ class TextTower:
         heads: of every attention.
         activation: of every MLP, a key of `ACTIVATIONS`.
         epsilon: of every layer norm.
-        depth: how many layers the text goes through.
+        depth: how many layers the states go through.
         normed: whether the final norm follows; SDXL's UNet is given the states before it.
+        layers: how many the pooled vector goes through; 0 where there is none.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -39,6 +40,7 @@ class TextTower:
     epsilon: float
     depth: int
     normed: bool = True
+    layers: int = 0
 
     @property
     def width(self) -> int:
@@ -57,14 +59,30 @@ class TextTower:
 
     def states(self, ids: torch.Tensor) -> torch.Tensor:
         """States `[n, positions, d]` of token ids `[n, positions]`; none depends on a position behind its own."""
+        x = self._through(range(self.depth), self._embedded(ids))
+        return self._normed(x) if self.normed else x
+
+    def pooled(self, ids: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The states, and the projection `[n, p]` of the last layer's state at each prompt's end token."""
+        x = self._through(range(self.depth), self._embedded(ids))
+        last = self._normed(self._through(range(self.depth, self.layers), x))[torch.arange(len(ids)), ends]
+        states = self._normed(x) if self.normed else x
+        return states, functional.linear(last, self.weights["text_projection.weight"])
+
+    def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
         ids = ids.to(self.device)
         places = self.weights["embeddings.position_embedding.weight"][: ids.shape[1]]
-        x = self.weights["embeddings.token_embedding.weight"][ids] + places
-        for number in range(self.depth):
+        return self.weights["embeddings.token_embedding.weight"][ids] + places
+
+    def _through(self, layers: Iterable[int], x: torch.Tensor) -> torch.Tensor:
+        for number in layers:
             layer = f"encoder.layers.{number}."
             x = x + self._attention(f"{layer}self_attn.", self._norm(f"{layer}layer_norm1", x))
             x = x + self._mlp(f"{layer}mlp.", self._norm(f"{layer}layer_norm2", x))
-        return self._norm("final_layer_norm", x) if self.normed else x
+        return x
+
+    def _normed(self, x: torch.Tensor) -> torch.Tensor:
+        return self._norm("final_layer_norm", x)
 
     def _attention(self, name: str, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (

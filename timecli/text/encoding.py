@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -13,6 +14,8 @@ from timecli.errors import CheckpointError, PromptError
 from timecli.files.tensors import raw
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.layouts import POOLED, TEXT
+from timecli.models.openclip import HF_PROJECTION
 from timecli.text import clip, sizes, tokenizers
 from timecli.text.align import align
 from timecli.text.clip import TextTower
@@ -43,28 +46,39 @@ class Tower:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL.
+    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL. Reads the stream `TEXT`.
 
     Attributes:
         towers: they end before the layers that `clip_skip` skips.
-        fingerprint: of the whole text encoder.
+        fingerprints: those that a delta for it can have.
         clip_skip: which layer's states come out, counted from the last; 1 is the last.
         everyday: the model's own list of everyday prompts, if it brings one.
         cautions: sentences that a user should see.
-        memory: states that were encoded, by prompt, float32; `compile_edit` begins with none.
+        memory: what was encoded, by prompt and stream, float32; `compile_edit` begins with none.
     """
 
     towers: tuple[Tower, ...]
-    fingerprint: str
+    fingerprints: tuple[str, str]
     clip_skip: int = 1
     everyday: Path | None = None
     cautions: tuple[str, ...] = ()
-    memory: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    stream = TEXT
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The first tower's; all have the same vocabulary and differ in their padding."""
         return self.towers[0].tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all weights, with which an edit is compiled."""
+        return self.fingerprints[0]
+
+    @property
+    def readers(self) -> tuple[TextEncoder | Pooled, ...]:
+        """Every stream of the network, each as its states."""
+        return (self, Pooled(self)) if self.towers[-1].model.layers else (self,)
 
     @property
     def width(self) -> int:
@@ -115,28 +129,84 @@ class TextEncoder:
         With `positions`, only so many: a state depends on no position behind its own, so they are the same.
         """
         count = positions or self.length
+        return torch.stack([states[TEXT][:count] for states in self.remembered(prompts, count)]).double()
+
+    def remembered(self, prompts: Sequence[str], positions: int) -> list[dict[str, torch.Tensor]]:
+        """What each prompt gives to every stream, of the text at least so many positions, as it is in memory."""
         distinct = dict.fromkeys(prompts)
-        left = [prompt for prompt in distinct if len(self.memory.get(prompt, ())) < count]
-        known = {prompt: self.memory[prompt][:count] for prompt in distinct.keys() - left}
+        left = [p for p in distinct if p not in self.memory or len(self.memory[p][TEXT]) < positions]
+        known = {prompt: self.memory[prompt] for prompt in distinct.keys() - left}
         for states, prompt in zip(self.encode(left, positions), left, strict=True):
             known[prompt] = states
-            if states.nbytes * (len(self.memory) + 1) <= MEMORY:
+            if states[TEXT].nbytes * (len(self.memory) + 1) <= MEMORY:
                 self.memory[prompt] = states
-        return torch.stack([known[prompt] for prompt in prompts]).double()
+        return [known[prompt] for prompt in prompts]
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
-        """States `[len(prompts), positions, d]` float32 on the CPU, with nothing remembered."""
-        if not prompts:
-            return torch.zeros(0, positions or self.length, self.width)
+    def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
+        """What each prompt gives to every stream, rows `[positions, d]` float32 on the CPU, with nothing remembered."""
         tokens = [self.tokens(prompt) for prompt in prompts]
         count = max(1, ROWS // (positions or self.length))
-        rows = [torch.split(tower.padded(tokens)[:, :positions], count) for tower in self.towers]
-        parts = [
-            torch.cat([tower.model.states(ids).cpu() for tower, ids in zip(self.towers, batch, strict=True)], dim=2)
-            for batch in zip(*rows, strict=True)
-        ]
-        return torch.cat(parts)
+        found: list[dict[str, torch.Tensor]] = []
+        for first in range(0, len(tokens), count):
+            batch = tokens[first : first + count]
+            ends = torch.tensor([len(ids) - 1 for ids in batch])
+            parts, vector = [], None
+            for tower in self.towers:
+                ids = tower.padded(batch)[:, :positions]
+                if tower.model.layers:
+                    states, vector = tower.model.pooled(ids, ends)
+                else:
+                    states = tower.model.states(ids)
+                parts.append(states.cpu())
+            joined = torch.cat(parts, dim=2)
+            found += [{TEXT: states} for states in joined]
+            if vector is not None:
+                for one, row in zip(found[first:], vector.cpu(), strict=True):
+                    one[POOLED] = row[None]
+        return found
+
+    def standing(self, rows: int) -> torch.Tensor:
+        """How many positions each of a prompt's first rows stands for, `[rows]`: the last for all that follow."""
+        weight = torch.ones(rows, dtype=torch.float64)
+        weight[-1] += self.length - rows
+        return weight
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The vector that an encoder gives for a whole prompt, read as states of one position: the stream `POOLED`."""
+
+    encoder: TextEncoder
+    stream = POOLED
+    length = 1
+
+    @property
+    def width(self) -> int:
+        """The d of the vector."""
+        return len(self.encoder.towers[-1].model.weights[HF_PROJECTION])
+
+    def tokens(self, prompt: str) -> list[int]:
+        """The prompt's token ids; the vector is of all of them."""
+        return self.encoder.tokens(prompt)
+
+    def alignment(self, source: str, destination: str) -> list[int]:
+        """The only position; raises what the encoder's raises."""
+        self.encoder.alignment(source, destination)
+        return [0]
+
+    def embed(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
+        """Vectors `[len(prompts), 1, d]` float64 on the CPU."""
+        needed = max((len(self.tokens(prompt)) for prompt in prompts), default=1)
+        return torch.stack([states[POOLED] for states in self.encoder.remembered(prompts, needed)]).double()
+
+    def standing(self, rows: int) -> torch.Tensor:
+        """One position is one position."""
+        return torch.ones(rows, dtype=torch.float64)
+
+
+Reader: TypeAlias = TextEncoder | Pooled
+"""What one stream of a network is given of a prompt."""
 
 
 def load(
@@ -167,6 +237,8 @@ def load(
     settings = sizes.stated(config, found, name) if config else sizes.guessed(found, tower, name)
     own = {key: value.to(device).float() for key, value in weights.items() if not key.endswith("position_ids")}
     wanted = clip.shapes(found)
+    if tower.pooled:
+        wanted[HF_PROJECTION] = (len(own[HF_PROJECTION]) if HF_PROJECTION in own else 0, found["hidden_size"])
     wrong = sorted(key for key in own.keys() | wanted if key not in own or own[key].shape != wanted.get(key))
     if wrong:
         raise CheckpointError(
@@ -176,17 +248,26 @@ def load(
     if skipped >= layers:
         raise CheckpointError(f"{name} has a text encoder of {layers} layers; clip_skip can be 1 to {layers}.")
     depth = layers - skipped
-    behind = tuple(f"{sizes.LAYER}{number}." for number in range(depth, layers))
+    behind = () if tower.pooled else tuple(f"{sizes.LAYER}{number}." for number in range(depth, layers))
     kept = {key: tensor for key, tensor in own.items() if not key.startswith(behind)}
     known = (settings.heads, settings.activation, settings.epsilon)
-    return Tower(reader, TextTower(kept, *known, depth, not tower.penultimate))
+    return Tower(reader, TextTower(kept, *known, depth, not tower.penultimate, layers if tower.pooled else 0))
 
 
 def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
     """SHA-256 of the weights, rounded to fp16 so that fp32 and fp16 copies count as one encoder."""
+    return _digest(towers, ("position_ids",))
+
+
+def fingerprints(towers: Sequence[Mapping[str, torch.Tensor]]) -> tuple[str, str]:
+    """The fingerprint, and that of an edit which leaves the pooled vector out."""
+    return fingerprint(towers), _digest(towers, ("position_ids", HF_PROJECTION))
+
+
+def _digest(towers: Sequence[Mapping[str, torch.Tensor]], left_out: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for weights in towers:
-        for key in sorted(key for key in weights if not key.endswith("position_ids")):
+        for key in sorted(key for key in weights if not key.endswith(left_out)):
             digest.update(key.encode())
             digest.update(raw(weights[key].half()))
     return digest.hexdigest()
@@ -219,7 +300,7 @@ def read_text_encoder(
         towers.append(load(tensors, text.tower, tokenizer or own, stated, device, str(checkpoint.path), clip_skip))
     own_list = _existing(checkpoint.config, EVERYDAY)
     cautions = tuple(sentence for text in checkpoint.texts if (sentence := text.caution()))
-    return TextEncoder(tuple(towers), fingerprint(weights), clip_skip, own_list, cautions)
+    return TextEncoder(tuple(towers), fingerprints(weights), clip_skip, own_list, cautions)
 
 
 def _existing(folder: Path | None, name: str) -> Path | None:

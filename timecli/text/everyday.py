@@ -27,6 +27,7 @@ from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
 from timecli.manifests import records
 from timecli.manifests.manifest import Manifest
+from timecli.models import layouts
 from timecli.text.encoding import BATCH, TextEncoder
 
 KEY = "timecli.everyday"
@@ -43,15 +44,16 @@ class Everyday:
     """Everyday prompts as an edit needs them.
 
     Attributes:
-        root: R, `[d, d]` float64 or fewer rows, with Rᵀ R = G.
-        ends: the state at every prompt's end token, `[n, d]` float32: what the whole prompt says, for a forecast.
+        roots: of every stream R, `[d, d]` float64 or fewer rows, with Rᵀ R = G.
+        ends: of every stream the state at every prompt's end token, `[n, d]` float32: what the whole prompt says, for a
+            forecast.
         prompts: the list, `n` of them.
         about: what they depend on: fingerprint of the text encoder, hash of the list, `positions` (`solve.tokens`),
             `clip_skip`.
     """
 
-    root: torch.Tensor
-    ends: torch.Tensor
+    roots: dict[str, torch.Tensor]
+    ends: dict[str, torch.Tensor]
     prompts: tuple[str, ...]
     about: dict[str, str | int]
 
@@ -119,26 +121,33 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
     world = prompts(manifest, encoder)
     lengths = [len(encoder.tokens(prompt)) for prompt in world]
     positions = min(encoder.length, max(POSITIONS, *lengths))
-    root, ends = torch.zeros(0, encoder.width, dtype=torch.float64), []
+    roots = {reader.stream: torch.zeros(0, reader.width, dtype=torch.float64) for reader in encoder.readers}
+    ends: dict[str, list[torch.Tensor]] = {stream: [] for stream in roots}
     for first in range(0, len(world), BATCH):
-        batch = world[first : first + BATCH]
-        states = encoder.encode(batch, positions).double()
-        last = torch.tensor(lengths[first : first + BATCH]) - 1
-        ends.append(states[torch.arange(len(batch)), last].float())
-        count = torch.arange(positions).expand(len(batch), -1)
-        if manifest.solve.tokens == "all":
-            weight = torch.where(count == positions - 1, encoder.length - positions + 1, 1).double()
-        else:
-            weight = (count < torch.tensor(lengths[first : first + BATCH])[:, None]).double()
-        rows = (states * (weight / len(world)).sqrt()[:, :, None]).flatten(0, 1)
-        if not torch.isfinite(rows).all():
-            raise CheckpointError(
-                "the text encoder turns everyday prompts into NaN or infinite values; the model is damaged, use "
-                "another copy."
-            )
-        root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
-        tick(len(batch))
-    return Everyday(root, torch.cat(ends), world, about(manifest, encoder, world))
+        states = encoder.encode(world[first : first + BATCH], positions)
+        for reader in encoder.readers:
+            rows = []
+            for one, length in zip(states, lengths[first : first + BATCH], strict=True):
+                found, weight = one[reader.stream], reader.standing(len(one[reader.stream]))
+                if manifest.solve.tokens != "all":
+                    weight = (torch.arange(len(found)) < length).double()
+                ends[reader.stream].append(found[min(length, len(found)) - 1].float())
+                rows.append(found.double() * (weight / len(world)).sqrt()[:, None])
+            roots[reader.stream] = _added(roots[reader.stream], torch.cat(rows))
+        tick(len(states))
+    last = {stream: torch.stack(found) for stream, found in ends.items()}
+    return Everyday(roots, last, world, about(manifest, encoder, world))
+
+
+def _added(root: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The root of the sum of Rᵀ R and that of some rows."""
+    if not torch.isfinite(rows).all():
+        raise CheckpointError(
+            "the text encoder turns everyday prompts into NaN or infinite values; the model is damaged, use another "
+            "copy."
+        )
+    root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
+    return root
 
 
 def cache() -> Path:
@@ -192,7 +201,9 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
 def save(made: Everyday, path: Path, replace: bool = True) -> None:
     """Write the root; reading it back gives the same bits."""
     metadata = {KEY: json.dumps({**made.about, "prompts": made.prompts}, sort_keys=True)}
-    write_tensors(path, {"root": made.root, "ends": made.ends}, metadata, replace)
+    tensors = {layouts.of_stream(stream, "root"): root for stream, root in made.roots.items()}
+    tensors |= {layouts.of_stream(stream, "ends"): ends for stream, ends in made.ends.items()}
+    write_tensors(path, tensors, metadata, replace)
 
 
 def load(path: Path) -> Everyday:
@@ -205,13 +216,23 @@ def load(path: Path) -> Everyday:
     try:
         about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, SAVED)
         prompts = about.pop("prompts")
-        root, ends = file.read(["root", "ends"])
-        if (root.dtype, root.ndim, ends.dtype, ends.ndim) != (torch.float64, 2, torch.float32, 2):
-            raise ValueError("other tensors")
-        if root.shape[1] != ends.shape[1] or len(ends) != len(prompts):
-            raise ValueError("tensors that do not fit")
-        if not (root.isfinite().all() and ends.isfinite().all()):
-            raise ValueError("NaN or infinity")
+        streams = layouts.streams_of(file.entries, "root")
+        roots, ends = (
+            dict(zip(streams, file.read(layouts.of_stream(stream, name) for stream in streams), strict=True))
+            for name in ("root", "ends")
+        )
+        for stream in streams:
+            _require_fit(roots[stream], ends[stream], len(prompts))
     except (KeyError, ValueError, ManifestError) as error:
         raise CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.") from error
-    return Everyday(root, ends, prompts, about)
+    return Everyday(roots, ends, prompts, about)
+
+
+def _require_fit(root: torch.Tensor, ends: torch.Tensor, prompts: int) -> None:
+    """Raises ValueError for tensors of one stream that `save` would not have written."""
+    if (root.dtype, root.ndim, ends.dtype, ends.ndim) != (torch.float64, 2, torch.float32, 2):
+        raise ValueError("other tensors")
+    if root.shape[1] != ends.shape[1] or len(ends) != prompts:
+        raise ValueError("tensors that do not fit")
+    if not (root.isfinite().all() and ends.isfinite().all()):
+        raise ValueError("NaN or infinity")

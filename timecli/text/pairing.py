@@ -12,7 +12,7 @@ import torch
 
 from timecli.manifests.keys import Edit
 from timecli.manifests.manifest import Manifest
-from timecli.text.encoding import BATCH, TextEncoder
+from timecli.text.encoding import BATCH, Reader
 from timecli.text.everyday import Everyday
 
 
@@ -52,8 +52,8 @@ class Pair(NamedTuple):
     strength: float = 1.0
 
 
-def columns(manifest: Manifest, encoder: TextEncoder, everyday: Everyday | None) -> Iterator[Columns]:
-    """The rows of the manifest's joint solve, some pairs at a time.
+def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> Iterator[Columns]:
+    """The rows of the manifest's joint solve for one stream, some pairs at a time.
 
     Pair i enters with weight 1/λ_i, which is Eq. 4 divided by λ; with one λ this is Eq. 5 and appendix F. The everyday
     world enters last, with ρ = `everyday_weight` · Σ 1/λ over all wordings of all edits.
@@ -70,23 +70,23 @@ def columns(manifest: Manifest, encoder: TextEncoder, everyday: Everyday | None)
     kept = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.templates)]
     pairs += [Pair(text, text, manifest.preserve.weight / manifest.solve.lam) for text in kept]
     for first in range(0, len(pairs), BATCH):
-        yield _rows(pairs[first : first + BATCH], manifest.solve.tokens == "all", encoder)
+        yield _rows(pairs[first : first + BATCH], manifest.solve.tokens == "all", reader)
     if everyday is not None:
         weight = manifest.preserve.everyday_weight * edited
-        root = everyday.root
+        root = everyday.roots[reader.stream]
         yield Columns(root, root, torch.full((len(root),), weight, dtype=torch.float64))
 
 
-def _rows(pairs: Sequence[Pair], padding: bool, encoder: TextEncoder) -> Columns:
+def _rows(pairs: Sequence[Pair], padding: bool, reader: Reader) -> Columns:
     """The rows of some pairs; with `padding` all positions take part."""
-    states = encoder.embed([*(pair.source for pair in pairs), *(pair.destination for pair in pairs)])
+    states = reader.embed([*(pair.source for pair in pairs), *(pair.destination for pair in pairs)])
     parts = []
     for pair, before, after in zip(pairs, states[: len(pairs)], states[len(pairs) :], strict=True):
-        count = encoder.length if padding else len(encoder.tokens(pair.source))
+        count = len(before) if padding else len(reader.tokens(pair.source))
         source = before[:count]
         target = source
         if pair.source != pair.destination:
-            target = after[encoder.alignment(pair.source, pair.destination)[:count]]
+            target = after[reader.alignment(pair.source, pair.destination)[:count]]
         reached = target if pair.strength == 1 else source + pair.strength * (target - source)
-        parts.append((source, reached, torch.full((count,), pair.weight, dtype=torch.float64)))
+        parts.append((source, reached, torch.full((len(source),), pair.weight, dtype=torch.float64)))
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -1,0 +1,163 @@
+"""Streams: what a network is given of a prompt, each with an operator of its own.
+
+The oracle needs no trained weights: a network with W (I + D) draws of C what the unedited one draws of C + C Dᵀ.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import load_file, save_file
+
+from timecli.editing.delta import Delta, load_delta, save_delta
+from timecli.models.checkpoint import open_checkpoint
+from timecli.models.layouts import POOLED, TEXT
+from timecli.text import encoding
+
+from .conftest import Run
+from .test_families import MANIFEST, PROMPTS, sdxl, sdxl_file
+
+__all__ = ["sdxl", "sdxl_file"]  # the fixtures
+CPU = torch.device("cpu")
+SDXL = tuple[StableDiffusionXLPipeline, Path]
+OTHER = MANIFEST.replace("blue", "tall")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    return tmp_path / "m.toml"
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_the_pooled_vector_is_diffusers_own(form: str, sdxl: SDXL, sdxl_file: Path) -> None:
+    pipeline, folder = sdxl
+    encoder = encoding.read_text_encoder(open_checkpoint(folder if form == "folder" else sdxl_file), None, CPU)
+    with torch.no_grad():
+        expected = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False)[2].double()
+    text, pooled = encoder.readers
+    found = pooled.embed(PROMPTS)[:, 0]
+    assert (text.stream, pooled.stream, pooled.width) == (TEXT, POOLED, 128)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+    assert (found.flip(0) - expected).norm() > 1e-2 * expected.norm(), "the control"
+
+
+def drawn(pipeline: StableDiffusionXLPipeline, **text: Any) -> torch.Tensor:
+    """Latents after two steps from one start noise."""
+    generator = torch.Generator().manual_seed(0)
+    made = pipeline(
+        **text, num_inference_steps=2, guidance_scale=1.0, output_type="latent", generator=generator,
+        height=64, width=64,
+    )  # fmt: skip
+    return made.images.double()
+
+
+def shifted(states: torch.Tensor, delta: Delta, stream: str) -> torch.Tensor:
+    return (states.double() + delta.operators[stream].shift(states)).float()
+
+
+@pytest.mark.parametrize("form", ["folder", "delta"])
+def test_an_edited_network_draws_what_the_unedited_one_draws_of_edited_text(
+    form: str, run: Run, sdxl: SDXL, manifest: Path, tmp_path: Path
+) -> None:
+    pipeline, folder = sdxl
+    pipeline.set_progress_bar_config(disable=True)
+    other = tmp_path / "other.toml"
+    other.write_text(OTHER)
+    assert run("edit", manifest, folder, "--delta", tmp_path / "d").code == 0
+    assert run("edit", other, folder, "--delta", tmp_path / "wrong").code == 0
+    command = ("edit", manifest, folder) if form == "folder" else ("apply", tmp_path / "d", folder)
+    done = run(*command, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    edited = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
+    edited.set_progress_bar_config(disable=True)
+    prompt = "A pack of roses"
+    wanted, before = drawn(edited, prompt=prompt), drawn(pipeline, prompt=prompt)
+    with torch.no_grad():
+        states, _, vector, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+
+    def off(delta: Delta, pooled: bool = True) -> float:
+        text = {
+            "prompt_embeds": shifted(states, delta, TEXT),
+            "pooled_prompt_embeds": shifted(vector, delta, POOLED) if pooled else vector,
+        }
+        return float((drawn(pipeline, **text) - wanted).norm() / (before - wanted).norm())
+
+    delta = load_delta(tmp_path / "d")
+    assert off(delta) < 1e-3
+    assert off(load_delta(tmp_path / "wrong")) > 0.1, "the control: another edit"
+    assert off(delta, pooled=False) > 0.01, "the control: one stream left out"
+
+
+def test_plan_forecasts_both_streams(run: Run, sdxl: SDXL, manifest: Path) -> None:
+    done = run("plan", manifest, sdxl[1], "--json")
+    (source,) = [one for one in json.loads(done.out)["forecasts"] if one["kind"] == "source"]
+    assert 0.1 < source["share"] <= 1.2 and 0.1 < source["pooled"] <= 1.2
+    assert "pooled vector" in run("plan", manifest, sdxl[1]).out
+
+
+def test_a_delta_of_the_text_alone_is_applied_and_said_to_be_that(
+    run: Run, sdxl: SDXL, manifest: Path, tmp_path: Path
+) -> None:
+    """Deltas without a pooled operator have the fingerprint of the text encoder without its projection."""
+    folder = sdxl[1]
+    assert run("edit", manifest, folder, "--delta", tmp_path / "d").code == 0
+    whole = load_delta(tmp_path / "d")
+    towers = open_checkpoint(folder).text_encoders()
+    own, older = encoding.fingerprints(towers)
+    assert whole.origin.encoder == own != older
+    from dataclasses import replace
+
+    save_delta(Delta({TEXT: whole.operator}, replace(whole.origin, encoder=older)), tmp_path / "text")
+    done = run("apply", tmp_path / "text", folder, "-o", tmp_path / "out")
+    assert done.code == 0 and "pooled" in done.err
+    before = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    after = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert len(changed) == 140 and "add_embedding.linear_1.weight" not in changed
+    save_delta(Delta({TEXT: whole.operator}, replace(whole.origin, encoder="0" * 64)), tmp_path / "strange")
+    assert run("apply", tmp_path / "strange", folder, "-o", tmp_path / "x").code == 2, "the control"
+
+
+def test_some_keys_values_or_layers_are_edited_without_the_pooled_vector(
+    run: Run, sdxl: SDXL, manifest: Path, tmp_path: Path
+) -> None:
+    manifest.write_text(MANIFEST + '[solve]\nmatrices = ["v"]\n')
+    assert run("edit", manifest, sdxl[1], "--delta", tmp_path / "d").code == 0
+    assert set(load_delta(tmp_path / "d").operators) == {TEXT}
+
+
+def test_undo_and_diff_know_both_streams(run: Run, sdxl: SDXL, manifest: Path, tmp_path: Path) -> None:
+    folder, name = sdxl[1], "unet/diffusion_pytorch_model.safetensors"
+    assert run("edit", manifest, folder, "-o", tmp_path / "out", "--delta", tmp_path / "d").code == 0
+    before, after = load_file(folder / name), load_file(tmp_path / "out" / name)
+    entry = "add_embedding.linear_1.weight"
+    assert torch.equal(before[entry][:, 128:], after[entry][:, 128:]), "what is no text stays"
+    assert not torch.equal(before[entry][:, :128], after[entry][:, :128])
+    done = run("diff", folder, tmp_path / "out", "--delta", tmp_path / "found")
+    assert done.code == 0, done.err
+    found, made = load_delta(tmp_path / "found"), load_delta(tmp_path / "d")
+    for stream, operator in made.operators.items():
+        one, other = (part.left @ part.right for part in (operator, found.operators[stream]))
+        assert (one - other).norm() < 0.01 * one.norm(), stream
+    done = run("apply", "--undo", tmp_path / "d", tmp_path / "out", "-o", tmp_path / "back")
+    assert done.code == 0, done.err
+    back = load_file(tmp_path / "back" / name)
+    assert (back[entry] - before[entry]).norm() < 1e-4 * (after[entry] - before[entry]).norm()
+
+
+def test_a_text_encoder_without_its_projection_is_named(run: Run, sdxl: SDXL, manifest: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(sdxl[1], folder)
+    weights = load_file(folder / "text_encoder_2" / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, folder / "text_encoder_2" / "model.safetensors", {"format": "pt"})
+    done = run("edit", manifest, folder, "--delta", tmp_path / "d")
+    assert done.code == 2 and "text_projection.weight" in done.err
