@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timecli import cli
-from timecli.models import layouts
+from timecli.models import layouts, streams
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -95,9 +95,9 @@ def picturebook_folder(picturebook: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def ldm(matrix: layouts.Matrix) -> str:
+def ldm(matrix: streams.Matrix) -> str:
     """The matrix's name in a whole single file."""
-    return "model.diffusion_model." + matrix.names[layouts.LDM]
+    return "model.diffusion_model." + matrix.names[streams.LDM]
 
 
 def small_tensors(

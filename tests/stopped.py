@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from timecli.errors import Interrupted, OutputError
 from timecli.files import swap
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping.publish import write_checkpoint
 
@@ -38,13 +38,13 @@ def weights(value: float, names: list[str]) -> dict[str, torch.Tensor]:
 
 
 def make_file(path: Path, value: float = 1.0) -> None:
-    names = ["model.diffusion_model." + matrix.names[layouts.LDM] for matrix in MATRICES]
+    names = ["model.diffusion_model." + matrix.names[streams.LDM] for matrix in MATRICES]
     save_file(weights(value, names) | {"vae": torch.ones(40)}, path)
 
 
 def make_folder(path: Path, value: float = 1.0) -> None:
     """A UNet in two shards and a variant, a VAE, and what its owner keeps in the same folder."""
-    names = [matrix.names[layouts.DIFFUSERS] for matrix in MATRICES]
+    names = [matrix.names[streams.DIFFUSERS] for matrix in MATRICES]
     for part in ("unet", "vae", ".git"):
         (path / part).mkdir(parents=True)
     (path / "model_index.json").write_text("{}")

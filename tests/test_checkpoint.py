@@ -15,7 +15,7 @@ from timecli.errors import CheckpointError, OutputError
 from timecli.files.safefile import open_file
 from timecli.files.staging import staged
 from timecli.files.targets import check_target
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import EDITS, describe, open_checkpoint
 from timecli.shipping.publish import write_checkpoint
 
@@ -224,7 +224,7 @@ def averaged(path: Path, **more: torch.Tensor) -> Path:
     """A small file with the moving averages of its first two matrices, the second's under another prefix."""
     tensors, twins = small_tensors(vocabulary=64, rows=2), {}
     for matrix, prefix in zip(layouts.SD1.matrices[:2], layouts.EMA_PREFIXES, strict=True):
-        twins[prefix + matrix.names[layouts.LDM].replace(".", "")] = tensors[ldm(matrix)] + 1
+        twins[prefix + matrix.names[streams.LDM].replace(".", "")] = tensors[ldm(matrix)] + 1
     save_file({**tensors, **twins, **more}, path)
     return path
 
@@ -282,7 +282,7 @@ def test_averages_and_shards_of_a_folder(tmp_path: Path) -> None:
     unet = tmp_path / "in" / "unet"
     one, two = sorted(unet.glob("*-of-*"))
     tensors = {**load_file(one), **load_file(two)}
-    last = layouts.SD1.matrices[-1].names[layouts.DIFFUSERS]
+    last = layouts.SD1.matrices[-1].names[streams.DIFFUSERS]
     save_file({last: tensors.pop(last) + 1}, two)
     save_file(tensors, one)
     shutil.copytree(unet, tmp_path / "in" / "unet_ema")
@@ -296,12 +296,12 @@ def test_averages_and_shards_of_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "channels"), [((2, 9, 3, 3), 9), ((2, 8, 3, 3), 8), ((2, 4, 3, 3), 4), ((2, 5), 5), ((2,), 4)]
 )
-@pytest.mark.parametrize("spelling", [layouts.LDM, layouts.DIFFUSERS])
+@pytest.mark.parametrize("spelling", [streams.LDM, streams.DIFFUSERS])
 def test_the_channels_are_those_of_the_first_convolution(
     spelling: int, shape: tuple[int, ...], channels: int, tmp_path: Path
 ) -> None:
     names = [matrix.names[spelling] for matrix in layouts.SD1.matrices]
-    first = "conv_in.weight" if spelling == layouts.DIFFUSERS else "input_blocks.0.0.weight"
+    first = "conv_in.weight" if spelling == streams.DIFFUSERS else "input_blocks.0.0.weight"
     tensors = {"a.weight": torch.zeros(1, 7, 1, 1)} | {name: torch.zeros(2, 8) for name in names}
     save_file({**tensors, first: torch.zeros(shape)}, tmp_path / "x.safetensors")
     assert open_checkpoint(tmp_path / "x.safetensors", needs_text=False).channels == channels

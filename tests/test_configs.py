@@ -16,7 +16,8 @@ from timecli.drawing.render import Settings, load_pipeline, render
 from timecli.errors import CheckpointError
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
-from timecli.text.encoding import TextEncoder, load
+from timecli.text.encoding import load
+from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer, words
 
 from .conftest import PICTUREBOOK, ROSES, Run

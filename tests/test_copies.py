@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from timecli.editing.delta import load_delta
 from timecli.editing.solve import apply
 from timecli.errors import CheckpointError
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.models.variants import groups
 
@@ -23,7 +23,7 @@ from .conftest import Run
 
 SMALL = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
 PLAIN = "diffusion_pytorch_model.safetensors"
-MATRICES = [matrix.names[layouts.DIFFUSERS] for matrix in layouts.SD1.matrices]
+MATRICES = [matrix.names[streams.DIFFUSERS] for matrix in layouts.SD1.matrices]
 Weights = dict[str, torch.Tensor]
 
 

@@ -14,7 +14,8 @@ from timecli.manifests.manifest import Manifest, parse
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding
-from timecli.text.encoding import TextEncoder, fingerprint
+from timecli.text.encoding import fingerprint
+from timecli.text.readers import TextEncoder
 
 from .conftest import ldm
 

@@ -9,7 +9,8 @@ from timecli.editing import compiling
 from timecli.manifests.manifest import load
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
-from timecli.text.encoding import TextEncoder, Tower
+from timecli.text.encoding import Tower
+from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer
 
 EDITS = Path(__file__).parent.parent / "edits"

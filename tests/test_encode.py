@@ -17,8 +17,9 @@ from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding, tokenizers
 from timecli.text.clip import TextTower
-from timecli.text.encoding import TextEncoder, fingerprint
+from timecli.text.encoding import fingerprint
 from timecli.text.pairing import Columns, augmented, columns
+from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer
 
 from .conftest import PICTUREBOOK

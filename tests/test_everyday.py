@@ -15,7 +15,7 @@ from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import Manifest, parse
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding, everyday, pairing
-from timecli.text.encoding import TextEncoder
+from timecli.text.readers import TextEncoder
 
 from .conftest import ROSES, Run
 

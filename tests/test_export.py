@@ -18,7 +18,7 @@ from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.shipping import export
 from timecli.text import encoding
@@ -84,7 +84,7 @@ def test_fused_it_is_the_edited_model(edited: Path, picturebook_fp32: Path) -> N
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     for matrix in layouts.SD1.matrices:
-        found, expected = pipeline.unet.get_parameter(matrix.names[layouts.DIFFUSERS]), wanted[ldm(matrix)]
+        found, expected = pipeline.unet.get_parameter(matrix.names[streams.DIFFUSERS]), wanted[ldm(matrix)]
         assert (found - expected).norm() / expected.norm() < 1e-5, matrix
 
 
@@ -92,7 +92,7 @@ def test_every_form_is_the_same_difference(edited: Path, picturebook_fp32: Path)
     lora, peft, diff = (load_file(edited / f"{form}.safetensors") for form in ("lora", "peft", "diff"))
     before, after = load_file(picturebook_fp32), load_file(edited / "model.safetensors")
     for matrix in layouts.SD1.matrices:
-        module = matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
+        module = matrix.names[streams.DIFFUSERS].removesuffix(".weight")
         kohya = f"lora_unet_{module.replace('.', '_')}"
         wanted = after[ldm(matrix)].double() - before[ldm(matrix)].double()
         up, down = lora[f"{kohya}.lora_up.weight"].double(), lora[f"{kohya}.lora_down.weight"].double()
@@ -240,7 +240,7 @@ def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -
     """Loaders know one UNet; the base is that of its matrices."""
     delta, stored = random_delta(), load_file(tiny.path)
     twins = {
-        layouts.EMA_PREFIXES[0] + m.names[layouts.LDM].replace(".", ""): stored[ldm(m)] + 1
+        layouts.EMA_PREFIXES[0] + m.names[streams.LDM].replace(".", ""): stored[ldm(m)] + 1
         for m in layouts.SD1.matrices
     }
     save_file({**stored, **twins}, tmp_path / "x.safetensors")
@@ -271,7 +271,7 @@ def test_the_error_is_that_of_all_matrices_together(form: str, rank: int, tiny: 
     rest = whole = 0.0
     for place, weight in tiny.projections():
         wanted = apply(weight.double(), delta.operator) - weight.double()
-        module = place.matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
+        module = place.matrix.names[streams.DIFFUSERS].removesuffix(".weight")
         names = {
             "lora": (f"lora_unet_{module.replace('.', '_')}.lora_up.weight",) * 2,
             "peft": (f"unet.{module}.lora_B.weight", f"unet.{module}.lora_A.weight"),

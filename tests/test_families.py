@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from timecli.drawing import libraries
-from timecli.models import layouts, openclip
+from timecli.models import layouts, openclip, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 from timecli.text.tokenizers import clip_tokenizer
@@ -115,11 +115,11 @@ def to_openclip(weights: dict[str, torch.Tensor], extra_layer: bool) -> dict[str
 
 
 def single_file(
-    unet: UNet2DConditionModel, family: layouts.Family, texts: dict[str, torch.Tensor]
+    unet: UNet2DConditionModel, family: streams.Family, texts: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     state = unet.state_dict()
     return texts | {
-        f"model.diffusion_model.{matrix.names[layouts.LDM]}": state[matrix.names[layouts.DIFFUSERS]]
+        f"model.diffusion_model.{matrix.names[streams.LDM]}": state[matrix.names[streams.DIFFUSERS]]
         for matrix in family.matrices
     }
 
@@ -170,7 +170,7 @@ def test_sdxl_is_edited_in_both_forms(
         load_file(tmp_path / "file"),
     )
     for matrix in layouts.SDXL.matrices:
-        one, other = folder[matrix.names[layouts.DIFFUSERS]], file[f"model.diffusion_model.{matrix.names[layouts.LDM]}"]
+        one, other = folder[matrix.names[streams.DIFFUSERS]], file[f"model.diffusion_model.{matrix.names[streams.LDM]}"]
         assert torch.equal(one, other)
     about = json.loads(run("inspect", tmp_path / "file", "--json").out)
     assert (about["architecture"], about["cross_attention_matrices"]) == ("Stable Diffusion XL", 140)
@@ -257,6 +257,6 @@ def test_diffusers_fuses_an_exported_adapter_to_the_edited_weights(
     before = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     after = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
     matrices = (layouts.SDXL if family == "sdxl" else layouts.SD2).matrices
-    for name in (matrix.names[layouts.DIFFUSERS] for matrix in matrices):
+    for name in (matrix.names[streams.DIFFUSERS] for matrix in matrices):
         found = pipeline.unet.get_parameter(name)
         assert (found - after[name]).norm() < 1e-4 * (after[name] - before[name]).norm(), name

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timecli.errors import CheckpointError
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 
 from .conftest import Run, ldm, small_tensors
@@ -42,7 +42,7 @@ def test_moving_averages_get_the_edit_from_their_own_weights(
     prefix: str, run: Run, manifest: Path, tmp_path: Path
 ) -> None:
     tensors = small_tensors(rows=64)
-    names = {ldm(m): prefix + m.names[layouts.LDM].replace(".", "") for m in layouts.SD1.matrices}
+    names = {ldm(m): prefix + m.names[streams.LDM].replace(".", "") for m in layouts.SD1.matrices}
     tensors |= {twin: tensors[name] * 0.9 + 0.01 for name, twin in names.items()}
     save_file(tensors, tmp_path / "ema.safetensors")
     assert run("edit", manifest, tmp_path / "ema.safetensors", "-o", tmp_path / "out").code == 0
@@ -76,9 +76,9 @@ def test_a_unet_alone_takes_a_text_encoder_from_elsewhere(
 ) -> None:
     tensors = load_file(small)
     if spelling == "diffusers":
-        unet = {m.names[layouts.DIFFUSERS]: tensors[ldm(m)] for m in layouts.SD1.matrices}
+        unet = {m.names[streams.DIFFUSERS]: tensors[ldm(m)] for m in layouts.SD1.matrices}
     else:
-        unet = {spelling + m.names[layouts.LDM]: tensors[ldm(m)] for m in layouts.SD1.matrices}
+        unet = {spelling + m.names[streams.LDM]: tensors[ldm(m)] for m in layouts.SD1.matrices}
     save_file(unet, tmp_path / "unet.safetensors")
     (tmp_path / "te").mkdir()
     own = {f"text_model.{n.removeprefix(TEXT)}": t for n, t in tensors.items() if n.startswith(TEXT)}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from timecli.editing.delta import load_delta
 from timecli.editing.solve import apply
 from timecli.files.tensors import convert
-from timecli.models import layouts
+from timecli.models import layouts, streams
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
 
@@ -95,7 +95,7 @@ def test_dtype_converts_every_fp8_tensor_and_keeps_the_edit(
     )  # fmt: skip
     state = pipeline.unet.state_dict()
     for matrix in layouts.SD1.matrices:
-        assert torch.equal(state[matrix.names[layouts.DIFFUSERS]], after[ldm(matrix)].float())
+        assert torch.equal(state[matrix.names[streams.DIFFUSERS]], after[ldm(matrix)].float())
 
 
 def test_every_command_reads_fp8(run: Run, picturebook: Path, tmp_path: Path) -> None:

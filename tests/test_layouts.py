@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from timecli.errors import CheckpointError
-from timecli.models import layouts
+from timecli.models import layouts, streams
 
 from .conftest import ldm
 
@@ -15,7 +15,7 @@ from .conftest import ldm
 def test_the_table_is_exactly_what_diffusers_has(picturebook_folder: Path) -> None:
     unet = load_file(picturebook_folder / "unet" / "diffusion_pytorch_model.safetensors")
     theirs = {name for name in unet if ".attn2.to_k." in name or ".attn2.to_v." in name}
-    assert theirs == {matrix.names[layouts.DIFFUSERS] for matrix in layouts.SD1.matrices} and len(theirs) == 32
+    assert theirs == {matrix.names[streams.DIFFUSERS] for matrix in layouts.SD1.matrices} and len(theirs) == 32
 
 
 def test_both_spellings_name_the_same_weights(picturebook_fp32: Path, picturebook_folder: Path) -> None:
@@ -23,7 +23,7 @@ def test_both_spellings_name_the_same_weights(picturebook_fp32: Path, pictureboo
     single = load_file(picturebook_fp32)
     unet = load_file(picturebook_folder / "unet" / "diffusion_pytorch_model.safetensors")
     for matrix in layouts.SD1.matrices:
-        assert torch.equal(single[ldm(matrix)], unet[matrix.names[layouts.DIFFUSERS]]), matrix
+        assert torch.equal(single[ldm(matrix)], unet[matrix.names[streams.DIFFUSERS]]), matrix
 
 
 def test_layers_are_numbered_from_the_input() -> None:
@@ -34,18 +34,18 @@ def test_sdxl_has_70_layers() -> None:
     assert len(layouts.SDXL.matrices) == 140 and layouts.SDXL.matrices[-1].layer == 69
 
 
-def shapes_of(family: layouts.Family, prefix: str, spelling: int, width: int) -> dict[str, tuple[int, ...]]:
+def shapes_of(family: streams.Family, prefix: str, spelling: int, width: int) -> dict[str, tuple[int, ...]]:
     return {prefix + matrix.names[spelling]: (32, width) for matrix in family.matrices}
 
 
 @pytest.mark.parametrize(("prefix", "spelling"), layouts.UNET_PREFIXES)
 @pytest.mark.parametrize(("family", "width"), [(layouts.SD1, 768), (layouts.SD2, 1024), (layouts.SDXL, 2048)])
-def test_a_unet_is_known_by_names_and_shapes(prefix: str, spelling: int, family: layouts.Family, width: int) -> None:
+def test_a_unet_is_known_by_names_and_shapes(prefix: str, spelling: int, family: streams.Family, width: int) -> None:
     assert layouts.find(shapes_of(family, prefix, spelling, width), "x") == (family, prefix, spelling)
 
 
 def test_refusals_say_what_the_file_is() -> None:
-    shapes = shapes_of(layouts.SD1, "model.diffusion_model.", layouts.LDM, 768)
+    shapes = shapes_of(layouts.SD1, "model.diffusion_model.", streams.LDM, 768)
     assert layouts.find(shapes, "x")[0] is layouts.SD1, "the control"
     missing = ldm(layouts.SD1.matrices[13])
     with pytest.raises(

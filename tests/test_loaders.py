@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply
 from timecli.files.rewriting import write_tensors
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.shipping import export
 
@@ -69,7 +69,7 @@ def lora(model: Checkpoint, delta: Delta, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-def changes(model: Checkpoint, delta: Delta) -> dict[layouts.Matrix, tuple[torch.Tensor, torch.Tensor]]:
+def changes(model: Checkpoint, delta: Delta) -> dict[streams.Matrix, tuple[torch.Tensor, torch.Tensor]]:
     """Each matrix before, and how the edit changes it."""
     return {
         place.matrix: (weight, apply(weight.double(), delta.operator) - weight) for place, weight in model.projections()
@@ -107,7 +107,7 @@ def test_the_names_are_kohyas(name: str, model: Checkpoint, delta: Delta, lora: 
     assert {key.split(".")[0] for key in dense} == modules
     peft = export.adapter(model, delta, "peft", torch.float32, delta.operator).tensors
     assert {key.rsplit(".", 2)[0] for key in peft} == {
-        f"unet.{m.names[layouts.DIFFUSERS].removesuffix('.weight')}" for m in model.family.matrices
+        f"unet.{m.names[streams.DIFFUSERS].removesuffix('.weight')}" for m in model.family.matrices
     }
 
 
@@ -152,7 +152,7 @@ def test_comfyui_patches_the_weights_to_ours(
         "transformer_depth_middle": 10,
     }
     unet = sdxl if name == "sdxl" else sd
-    names = {f"diffusion_model.{m.names[layouts.LDM]}": m for m in model.family.matrices}
+    names = {f"diffusion_model.{m.names[streams.LDM]}": m for m in model.family.matrices}
     asked = SimpleNamespace(state_dict=lambda: names, model_config=SimpleNamespace(unet_config=unet))
     keys = comfy_lora.model_lora_keys_unet(asked, {})
     patches = comfy_lora.load_lora(convert.convert_lora(load_file(lora)), keys)

@@ -13,7 +13,7 @@ from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import load, parse
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding
-from timecli.text.encoding import TextEncoder
+from timecli.text.readers import TextEncoder
 
 from .conftest import Run
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import Delta, load_delta, save_delta
 from timecli.models.checkpoint import open_checkpoint
-from timecli.models.layouts import POOLED, TEXT
-from timecli.text import encoding
+from timecli.models.streams import POOLED, TEXT
+from timecli.text import encoding, fingerprints
 
 from .conftest import Run
 from .test_families import MANIFEST, PROMPTS, sdxl, sdxl_file
@@ -109,7 +109,7 @@ def test_a_delta_of_the_text_alone_is_applied_and_said_to_be_that(
     assert run("edit", manifest, folder, "--delta", tmp_path / "d").code == 0
     whole = load_delta(tmp_path / "d")
     towers = open_checkpoint(folder).text_encoders()
-    own, older = encoding.fingerprints(towers)
+    own, older = fingerprints.fingerprints(towers)
     assert whole.origin.encoder == own != older
     from dataclasses import replace
 

@@ -16,7 +16,7 @@ from timecli.editing import compiling
 from timecli.editing.delta import load_delta
 from timecli.errors import CheckpointError
 from timecli.manifests.manifest import parse
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
@@ -47,7 +47,7 @@ def sparse(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[str, Path]:
     """A full-size SDXL's UNet and its text encoders in files of their own, as UIs keep them."""
-    unet = {m.names[layouts.LDM]: (8, 2048) for m in layouts.SDXL.matrices}
+    unet = {m.names[streams.LDM]: (8, 2048) for m in layouts.SDXL.matrices}
     return {
         "unet": sparse(tmp_path / "unet.safetensors", unet),
         "l": sparse(tmp_path / "clip_l.safetensors", {f"text_model.{layouts.HF_MARK}": (49408, 768)}),

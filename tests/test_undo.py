@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import EDITS, open_checkpoint
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
@@ -183,7 +183,7 @@ def test_a_folder_in_place(run: Run, picturebook_folder: Path, tmp_path: Path) -
     assert run("edit", ROSES, picturebook_folder, "-o", tmp_path / "m", "--delta", tmp_path / "d").code == 0
     assert run("apply", tmp_path / "d", tmp_path / "m", "--undo", "--in-place").code == 0
     unet = Path("unet") / "diffusion_pytorch_model.safetensors"
-    names = [matrix.names[layouts.DIFFUSERS] for matrix in layouts.SD1.matrices]
+    names = [matrix.names[streams.DIFFUSERS] for matrix in layouts.SD1.matrices]
     assert distance(tmp_path / "m" / unet, picturebook_folder / unet, names) < 1e-6
     assert open_checkpoint(tmp_path / "m").edits == []
 
@@ -220,6 +220,6 @@ def test_an_average_in_a_folder_of_its_own(run: Run, picturebook_folder: Path, t
     refused = run("apply", tmp_path / "d", model, "--undo", "--in-place")
     assert refused.code == 2 and "or use --leave-ema" in refused.err
     assert run("apply", tmp_path / "d", model, "--undo", "--in-place", "--leave-ema").code == 0
-    file, names = "diffusion_pytorch_model.safetensors", [m.names[layouts.DIFFUSERS] for m in layouts.SD1.matrices]
+    file, names = "diffusion_pytorch_model.safetensors", [m.names[streams.DIFFUSERS] for m in layouts.SD1.matrices]
     assert distance(model / "unet" / file, picturebook_folder / "unet" / file, names) < 1e-6
     assert (model / "unet_ema" / file).read_bytes() == (picturebook_folder / "unet" / file).read_bytes()

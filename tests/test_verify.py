@@ -19,7 +19,7 @@ from timecli.editing import compiling
 from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import load, parse
 from timecli.manifests.rows import Row
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
@@ -175,7 +175,7 @@ def test_a_full_size_file_takes_the_packaged_configs() -> None:
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))
     shapes = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
-    assert layouts.find(shapes, "x") == (layouts.SD1, "", layouts.DIFFUSERS)
+    assert layouts.find(shapes, "x") == (layouts.SD1, "", streams.DIFFUSERS)
     assert (sum(p.numel() for p in unet.parameters()), sum(p.numel() for p in vae.parameters())) == (
         859520964,
         83653863,

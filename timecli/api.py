@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from timecli.editing.preview import Preview
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
-    from timecli.text.encoding import TextEncoder
     from timecli.text.everyday import Everyday
+    from timecli.text.readers import TextEncoder
 
 Pathlike = str | PathLike[str]
 

@@ -18,8 +18,9 @@ from timecli.editing import compiling, forecast, neighbours
 from timecli.manifests import drafts, manifest, wording
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import everyday
-from timecli.text.encoding import TextEncoder, read_text_encoder
+from timecli.text.encoding import read_text_encoder
 from timecli.text.everyday import Everyday
+from timecli.text.readers import TextEncoder
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")

@@ -50,7 +50,7 @@ def apply(
     from timecli.editing import undo as undoing
     from timecli.shipping import provenance
     from timecli.shipping.publish import publish
-    from timecli.text.encoding import fingerprints
+    from timecli.text.fingerprints import fingerprints
 
     target_dtype, exact = options.pick_dtype(writing.dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]

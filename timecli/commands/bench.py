@@ -131,7 +131,6 @@ def bench(
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
 
-    from timecli.drawing import memory
     from timecli.editing import compiling
     from timecli.files.staging import alone
     from timecli.measuring import bench as benching
@@ -147,7 +146,7 @@ def bench(
     compared = quality.load(reference, made.judge, made.inception) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
-    batches = schedule.batches(tasks, jobs, seeds, memory.batch_size(made.pipeline), captions)
+    batches = schedule.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
     refuse(compiling.too_long(schedule.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
     with alone(output):
@@ -187,7 +186,7 @@ def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[C
     for task in tasks:
         require_layers(checkpoint, task.solve.layers)
     for one in wanted:
-        if len(checkpoint.texts) > 1 and one.method in TRAINED:
+        if len(checkpoint.texts) != 1 and one.method in TRAINED:
             raise TimecliError(
                 f"{checkpoint.path} has two text encoders; --method {one.method} is for models with one."
             )

@@ -38,7 +38,7 @@ def export(
     from timecli.files.tensors import DTYPES
     from timecli.shipping import export as exporting
     from timecli.shipping import provenance
-    from timecli.text.encoding import fingerprints
+    from timecli.text.fingerprints import fingerprints
 
     delta, target_dtype = deltas.load_delta(delta_path), DTYPES[dtype]
     applying.require_same_encoder(delta, checkpoint, fingerprints(checkpoint.text_encoders()))

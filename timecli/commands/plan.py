@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from timecli.editing.preview import Advice, Forecast, Preview
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
-    from timecli.text.encoding import TextEncoder
     from timecli.text.everyday import Everyday
+    from timecli.text.readers import TextEncoder
 
 Pairs = Annotated[bool, typer.Option("--pairs", help="Show how the tokens of sources and destinations are paired.")]
 Fix = Annotated[bool, typer.Option("--fix", help="Write what is advised into MANIFEST; comments stay.")]
@@ -173,7 +173,7 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
 def _print(manifest: Manifest, seen: Seen) -> None:
     """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
     from timecli.manifests.rows import figure
-    from timecli.models.layouts import POOLED
+    from timecli.models.streams import POOLED
 
     found = seen.preview
     head = ("kind", "prompt", "", "of its way", "of pictures")

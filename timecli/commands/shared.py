@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from timecli.commands.groups import Drawing, Reading, Trying
     from timecli.drawing.render import Settings
     from timecli.editing.applying import Change
+    from timecli.editing.delta import Delta
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
-    from timecli.text.encoding import TextEncoder
     from timecli.text.everyday import Everyday
+    from timecli.text.readers import TextEncoder
 
 ROUNDING = 0.05
 """Share of an edit that rounding may lose without a word; fp16 loses less than one hundredth, fp8 about a third."""

@@ -23,7 +23,7 @@ from timecli.shown import harmless
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
     from timecli.manifests.manifest import Manifest
-    from timecli.text.encoding import TextEncoder
+    from timecli.text.readers import TextEncoder
 
 
 VERSION = 1
@@ -158,7 +158,7 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
             ("", "source", "destination", ""), ((str(i), word, destination[j], str(j)) for i, (word, j) in pairs)
         )
         if manifest.solve.tokens == "all":
-            say(f"and {encoder.length - len(source)} positions of padding, one by one")
+            say(f"and {len(aligned) - len(source)} positions of padding, one by one")
 
 
 def print_about(about: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from timecli.drawing.judge import Judge
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
-    from timecli.text.encoding import TextEncoder
+    from timecli.text.readers import TextEncoder
 
 FILES = ("report.html", "sheet.png", "report.md", "report.json")
 """What a report's folder holds."""

@@ -12,18 +12,18 @@ import torch
 
 from timecli.drawing import digest
 from timecli.drawing.album import FOLDER, Album
-from timecli.drawing.render import Pipeline, Settings, render, replaced
+from timecli.drawing.render import Pipeline, Settings, network_of, render, replaced
 from timecli.drawing.verify import Images, prompts_after, prompts_before
 from timecli.editing import applying, compiling, forecast
 from timecli.editing.delta import Delta, load_delta
 from timecli.errors import CheckpointError, DeltaError
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row
-from timecli.models import layouts
+from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint
-from timecli.text import encoding
-from timecli.text.encoding import TextEncoder
+from timecli.text import fingerprints
 from timecli.text.everyday import Everyday
+from timecli.text.readers import TextEncoder
 
 AFTER = "after"
 """What an edit is called that is the only one."""
@@ -66,7 +66,7 @@ def edited_matrices(delta: Delta, checkpoint: Checkpoint, exact: torch.device) -
     """The edited model's matrices by diffusers' names."""
     tensors = applying.edit_matrices(checkpoint, [delta], exact).tensors
     return {
-        place.matrix.names[layouts.DIFFUSERS]: tensors[place.key]
+        place.matrix.names[streams.DIFFUSERS]: tensors[place.key]
         for place in checkpoint.places
         if place.key in tensors and not place.twin
     }
@@ -104,14 +104,14 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
 def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> bool:
     """Whether the copy has the model's text encoder, in bfloat16 perhaps, which fingerprints do not round to."""
     towers = copy.text_encoders()
-    if encoding.fingerprint(towers) == encoder.fingerprint:
+    if fingerprints.fingerprint(towers) == encoder.fingerprint:
         return True
     if not all(
         tensor.dtype == torch.bfloat16 for tower in towers for tensor in tower.values() if tensor.is_floating_point()
     ):
         return False
     rounded = [{name: tensor.bfloat16() for name, tensor in tower.items()} for tower in checkpoint.text_encoders()]
-    return encoding.fingerprint(towers) == encoding.fingerprint(rounded)
+    return fingerprints.fingerprint(towers) == fingerprints.fingerprint(rounded)
 
 
 Edits = Mapping[str, Mapping[str, torch.Tensor]]
@@ -154,7 +154,7 @@ def draw(
     before = _drawn(pipeline, prompts_before(table), settings, tick, report)
     after = {}
     for name, matrices in edits.items():
-        with replaced(pipeline.unet, matrices):
+        with replaced(network_of(pipeline), matrices):
             after[name] = _drawn(pipeline, prompts_after(table), settings, tick, report)
     return before, after
 

@@ -21,12 +21,6 @@ def free(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
 
-def batch_size(pipeline: Any) -> int:
-    """How many pictures are drawn at once: by their size, and on a GPU by the memory that is free."""
-    latent: int = pipeline.unet.config.sample_size**2
-    return pictures(latent, free(pipeline._execution_device))
-
-
 def pictures(latent: int, room: int | None) -> int:
     """Pictures of so many latent pixels in a batch, with `room` bytes free on a GPU."""
     shares = 1 if room is None else max(1, room // SHARE)

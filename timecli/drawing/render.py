@@ -6,28 +6,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging
 from PIL.Image import Image
 
 from timecli.drawing import libraries, memory
 from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
+from timecli.files.foreign import read_config
 from timecli.files.safefile import require_finite
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.shown import brief
-from timecli.text.encoding import TextEncoder
+from timecli.text.encoding import ClipEncoder
+from timecli.text.readers import TextEncoder
 from timecli.text.sizes import require_plausible
 
-Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+Pipeline: TypeAlias = Any
+"""One of diffusers' pipelines from text to pictures."""
 
+DEFAULT_SIDE = 1024
+"""Side of a picture where neither network nor autoencoder says what it was made for."""
 STEPS, GUIDANCE = 25, 7.5
 """What is drawn with where nobody says otherwise."""
 
@@ -72,7 +78,7 @@ def load_pipeline(
             "can be drawn with. Verify the edit on the model that it was made from."
         )
     logging.disable_progress_bar()
-    kind = StableDiffusionPipeline if len(encoder.towers) == 1 else StableDiffusionXLPipeline
+    kind = getattr(diffusers, checkpoint.family.pipeline)
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, **_parts(checkpoint, encoder, dtype)}
     _require_plausible(checkpoint)
     with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
@@ -81,15 +87,51 @@ def load_pipeline(
             pipeline = kind.from_pretrained(checkpoint.path, **options)
         else:
             with _as_safetensors(checkpoint.path) as file:
-                pipeline = kind.from_single_file(str(file), config=str(_config(checkpoint)), **options)
-        side = pipeline.unet.config.sample_size
-    if not isinstance(side, int) or side < 1:
-        raise CheckpointError(
-            f"{checkpoint.path} has a UNet config whose sample_size is {brief(side)}; it must be a number."
-        )
+                pipeline = _of_file(kind, file, checkpoint, options)
+    _require_side(pipeline, checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     _require_sound(pipeline, checkpoint.path)
     return memory.placed(pipeline, device)
+
+
+def _of_file(kind: Any, file: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Pipeline:
+    """The pipeline of a single file; a diffusion transformer's file is its network, and the rest is in its folder."""
+    config, network = _config(checkpoint), checkpoint.family.network
+    if not checkpoint.family.by_pipeline:
+        return kind.from_single_file(str(file), config=str(config), **options)
+    about = read_config(config / network / "config.json")
+    part = getattr(diffusers, str(about.get("_class_name"))).from_single_file(
+        str(file), config=str(config), subfolder=network, torch_dtype=options["torch_dtype"], local_files_only=True
+    )
+    return kind.from_pretrained(config, **{network: part}, **options)
+
+
+def network_of(pipeline: Pipeline) -> torch.nn.Module:
+    """The part that draws: a UNet or a diffusion transformer."""
+    found = pipeline.components
+    network: torch.nn.Module = found.get("unet") or found["transformer"]
+    return network
+
+
+def side_of(pipeline: Pipeline) -> int:
+    """Side of a picture, in latent pixels: what the network was made for, else what the autoencoder was."""
+    side: int | None = getattr(network_of(pipeline).config, "sample_size", None)
+    if side is None:
+        side = int(getattr(pipeline.vae.config, "sample_size", DEFAULT_SIDE)) // int(pipeline.vae_scale_factor)
+    return side
+
+
+def batch_size(pipeline: Pipeline) -> int:
+    """How many pictures are drawn at once: by their size, and on a GPU by the memory that is free."""
+    return memory.pictures(side_of(pipeline) ** 2, memory.free(pipeline._execution_device))
+
+
+def _require_side(pipeline: Pipeline, checkpoint: Checkpoint) -> None:
+    side = side_of(pipeline)
+    if not isinstance(side, int) or side < 1:
+        raise CheckpointError(
+            f"{checkpoint.path} has a config whose sample_size is {brief(side)}; it must be a number."
+        )
 
 
 @contextmanager
@@ -108,7 +150,12 @@ def _require_plausible(checkpoint: Checkpoint) -> None:
     """Refuse configs that diffusers would believe before it looks at the weights."""
     folder = checkpoint.path if checkpoint.is_folder else _config(checkpoint)
     weights = {place.file.path: place.file for place in checkpoint.places}.values()
-    for name in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+    for name in (
+        f"{checkpoint.family.network}/config.json",
+        "vae/config.json",
+        "scheduler/scheduler_config.json",
+        "model_index.json",
+    ):
         require_plausible(folder / name, weights)
 
 
@@ -124,6 +171,8 @@ def _require_sound(pipeline: Pipeline, path: Path) -> None:
 
 def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> dict[str, Any]:
     """What is in memory already. SDXL needs more of its text encoders than their states, so diffusers reads them."""
+    if not isinstance(encoder, ClipEncoder):
+        return {}
     folders = [text.tower.folder for text in checkpoint.texts]
     pairs = list(zip(folders, encoder.towers, strict=True))
     parts: dict[str, Any] = {
@@ -163,8 +212,7 @@ def replaced(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> It
 
 def start_noise(pipeline: Pipeline, seed: int) -> torch.Tensor:
     """Start noise `[channels, height, width]` of a seed; drawn on the CPU so that every device gets the same."""
-    unet = pipeline.unet.config
-    shape = (pipeline.vae.config.latent_channels, unet.sample_size, unet.sample_size)
+    shape = (pipeline.vae.config.latent_channels, side_of(pipeline), side_of(pipeline))
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -185,7 +233,7 @@ def render(
         album: has batches of an earlier run, and keeps those that are drawn.
     """
     jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
-    size = memory.batch_size(pipeline)
+    size = batch_size(pipeline)
     images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
     for first in range(0, len(jobs), size):
         batch = jobs[first : first + size]
@@ -201,6 +249,22 @@ def render(
     return images
 
 
+def _asked(pipeline: Pipeline, batch: list[tuple[str, int]], settings: Settings) -> dict[str, Any]:
+    """Noise, size and guidance, as each kind of pipeline takes them.
+
+    Diffusion transformers pack their noise, and draw it themselves from the seeds. Those that have a guidance of their
+    own, learned from another model, are guided by the empty prompt, too.
+    """
+    if "unet" in pipeline.components:
+        latents = torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.unet.dtype)
+        return {"latents": latents, "guidance_scale": settings.guidance}
+    side = side_of(pipeline) * pipeline.vae_scale_factor
+    asked: dict[str, Any] = {"height": side, "width": side}
+    if "true_cfg_scale" in signature(pipeline.__call__).parameters:
+        return {**asked, "true_cfg_scale": settings.guidance, "negative_prompt": [""] * len(batch)}
+    return {**asked, "guidance_scale": settings.guidance}
+
+
 @torch.no_grad()
 def _draw(
     pipeline: Pipeline, batch: list[tuple[str, int]], settings: Settings, tick: Callable[[float], None]
@@ -214,9 +278,8 @@ def _draw(
             prompt=[prompt for prompt, _ in batch],
             # Schedulers with noise of their own must not draw it from a generator that everything shares.
             generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
-            latents=torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.unet.dtype),
             num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
+            **_asked(pipeline, batch, settings),
             callback_on_step_end=after_step,
             output_type="np",
         )

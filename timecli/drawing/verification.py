@@ -21,7 +21,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row, everyday_rows, rows
 from timecli.models.checkpoint import Checkpoint
 from timecli.text import everyday
-from timecli.text.encoding import TextEncoder
+from timecli.text.readers import TextEncoder
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import convert, raw
 from timecli.models.checkpoint import Checkpoint, require_layers
-from timecli.models.layouts import ENTRY, Matrix
+from timecli.models.streams import ENTRY, Matrix
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.manifest import Manifest
-from timecli.models.layouts import TEXT
+from timecli.models.streams import TEXT
 from timecli.text import everyday, pairing
-from timecli.text.encoding import Reader, TextEncoder
 from timecli.text.everyday import Everyday
+from timecli.text.readers import Reader, TextEncoder
 
 
 def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
@@ -77,7 +77,7 @@ def compile_edit(
         world = None
     elif world is None:
         world = everyday.measured(manifest, encoder)
-    encoder.memory.clear()  # an edit's bytes do not depend on what was encoded with what before
+    encoder.fresh()
     readers = encoder.readers if manifest.solve.everywhere else encoder.readers[:1]
     operators = {reader.stream: _solved(manifest, reader, device, world) for reader in readers}
     if not operators[TEXT].rank:

@@ -17,7 +17,7 @@ from timecli.errors import DeltaError, ManifestError
 from timecli.files.foreign import read_json
 from timecli.files.safefile import SafeFile, open_file, require_finite
 from timecli.manifests import records
-from timecli.models import layouts
+from timecli.models import streams
 
 if TYPE_CHECKING:  # headers are read, and refused, before torch is loaded
     from timecli.editing.solve import Operator
@@ -65,7 +65,7 @@ class Delta:
     @property
     def operator(self) -> Operator:
         """That of the text's states."""
-        return self.operators[layouts.TEXT]
+        return self.operators[streams.TEXT]
 
 
 def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
@@ -74,7 +74,7 @@ def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
 
     about = {"format": FORMAT, "condition": delta.operator.condition, **asdict(delta.origin)}
     tensors = {
-        layouts.of_stream(stream, name): getattr(operator, name).cpu()
+        streams.of_stream(stream, name): getattr(operator, name).cpu()
         for stream, operator in delta.operators.items()
         for name in FACTORS
     }
@@ -108,8 +108,8 @@ def load_delta(path: Path) -> Delta:
 
     file, origin, condition = _opened(path)
     operators = {}
-    for stream in layouts.streams_of(file.entries, "left"):
-        names = [layouts.of_stream(stream, name) for name in FACTORS]
+    for stream in streams.streams_of(file.entries, "left"):
+        names = [streams.of_stream(stream, name) for name in FACTORS]
         left, right = file.read(names)
         for name, tensor in zip(names, (left, right), strict=True):
             require_finite(tensor, f"{path}: {name}")
@@ -157,9 +157,9 @@ def _about(file: SafeFile) -> dict[str, Any]:
 
 def _check_factors(file: SafeFile) -> None:
     """Refuse factors that are not `left` [d, r] and `right` [r, d] in float32, before they are read."""
-    pooled = any(name.startswith(f"{layouts.POOLED}.") for name in file.entries)
-    for stream in (layouts.TEXT, *([layouts.POOLED] if pooled else [])):
-        one, other = names = [layouts.of_stream(stream, name) for name in FACTORS]
+    pooled = any(name.startswith(f"{streams.POOLED}.") for name in file.entries)
+    for stream in (streams.TEXT, *([streams.POOLED] if pooled else [])):
+        one, other = names = [streams.of_stream(stream, name) for name in FACTORS]
         left, right = (file.entries.get(name, {"dtype": "missing", "shape": []}) for name in names)
         wide, high = left["shape"], right["shape"]
         if {left["dtype"], right["dtype"]} != {"F32"} or len(wide) != 2 or 0 in wide or wide[::-1] != high:
@@ -172,6 +172,6 @@ def _check_factors(file: SafeFile) -> None:
 def describe(delta: Delta) -> dict[str, Any]:
     """What `timecli inspect` says of a delta."""
     sizes = {"rank": delta.operator.rank, "width": delta.operator.width}
-    if layouts.POOLED in delta.operators:
-        sizes["pooled_rank"] = delta.operators[layouts.POOLED].rank
+    if streams.POOLED in delta.operators:
+        sizes["pooled_rank"] = delta.operators[streams.POOLED].rank
     return {"form": "timecli delta", **sizes, **asdict(delta.origin)}

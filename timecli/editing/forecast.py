@@ -20,7 +20,7 @@ from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
 from timecli.errors import PromptError
 from timecli.models.checkpoint import Checkpoint
-from timecli.text.encoding import Reader
+from timecli.text.readers import Reader
 
 PADDING = 4
 """Positions behind the longest prompt that are encoded; the last of them stands for the rest of the padding."""
@@ -53,29 +53,30 @@ def shares(pairs: Sequence[tuple[str, str]], reader: Reader, operator: Operator,
     """
     if not pairs:
         return []
-    states, weight = _states([prompt for pair in pairs for prompt in pair], reader)
-    positions, found = len(weight), []
+    states, found = _states([prompt for pair in pairs for prompt in pair], reader), []
     for (prompt, destination), before, after in zip(pairs, states[::2], states[1::2], strict=True):
-        places = torch.tensor(reader.alignment(prompt, destination)[:positions]).clamp(max=positions - 1)
+        places = torch.tensor(reader.alignment(prompt, destination)[: len(before)]).clamp(max=len(after) - 1)
         way = after[places] - before
-        measured = weight * (way @ metric)
+        measured = reader.standing(len(before))[:, None] * (way @ metric)
         found.append(float((operator.shift(before) * measured).sum() / (way * measured).sum()))
     return found
 
 
-def _states(prompts: Sequence[str], reader: Reader) -> tuple[torch.Tensor, torch.Tensor]:
-    """States of some prompts, `[n, positions, d]`, and how many positions each stands for, `[positions, 1]`."""
-    positions = min(reader.length, PADDING + max(len(reader.tokens(prompt)) for prompt in prompts))
-    return reader.embed(prompts, positions), reader.standing(positions)[:, None]
+def _states(prompts: Sequence[str], reader: Reader) -> list[torch.Tensor]:
+    """States `[positions, d]` of some prompts, of which the last stands for the padding behind it."""
+    return list(reader.embed(prompts, reader.enough(prompts, behind=PADDING)))
 
 
 def kept(prompts: Sequence[str], reader: Reader, operator: Operator, metric: torch.Tensor) -> list[float]:
     """How like itself each prompt's picture will stay, as `timecli verify` measures *kept*: by how far it moves."""
     if not prompts:
         return []
-    states, weight = _states(prompts, reader)
-    before, shift = ((_squares(part, metric) * weight[:, 0]).sum(1) for part in (states, operator.shift(states)))
-    return [1 / (1 + (moved / GONE) ** BENT) for moved in (shift / before).sqrt().tolist()]
+    found = []
+    for states in _states(prompts, reader):
+        weight = reader.standing(len(states))
+        before, shift = (float(weight @ _squares(part, metric)) for part in (states, operator.shift(states)))
+        found.append(1 / (1 + ((shift / before) ** 0.5 / GONE) ** BENT))
+    return found
 
 
 def told(

@@ -15,9 +15,9 @@ from timecli.editing import forecast
 from timecli.editing.solve import Operator
 from timecli.manifests.plurals import singular_of, with_article
 from timecli.manifests.wording import Change, capital
-from timecli.models.layouts import TEXT
-from timecli.text.encoding import TextEncoder
+from timecli.models.streams import TEXT
 from timecli.text.everyday import Everyday
+from timecli.text.readers import TextEncoder
 
 COUNT = 5
 ALONG = 0.6
@@ -73,8 +73,8 @@ def _near(change: Change, encoder: TextEncoder, world: Everyday) -> torch.Tensor
     """How near each everyday prompt is to the bare noun, `[n]`."""
     single = singular_of(change.noun) if change.plural else change.noun
     bare = with_article(single) if single and (change.article == "a" or change.plural) else change.noun
-    end = len(encoder.tokens(capital(bare))) - 1
+    end = encoder.own(capital(bare))[-1]
     ends = world.ends[TEXT].double()
     mean = ends.mean(0)
-    own = encoder.embed([capital(bare)], end + 1)[0, end] - mean
+    own = encoder.embed([capital(bare)], end + 1)[0][end] - mean
     return torch.nn.functional.cosine_similarity(ends - mean, own[None], dim=1)

@@ -13,9 +13,9 @@ from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
 from timecli.manifests.rows import FOLLOW, METRICS, Row, everyday_rows, figure, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
-from timecli.models.layouts import POOLED, TEXT
-from timecli.text.encoding import TextEncoder
+from timecli.models.streams import POOLED, TEXT
 from timecli.text.everyday import Everyday
+from timecli.text.readers import TextEncoder
 
 MANY = 10
 """Pairs of one solve from which on they take room from each other (the card has the figures)."""
@@ -89,7 +89,8 @@ def preview(
         Forecast(row, share, None if share is None else forecast.shown(share), vector)
         for row, share, vector in zip(table, shares, vectors, strict=True)
     ]
-    empty = encoder.embed([""], positions=2)[:, 1]
+    end = encoder.own("")[-1]
+    empty = encoder.embed([""], end + 1)[0][end:]
     moved: float | None = None
     most: tuple[tuple[str, float], ...] = ()
     if world is not None:

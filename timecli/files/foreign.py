@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timecli.errors import TimecliError
+from timecli.errors import CheckpointError, TimecliError, one_line
+from timecli.shown import brief
 
 TEXT_LIMIT = 16 * 2**20
 """Bytes beyond which a file is no text that somebody wrote."""
@@ -200,3 +201,18 @@ def _require_shallow(value: Any, depth: int) -> None:
     parts: Sequence[Any] = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in parts:
         _require_shallow(part, depth - 1)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config file, which holds a JSON object.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        table = read_json(read_text(path, "a config", CheckpointError))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({one_line(error)}); copy it again.") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path} is {brief(table)}, not a config; copy it again.")
+    return table

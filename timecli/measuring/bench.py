@@ -26,7 +26,7 @@ from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Batch, Texts
 from timecli.measuring.studio import Studio
 from timecli.models.checkpoint import Checkpoint
-from timecli.text.encoding import TextEncoder
+from timecli.text.readers import TextEncoder
 
 RESULTS = "results.jsonl"
 Answers = dict[tuple[str, str, Texts], tuple[int, ...]]

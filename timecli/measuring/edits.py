@@ -18,8 +18,8 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring.rivals import Change, make
 from timecli.measuring.schedule import BASE, TRAINED, Job, Texts, tested
 from timecli.models.checkpoint import Checkpoint
-from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
+from timecli.text.readers import TextEncoder
 
 Shares = Mapping[Texts, float | None]
 """(prompt, destination) -> how far it is forecast to go."""

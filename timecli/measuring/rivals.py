@@ -14,11 +14,13 @@ from timecli.errors import CheckpointError
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.schedule import Configuration
 from timecli.models.checkpoint import Checkpoint
-from timecli.models.layouts import HF_MARK, TEXT
+from timecli.models.layouts import HF_MARK
+from timecli.models.streams import TEXT
 from timecli.text import pairing
-from timecli.text.encoding import TextEncoder
+from timecli.text.encoding import ClipEncoder, Tower
 from timecli.text.everyday import Everyday
 from timecli.text.pairing import Columns
+from timecli.text.readers import TextEncoder
 
 UCE_LAMBDA = 0.5
 """The default of UCE's code (Gandikota et al. 2024)."""
@@ -66,6 +68,13 @@ def make(
     return Change(delta=compiling.compile_edit(wanted, encoder, device, world(wanted)))
 
 
+def _only(encoder: TextEncoder) -> Tower:
+    """The text tower of a model that has one; others are refused before anything is trained."""
+    assert isinstance(encoder, ClipEncoder)
+    (tower,) = encoder.towers
+    return tower
+
+
 def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
     """UCE's rows: of every prompt the last token before the end, λ 0.5, preserved prompts with weight 1."""
     pairs = [(pair.source, pair.destination) for pair in manifest.edits]
@@ -92,7 +101,7 @@ def finetune(
     Raises:
         CheckpointError: training ends in NaN.
     """
-    (tower,) = encoder.towers
+    tower = _only(encoder)
     device = tower.model.device
     weights = {name: tensor.clone().requires_grad_() for name, tensor in tower.model.weights.items()}
     trained = replace(tower.model, weights=weights)
@@ -122,7 +131,7 @@ def embedit(manifest: Manifest, encoder: TextEncoder) -> dict[str, torch.Tensor]
     Returns:
         The trained table of embeddings by its name in the text encoder, float32 on the CPU.
     """
-    (tower,) = encoder.towers
+    tower = _only(encoder)
     table = tower.model.weights[HF_MARK]
     words = torch.tensor(sorted({encoder.tokens(pair.source)[-2] for pair in manifest.edits})).to(table.device)
     pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]

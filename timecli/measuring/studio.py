@@ -13,16 +13,16 @@ import torch
 from PIL.Image import Image
 
 from timecli.drawing.judge import Judge, load_judge
-from timecli.drawing.render import Pipeline, Settings, load_pipeline, render, replaced
+from timecli.drawing.render import Pipeline, Settings, load_pipeline, network_of, render, replaced
 from timecli.editing import applying
 from timecli.editing.delta import Delta
 from timecli.measuring import quality
 from timecli.measuring.inception import Inception, load_inception
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Batch
-from timecli.models import layouts
+from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint
-from timecli.text.encoding import TextEncoder
+from timecli.text.readers import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Studio:
 
     pipeline: Pipeline
     judge: Judge
-    matrices: dict[layouts.Matrix, torch.Tensor]
+    matrices: dict[streams.Matrix, torch.Tensor]
     settings: Settings
     inception: Inception | None = None
 
@@ -81,12 +81,12 @@ class Studio:
         if change.text is not None:
             return replaced(self.pipeline.text_encoder, change.text)
         assert change.delta is not None
-        return replaced(self.pipeline.unet, self._tensors(change.delta))
+        return replaced(network_of(self.pipeline), self._tensors(change.delta))
 
     def _tensors(self, delta: Delta) -> dict[str, torch.Tensor]:
         device, found = self.judge.model.device, {}
         for matrix, tensor in self.matrices.items():
-            name = matrix.names[layouts.DIFFUSERS]
+            name = matrix.names[streams.DIFFUSERS]
             if operators := applying.for_matrix([delta], matrix):
                 found[name] = applying.edit_matrix(tensor, name, operators, device, 1.0, None)
         return found

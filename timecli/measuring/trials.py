@@ -19,8 +19,8 @@ from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Texts
 from timecli.measuring.studio import Studio
 from timecli.models.checkpoint import Checkpoint
-from timecli.text.encoding import TextEncoder
 from timecli.text.everyday import Everyday
+from timecli.text.readers import TextEncoder
 
 UNTOLD = 0.5
 """The share of pictures that is assumed where it cannot be forecast; no value of a search changes it."""

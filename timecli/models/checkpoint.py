@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timecli.errors import CheckpointError, ManifestError
+from timecli.files.foreign import read_config
 from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
-from timecli.models import layouts, towers, unets
-from timecli.models.layouts import POOLED, TEXT
+from timecli.models import encoders, layouts, streams, towers, unets
+from timecli.models.encoders import EncoderFiles
+from timecli.models.streams import POOLED, TEXT
 from timecli.models.towers import TextWeights
 from timecli.models.variants import Group
 
@@ -40,7 +42,7 @@ class Place:
     or another copy of the UNet in a folder.
     """
 
-    matrix: layouts.Matrix
+    matrix: streams.Matrix
     file: SafeFile
     name: str
     twin: bool
@@ -65,10 +67,11 @@ class Checkpoint:
         copies: the copies of the UNet that are edited; the first is the one that diffusers loads.
         left_out: files of a folder that hold the UNet and are not edited; a copy of the folder goes without them.
         cautions: sentences that a user should see.
+        encoders: the text encoders of a diffusion transformer, which diffusers reads.
     """
 
     path: Path
-    family: layouts.Family
+    family: streams.Family
     places: tuple[Place, ...]
     texts: tuple[TextWeights, ...]
     config: Path | None
@@ -76,6 +79,7 @@ class Checkpoint:
     copies: tuple[Group, ...]
     left_out: tuple[Path, ...] = ()
     cautions: tuple[str, ...] = ()
+    encoders: tuple[EncoderFiles, ...] = ()
 
     @property
     def is_folder(self) -> bool:
@@ -87,6 +91,11 @@ class Checkpoint:
         """The d of the text's states."""
         first = self.places[0]
         return int(first.file.entries[first.name]["shape"][-1])
+
+    def width_of(self, stream: str) -> int:
+        """The d of a stream, as wide as its first map."""
+        place = next(place for place in self.places if place.matrix.stream == stream)
+        return int(place.file.entries[place.name]["shape"][-1])
 
     @property
     def edits(self) -> list[dict[str, Any]]:
@@ -107,7 +116,17 @@ class Checkpoint:
 
     def text_encoders(self) -> list[dict[str, torch.Tensor]]:
         """The tensors of each text encoder."""
-        return [text.read() for text in self.texts]
+        return [text.read() for text in self.texts] + [text.read() for text in self.encoders]
+
+    def norm(self) -> torch.Tensor | None:
+        """The weight `[d]` of the norm that the text goes through before its map; None for no norm."""
+        if self.family.norm is None:
+            return None
+        place = self.places[0]
+        name = place.name.removesuffix(place.matrix.names[0]) + self.family.norm[0]
+        file, _ = self.copies[0].entries[name]
+        (weight,) = file.read([name])
+        return weight
 
     def projections(
         self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
@@ -196,11 +215,31 @@ def open_checkpoint(
     for place in places:
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
-    texts = towers.find(family, path, first.files, text_encoder, width) if needs_text else ()
+    family = _of_config(family, config)
+    by_clip, by_pipeline = needs_text and not family.by_pipeline, needs_text and family.by_pipeline
+    texts = towers.find(family, path, first.files, text_encoder, width) if by_clip else ()
+    others = encoders.find(family, path, first.files, text_encoder, config) if by_pipeline else ()
     channels = _channels(first.shapes)
     return Checkpoint(
-        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, found.cautions
+        path,
+        family,
+        tuple(places),
+        texts,
+        config,
+        channels,
+        found.copies,
+        found.left_out,
+        found.cautions,
+        others,
     )
+
+
+def _of_config(family: streams.Family, config: Path | None) -> streams.Family:
+    """The kind of a family that a folder says it is: two kinds of FLUX.2 differ in their text encoders alone."""
+    if family.by_pipeline and config is not None:
+        said = read_config(config / "model_index.json").get("_class_name")
+        return next((one for one in (family, *family.kinds) if one.pipeline == said), family)
+    return family
 
 
 def _channels(shapes: layouts.Shapes) -> int:
@@ -208,7 +247,7 @@ def _channels(shapes: layouts.Shapes) -> int:
     return shapes[name][1] if name and len(shapes[name]) > 1 else 4
 
 
-def _places(group: Group, where: str, twin: bool) -> tuple[layouts.Family, list[Place]]:
+def _places(group: Group, where: str, twin: bool) -> tuple[streams.Family, list[Place]]:
     shapes = group.shapes
     if shapes.keys() == {"left", "right"}:
         raise CheckpointError(f"{where} is a delta, not a model; give the model that it is for.")
@@ -233,7 +272,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     files |= {file.path: file for text in checkpoint.texts for file in text.files}
     entries = [entry for file in files.values() for entry in file.entries.values()]
     edited = [place for place in checkpoint.places if not place.twin]
-    cross = [place.file.entries[place.name]["shape"] for place in edited if place.matrix.kind != layouts.ENTRY]
+    cross = [place.file.entries[place.name]["shape"] for place in edited if place.matrix.kind != streams.ENTRY]
     return {
         "form": "diffusers folder" if checkpoint.is_folder else "single file",
         "architecture": checkpoint.family.name,

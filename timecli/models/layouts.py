@@ -8,17 +8,13 @@ states or one vector, with the linear maps that read it, each in the two spellin
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from timecli.errors import CheckpointError
+from timecli.models.streams import DIFFUSERS, ENTRY, LDM, MASK, POOLED, TEXT, Family, Matrix, Tower
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-LDM, DIFFUSERS = 0, 1
-TEXT, POOLED = "text", "pooled"
-"""The streams: the states of all positions, and one vector for the whole prompt."""
-ENTRY = "in"
-"""The kind of a map that is no key and no value of cross-attention."""
 UNET_PREFIXES = (("model.diffusion_model.", LDM), ("", LDM), ("", DIFFUSERS))
 """How a UNet's names begin: in a whole single file, in a file with the UNet alone, and in diffusers' files."""
 EMA_PREFIXES = ("model_ema.diffusion_model", "model_ema.")
@@ -59,76 +55,6 @@ SDXL_BLOCKS = (
     ("output_blocks.4.1", "up_blocks.1.attentions.1", 2),
     ("output_blocks.5.1", "up_blocks.1.attentions.2", 2),
 )
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A linear map that reads text.
-
-    Attributes:
-        layer: of cross-attention, counted from the input; 0 of an entry.
-        kind: "k" or "v" of cross-attention, or `ENTRY`.
-        names: in the two spellings, without a prefix.
-        stream: what it reads.
-        leading: whether the text meets its first columns only, and something else the others.
-    """
-
-    layer: int
-    kind: str
-    names: tuple[str, str]
-    stream: str = TEXT
-    leading: bool = False
-
-
-@dataclass(frozen=True)
-class Tower:
-    """One text encoder of a family.
-
-    Attributes:
-        folder: its name in a diffusers folder.
-        name: how people call it.
-        width: the d of its states in the released models.
-        prefixes: what stands before its tensors' names in a single file, the usual prefix first.
-        openclip: whether a single file has OpenCLIP's names, not transformers'.
-        penultimate: whether the UNet sees the states before the last layer, without the final norm.
-        padding: token id of the padding; None for the end token.
-        blocks: how many of OpenCLIP's blocks a single file's text goes through; None for all that it has.
-        pooled: whether the network is given its projection of the end token, too.
-    """
-
-    folder: str
-    name: str
-    width: int
-    prefixes: tuple[str, ...]
-    openclip: bool = False
-    penultimate: bool = False
-    padding: int | None = None
-    blocks: int | None = None
-    pooled: bool = False
-
-
-@dataclass(frozen=True)
-class Family:
-    """A kind of model.
-
-    Attributes:
-        name: how people call it.
-        short: how metadata calls it (Stability AI's ModelSpec).
-        matrices: the maps that read text, from the input to the output.
-        towers: the text encoders, in the order in which their states stand side by side.
-        kohya: the spelling of the block names in kohya's LoRAs.
-    """
-
-    name: str
-    short: str
-    matrices: tuple[Matrix, ...]
-    towers: tuple[Tower, ...]
-    kohya: int = DIFFUSERS
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """What the network is given of a prompt."""
-        return tuple(dict.fromkeys(matrix.stream for matrix in self.matrices))
 
 
 def _matrices(blocks: tuple[tuple[str, str, int], ...]) -> tuple[Matrix, ...]:
@@ -197,17 +123,94 @@ SDXL = Family(
         ),
     ),
     kohya=LDM,
+    pipeline="StableDiffusionXLPipeline",
 )
 SD2_WIDTH = 1024
 """Text width of SD 2, whose UNet has the names of SD 1."""
 
+
+def _transformer(
+    name: str,
+    short: str,
+    pipeline: str,
+    maps: tuple[Matrix, ...],
+    marks: tuple[str, str],
+    towers: tuple[Tower, ...],
+    outputs: dict[str, int],
+    sequence: tuple[str, ...] = ("text_encoder",),
+    norm: tuple[str, float] | None = None,
+) -> Family:
+    """A family of diffusion transformers: text enters by one map for each stream, before anything else."""
+    return Family(
+        name, short, maps, towers, LDM, pipeline, "transformer", marks, tuple(outputs.items()), sequence, norm
+    )
+
+
+def _entry(ldm: str, diffusers: str, stream: str = TEXT) -> Matrix:
+    return Matrix(0, ENTRY, (f"{ldm}.weight", f"{diffusers}.weight"), stream)
+
+
+CLIP_L = Tower("text_encoder", "CLIP ViT-L", 768, ("text_encoders.clip_l.transformer.",), model="CLIPTextModel")
+T5 = Tower("text_encoder", "T5-XXL", 4096, ("text_encoders.t5xxl.transformer.",), model="T5EncoderModel")
+POOLED_MAP = "time_text_embed.text_embedder.linear_1"
+FLUX2_MARKS = ("double_stream_modulation_img.lin.weight", "double_stream_modulation_img.linear.weight")
+
+SD3 = _transformer(
+    "Stable Diffusion 3", "stable-diffusion-v3", "StableDiffusion3Pipeline",
+    (_entry("context_embedder", "context_embedder"), _entry("y_embedder.mlp.0", POOLED_MAP, POOLED)),
+    ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"),
+    (
+        replace(CLIP_L, model="CLIPTextModelWithProjection"),
+        Tower(
+            "text_encoder_2", "OpenCLIP ViT-bigG", 1280, ("text_encoders.clip_g.transformer.",),
+            model="CLIPTextModelWithProjection",
+        ),
+        replace(T5, folder="text_encoder_3"),
+    ),
+    {TEXT: 0, POOLED: 2},
+    ("text_encoder", "text_encoder_3"),
+)  # fmt: skip
+FLUX1 = _transformer(
+    "FLUX.1", "flux-1-dev", "FluxPipeline",
+    (_entry("txt_in", "context_embedder"), _entry("vector_in.in_layer", POOLED_MAP, POOLED)),
+    ("double_blocks.0.img_attn.qkv.weight", "x_embedder.weight"),
+    (CLIP_L, replace(T5, folder="text_encoder_2")),
+    {TEXT: 0, POOLED: 1},
+    ("text_encoder_2",),
+)  # fmt: skip
+CHROMA = _transformer(
+    "Chroma", "chroma", "ChromaPipeline", (_entry("txt_in", "context_embedder"),),
+    ("distilled_guidance_layer.in_proj.weight", "distilled_guidance_layer.in_proj.weight"), (T5,),
+    {TEXT: 0, MASK: 2},
+)  # fmt: skip
+FLUX2_DEV = _transformer(
+    "FLUX.2 dev", "flux-2-dev", "Flux2Pipeline", (_entry("txt_in", "context_embedder"),), FLUX2_MARKS,
+    (Tower("text_encoder", "Mistral Small 3", 15360, (), model="Mistral3ForConditionalGeneration"),), {TEXT: 0},
+)  # fmt: skip
+KLEIN = replace(
+    FLUX2_DEV, name="FLUX.2 klein", short="flux-2-klein", pipeline="Flux2KleinPipeline",
+    towers=(Tower("text_encoder", "Qwen3", 7680, (), model="Qwen3ForCausalLM"),),
+)  # fmt: skip
+FLUX2 = replace(FLUX2_DEV, kinds=(KLEIN,))
+QWEN_IMAGE = _transformer(
+    "Qwen-Image", "qwen-image", "QwenImagePipeline", (_entry("txt_in", "txt_in"),), ("txt_norm.weight",) * 2,
+    (Tower("text_encoder", "Qwen2.5-VL 7B", 3584, (), model="Qwen2_5_VLForConditionalGeneration"),), {TEXT: 0},
+    norm=("txt_norm.weight", 1e-6),
+)  # fmt: skip
+Z_IMAGE = _transformer(
+    "Z-Image", "z-image", "ZImagePipeline", (_entry("cap_embedder.1", "cap_embedder.1"),), ("cap_pad_token",) * 2,
+    (Tower("text_encoder", "Qwen3 4B", 2560, (), model="Qwen3Model"),), {TEXT: 0}, norm=("cap_embedder.0.weight", 1e-5),
+)  # fmt: skip
+TRANSFORMERS = (CHROMA, SD3, FLUX1, FLUX2, QWEN_IMAGE, Z_IMAGE)
+"""Families by their marks. FLUX.2's two kinds have the same names; the config says which a model is."""
+
+
+MODELS = "an SD 1.x, SD 2.x, SDXL, SD 3, FLUX, Chroma, Qwen-Image or Z-Image base model"
+"""What is edited here."""
 FOREIGN = {
     # the end of a tensor's name that only this kind of model has -> what it is
     "input_blocks.4.1.transformer_blocks.3.attn2.to_k.weight": "an SDXL refiner",
     "down_blocks.1.attentions.0.transformer_blocks.3.attn2.to_k.weight": "an SDXL refiner",
-    "joint_blocks.0.context_block.attn.qkv.weight": "Stable Diffusion 3",
-    "transformer_blocks.0.attn.add_k_proj.weight": "Stable Diffusion 3 or FLUX",
-    "double_blocks.0.img_attn.qkv.weight": "FLUX",
     ".lora_up.weight": "a LoRA, not a model",
     ".lora_B.weight": "a LoRA, not a model",
     "_attn2_to_k.diff": "a LoRA, not a model",
@@ -215,28 +218,27 @@ FOREIGN = {
 
 
 def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
-    """What a UNet with tensors of these names and shapes is: family, prefix of its names, spelling.
+    """What a network with tensors of these names and shapes is: family, prefix of its names, spelling.
 
     Raises:
         CheckpointError: it is another kind of model, or not complete; the sentence says which and what is missing.
     """
     for mark, kind in FOREIGN.items():
         if any(name.endswith(mark) for name in shapes):
-            raise CheckpointError(
-                f"{where} is {kind}, which has no edit of this kind here; use an SD 1.x, SD 2.x or SDXL base model."
-            )
+            raise CheckpointError(f"{where} is {kind}, which has no edit of this kind here; use {MODELS}.")
     tried = [(family, prefix, spelling) for prefix, spelling in UNET_PREFIXES for family in (SDXL, SD1)]
+    marked = [(f, prefix, s) for prefix, s in UNET_PREFIXES for f in TRANSFORMERS if prefix + f.marks[s] in shapes]
+    tried = marked or tried
     family, prefix, spelling = min(tried, key=lambda row: len(_missing(shapes, *row)))
     missing = _missing(shapes, family, prefix, spelling)
     if len(missing) == len(family.matrices):
         raise CheckpointError(
-            f"{where} has no cross-attention matrices ({missing[0]} and {len(missing) - 1} more are missing); "
-            "use an SD 1.x, SD 2.x or SDXL base model."
+            f"{where} has no map that reads text ({missing[0]} and {len(missing) - 1} more are missing); use {MODELS}."
         )
     if missing:
         raise CheckpointError(
-            f"{where} has {len(family.matrices) - len(missing)} of the {len(family.matrices)} cross-attention matrices "
-            f"of {family.name} ({missing[0]} is missing); the file is incomplete, or another kind of model."
+            f"{where} has {len(family.matrices) - len(missing)} of the {len(family.matrices)} maps that read text in "
+            f"{family.name} ({missing[0]} is missing); the file is incomplete, or another kind of model."
         )
     width = shapes[prefix + family.matrices[0].names[spelling]][-1]
     openclip = any(prefix + OPENCLIP_MARK in shapes for tower in SD2.towers for prefix in tower.prefixes)
@@ -249,23 +251,6 @@ def _missing(shapes: Shapes, family: Family, prefix: str, spelling: int) -> list
     """Matrices that are not there; of two names that both begin right, a matrix has two dimensions."""
     names = [prefix + matrix.names[spelling] for matrix in family.matrices]
     return [name for name in names if len(shapes.get(name, ())) != 2]
-
-
-def of_stream(stream: str, name: str) -> str:
-    """How a file calls a tensor that belongs to a stream: the text's has the plain name."""
-    return name if stream == TEXT else f"{stream}.{name}"
-
-
-def streams_of(names: Collection[str], name: str) -> list[str]:
-    """The streams of which a file has a tensor of this name, the text first.
-
-    Raises:
-        KeyError: the text is not among them.
-    """
-    found = [stream for stream in (TEXT, POOLED) if of_stream(stream, name) in names]
-    if TEXT not in found:
-        raise KeyError(name)
-    return found
 
 
 def twins(matrix: Matrix) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
 from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
-from timecli.models import layouts, openclip
+from timecli.models import layouts, openclip, streams
 from timecli.models.variants import USUAL, Group, groups
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ALONE = ("text_model.", "", "transformer.text_model.", "model.", "transformer.")
 class TextWeights:
     """Where a text encoder is: the tensors of some files whose names begin with a prefix."""
 
-    tower: layouts.Tower
+    tower: streams.Tower
     files: tuple[SafeFile, ...]
     prefix: str
     openclip: bool
@@ -84,7 +84,7 @@ class TextWeights:
 
 
 def find(
-    family: layouts.Family, path: Path, files: Sequence[SafeFile], given: Sequence[Path], width: int
+    family: streams.Family, path: Path, files: Sequence[SafeFile], given: Sequence[Path], width: int
 ) -> tuple[TextWeights, ...]:
     """The text encoders of a model, in the order in which their states stand side by side.
 
@@ -118,7 +118,7 @@ def find(
     return tuple(texts)
 
 
-def _taken(found: list[TextWeights], family: layouts.Family, tower: layouts.Tower) -> TextWeights | None:
+def _taken(found: list[TextWeights], family: streams.Family, tower: streams.Tower) -> TextWeights | None:
     """Take what is for this tower out of `found`: by its name or its width, else the first in the order given."""
     known = {one.width for one in family.towers}
     for text in found:
@@ -130,7 +130,7 @@ def _taken(found: list[TextWeights], family: layouts.Family, tower: layouts.Towe
     return None
 
 
-def _of_model(tower: layouts.Tower, path: Path, files: Sequence[SafeFile]) -> TextWeights | None:
+def _of_model(tower: streams.Tower, path: Path, files: Sequence[SafeFile]) -> TextWeights | None:
     """A text encoder in its place in a model; None where it is not there."""
     if not path.is_dir():
         prefix = layouts.tower_prefix(_names(files), tower)
@@ -143,7 +143,7 @@ def _of_model(tower: layouts.Tower, path: Path, files: Sequence[SafeFile]) -> Te
     return replace(_alone(tower, group.files, folder), tower=tower)
 
 
-def _given(family: layouts.Family, path: Path) -> list[TextWeights]:
+def _given(family: streams.Family, path: Path) -> list[TextWeights]:
     """Every text encoder in something that was given: in a whole model, or alone in a file or folder.
 
     Raises:
@@ -161,7 +161,7 @@ def _copies(folder: Path) -> list[Group]:
     return found
 
 
-def _alone(tower: layouts.Tower, files: tuple[SafeFile, ...], where: Path) -> TextWeights:
+def _alone(tower: streams.Tower, files: tuple[SafeFile, ...], where: Path) -> TextWeights:
     names = _names(files)
     for mark, spelling in ((layouts.HF_MARK, False), (layouts.OPENCLIP_MARK, True)):
         for prefix in ALONE:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from timecli.errors import CheckpointError
 from timecli.files.safefile import PICKLES, open_file
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.variants import Group, groups, leads_out, other_weights
 
-FOLDER = "unet"
-TRANSFORMER = "transformer"
+NETWORKS = ("unet", "transformer")
+"""The folder of the network in a diffusers folder."""
 SHOWN = 3
 """How many files a sentence names."""
 
@@ -44,11 +44,12 @@ def find(path: Path, ema: bool) -> Found:
     """
     if not path.is_dir():
         return Found((Group((open_file(path),)),))
-    main = path / FOLDER if (path / FOLDER).is_dir() else path
+    main = next((path / name for name in NETWORKS if (path / name).is_dir()), path)
+    names = NETWORKS if main == path else (main.name,)
     first = _first(path, main)
     copies, unedited, unread = [first], [], []
     for folder in _folders(path):
-        beside = folder == main or (folder.parent == path and folder.name.startswith(FOLDER))
+        beside = folder == main or (folder.parent == path and folder.name.startswith(names))
         for group in (group for group in _readable(folder, beside) if group.files != first.files):
             if beside and _kind(group) is not None and _kind(group) == _kind(first):
                 copies += [group] if ema or not _is_average(folder, group) else []
@@ -72,10 +73,6 @@ def _first(path: Path, main: Path) -> Group:
     """The copy that diffusers loads."""
     found = groups(main)
     if not found:
-        if (path / TRANSFORMER).is_dir():
-            raise CheckpointError(
-                f"{path} has a {TRANSFORMER} and no {FOLDER}; use an SD 1.x, SD 2.x or SDXL base model."
-            )
         for file in sorted(main.iterdir()):
             if file.suffix in PICKLES:
                 open_file(file)  # refuses it, with the way out
@@ -117,7 +114,11 @@ def _kind(group: Group) -> tuple[str, int] | None:
 
 
 def _has_part(group: Group) -> bool:
-    names = {matrix.names[layouts.DIFFUSERS] for family in (layouts.SD1, layouts.SDXL) for matrix in family.matrices}
+    names = {
+        matrix.names[streams.DIFFUSERS]
+        for family in (layouts.SD1, layouts.SDXL, *layouts.TRANSFORMERS)
+        for matrix in family.matrices
+    }
     return any(name in names for file in group.files for name in file.entries)
 
 

@@ -23,10 +23,10 @@ from timecli.editing.solve import Operator, factored
 from timecli.errors import CheckpointError
 from timecli.files.safefile import SafeFile, open_file
 from timecli.files.tensors import rounding
-from timecli.models import layouts
+from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint, Place
 from timecli.shipping.export import truncated
-from timecli.text import encoding
+from timecli.text import fingerprints
 
 FIT = 0.02
 """Largest share of the change that may stay unexplained, beside what rounding to the models' dtype explains."""
@@ -169,7 +169,7 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
     changed = [place for place, before, after in _pairs(one, other) if not torch.equal(before.double(), after.double())]
     if not changed:
         return None
-    fingerprint = encoding.fingerprint(one.text_encoders()) if one.texts else ""
+    fingerprint = fingerprints.fingerprint(one.text_encoders()) if one.texts else ""
     origin = Origin(name, "", __version__, fingerprint, (), *_covered(one, changed), ())
     operators: dict[str, Operator] = {}
     every: list[Share] = []
@@ -186,7 +186,7 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
 
 def _covered(one: Checkpoint, changed: Iterable[Place]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     """The kinds and layers of cross-attention that an edit covers which changed these; all where it is of none."""
-    cross = [place.matrix for place in changed if place.matrix.kind != layouts.ENTRY]
+    cross = [place.matrix for place in changed if place.matrix.kind != streams.ENTRY]
     kinds, layers = sorted({matrix.kind for matrix in cross}), sorted({matrix.layer for matrix in cross})
     whole = len(layers) in (0, 1 + max(matrix.layer for matrix in one.family.matrices))
     return tuple(kinds or "kv"), None if whole else tuple(layers)
@@ -216,7 +216,7 @@ def _sum(shares: Iterable[Share]) -> Share:
 
 
 def _pairs(
-    one: Checkpoint, other: Checkpoint, streams: Collection[str] = (layouts.TEXT, layouts.POOLED)
+    one: Checkpoint, other: Checkpoint, streams: Collection[str] = (streams.TEXT, streams.POOLED)
 ) -> Iterator[tuple[Place, torch.Tensor, torch.Tensor]]:
     """Each matrix before and after, in its stored dtypes."""
     pairs = zip(

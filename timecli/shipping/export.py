@@ -21,7 +21,7 @@ from timecli.editing.solve import Operator
 from timecli.errors import DeltaError
 from timecli.files.safefile import SafeFile
 from timecli.files.tensors import convert, raw
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import EDITS, Checkpoint, edits
 
 KOHYA = {
@@ -114,8 +114,8 @@ def _factors(weight: torch.Tensor, operator: Operator) -> tuple[torch.Tensor, to
 
 def _named(
     form: str,
-    family: layouts.Family,
-    matrix: layouts.Matrix,
+    family: streams.Family,
+    matrix: streams.Matrix,
     up: torch.Tensor,
     down: torch.Tensor,
     change: torch.Tensor,
@@ -129,7 +129,7 @@ def _named(
     if form == "diff":
         return {f"{kohya}.diff": change}
     if form == "peft":
-        module = matrix.names[layouts.DIFFUSERS].removesuffix(".weight")
+        module = matrix.names[streams.DIFFUSERS].removesuffix(".weight")
         return {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
     alpha = torch.tensor(float(len(down)), dtype=up.dtype)
     return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}

@@ -11,17 +11,17 @@ follow one by one and the last repeats when they run out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 
 from timecli.errors import PromptError
 
 
-def align(source: Sequence[int], destination: Sequence[int], length: int) -> list[int]:
+def align(source: Sequence[Hashable], destination: Sequence[Hashable], length: int) -> list[int]:
     """Destination position for each of the `length` source positions.
 
     Args:
-        source: token ids from the start token to the end token, without padding.
+        source: tokens from the start to the end token, without padding; ids, or whatever can be compared.
         destination: likewise.
         length: positions of the encoder's output, padding included.
 
@@ -37,7 +37,7 @@ def align(source: Sequence[int], destination: Sequence[int], length: int) -> lis
     ]
 
 
-def _common(source: Sequence[int], destination: Sequence[int]) -> list[tuple[int, int]]:
+def _common(source: Sequence[Hashable], destination: Sequence[Hashable]) -> list[tuple[int, int]]:
     """Matches of a longest common subsequence; start and end tokens are always among them."""
     inner = _longest(source[1:-1], destination[1:-1])
     if not inner and len(source) > 2:
@@ -45,7 +45,7 @@ def _common(source: Sequence[int], destination: Sequence[int]) -> list[tuple[int
     return [(0, 0), *((i + 1, j + 1) for i, j in inner), (len(source) - 1, len(destination) - 1)]
 
 
-def _longest(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
+def _longest(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
     """As early in `b` as can be: where all of `a` stands in `b`, that is the paper's walk from left to right."""
     size = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i in reversed(range(len(a))):

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 
 from timecli.errors import CheckpointError, PromptError
-from timecli.files.tensors import raw
-from timecli.models import layouts
+from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint
-from timecli.models.layouts import POOLED, TEXT
 from timecli.models.openclip import HF_PROJECTION
+from timecli.models.streams import POOLED, TEXT
 from timecli.text import clip, sizes, tokenizers
 from timecli.text.align import align
 from timecli.text.clip import TextTower
+from timecli.text.fingerprints import fingerprints
+from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import Tokenizer
 
 BATCH = 32
 """Prompts of a block of a solve."""
 ROWS = 1024
 """Positions that are encoded at once: what lies between two layers then stays in a processor's cache."""
-MEMORY = 2**29
-"""Bytes of states that are remembered: those of 2,000 prompts in SD 1."""
 EVERYDAY = "everyday.txt"
 """In a model's config folder: the everyday prompts that suit it, one a line."""
 
@@ -45,25 +42,14 @@ class Tower:
 
 
 @dataclass(frozen=True)
-class TextEncoder:
-    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL. Reads the stream `TEXT`.
+class ClipEncoder(TextEncoder):
+    """Text towers whose states stand side by side; one in SD 1 and SD 2, two in SDXL.
 
     Attributes:
         towers: they end before the layers that `clip_skip` skips.
-        fingerprints: those that a delta for it can have.
-        clip_skip: which layer's states come out, counted from the last; 1 is the last.
-        everyday: the model's own list of everyday prompts, if it brings one.
-        cautions: sentences that a user should see.
-        memory: what was encoded, by prompt and stream, float32; `compile_edit` begins with none.
     """
 
     towers: tuple[Tower, ...]
-    fingerprints: tuple[str, str]
-    clip_skip: int = 1
-    everyday: Path | None = None
-    cautions: tuple[str, ...] = ()
-    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    stream = TEXT
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -71,14 +57,10 @@ class TextEncoder:
         return self.towers[0].tokenizer
 
     @property
-    def fingerprint(self) -> str:
-        """Of all weights, with which an edit is compiled."""
-        return self.fingerprints[0]
-
-    @property
-    def readers(self) -> tuple[TextEncoder | Pooled, ...]:
-        """Every stream of the network, each as its states."""
-        return (self, Pooled(self)) if self.towers[-1].model.layers else (self,)
+    def pooled_width(self) -> int:
+        """The d of the vector for the whole prompt; 0 where there is none."""
+        last = self.towers[-1].model
+        return len(last.weights[HF_PROJECTION]) if last.layers else 0
 
     @property
     def width(self) -> int:
@@ -109,6 +91,10 @@ class TextEncoder:
         """The tokens as text, for people."""
         return tokenizers.words(self.tokenizer.tokens(self.tokens(prompt)))
 
+    def pieces(self, word: str) -> list[str]:
+        """The tokens of a word alone, as text."""
+        return self.words(word)[1:-1]
+
     def alignment(self, source: str, destination: str) -> list[int]:
         """`align` on the tokens of two prompts. "an" counts as "a": the article follows the next word."""
         an, a = self.tokenizer.id("an</w>"), self.tokenizer.id("a</w>")
@@ -122,25 +108,6 @@ class TextEncoder:
             return align(one, other, self.length)
         except PromptError as error:
             raise PromptError(f"{source!r} -> {destination!r}: {error}") from error
-
-    def embed(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
-        """Last hidden states `[len(prompts), length, d]` float64 on the CPU; what is remembered is not encoded again.
-
-        With `positions`, only so many: a state depends on no position behind its own, so they are the same.
-        """
-        count = positions or self.length
-        return torch.stack([states[TEXT][:count] for states in self.remembered(prompts, count)]).double()
-
-    def remembered(self, prompts: Sequence[str], positions: int) -> list[dict[str, torch.Tensor]]:
-        """What each prompt gives to every stream, of the text at least so many positions, as it is in memory."""
-        distinct = dict.fromkeys(prompts)
-        left = [p for p in distinct if p not in self.memory or len(self.memory[p][TEXT]) < positions]
-        known = {prompt: self.memory[prompt] for prompt in distinct.keys() - left}
-        for states, prompt in zip(self.encode(left, positions), left, strict=True):
-            known[prompt] = states
-            if states[TEXT].nbytes * (len(self.memory) + 1) <= MEMORY:
-                self.memory[prompt] = states
-        return [known[prompt] for prompt in prompts]
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
@@ -166,52 +133,24 @@ class TextEncoder:
                     one[POOLED] = row[None]
         return found
 
+    def enough(self, prompts: Sequence[str], behind: int = 0, least: int = 0) -> int:
+        """Positions to encode: so many behind the longest prompt, and no fewer than `least`."""
+        return min(self.length, max(least, *(behind + len(self.tokens(prompt)) for prompt in prompts)))
+
     def standing(self, rows: int) -> torch.Tensor:
         """How many positions each of a prompt's first rows stands for, `[rows]`: the last for all that follow."""
         weight = torch.ones(rows, dtype=torch.float64)
         weight[-1] += self.length - rows
         return weight
 
-
-@dataclass(frozen=True)
-class Pooled:
-    """The vector that an encoder gives for a whole prompt, read as states of one position: the stream `POOLED`."""
-
-    encoder: TextEncoder
-    stream = POOLED
-    length = 1
-
-    @property
-    def width(self) -> int:
-        """The d of the vector."""
-        return len(self.encoder.towers[-1].model.weights[HF_PROJECTION])
-
-    def tokens(self, prompt: str) -> list[int]:
-        """The prompt's token ids; the vector is of all of them."""
-        return self.encoder.tokens(prompt)
-
-    def alignment(self, source: str, destination: str) -> list[int]:
-        """The only position; raises what the encoder's raises."""
-        self.encoder.alignment(source, destination)
-        return [0]
-
-    def embed(self, prompts: Sequence[str], positions: int | None = None) -> torch.Tensor:
-        """Vectors `[len(prompts), 1, d]` float64 on the CPU."""
-        needed = max((len(self.tokens(prompt)) for prompt in prompts), default=1)
-        return torch.stack([states[POOLED] for states in self.encoder.remembered(prompts, needed)]).double()
-
-    def standing(self, rows: int) -> torch.Tensor:
-        """One position is one position."""
-        return torch.ones(rows, dtype=torch.float64)
-
-
-Reader: TypeAlias = TextEncoder | Pooled
-"""What one stream of a network is given of a prompt."""
+    def own(self, prompt: str) -> list[int]:
+        """The positions from start to end token."""
+        return list(range(len(self.tokens(prompt))))
 
 
 def load(
     weights: Mapping[str, torch.Tensor],
-    tower: layouts.Tower,
+    tower: streams.Tower,
     tokenizer: Path | None,
     config: Path | None,
     device: torch.device,
@@ -254,25 +193,6 @@ def load(
     return Tower(reader, TextTower(kept, *known, depth, not tower.penultimate, layers if tower.pooled else 0))
 
 
-def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
-    """SHA-256 of the weights, rounded to fp16 so that fp32 and fp16 copies count as one encoder."""
-    return _digest(towers, ("position_ids",))
-
-
-def fingerprints(towers: Sequence[Mapping[str, torch.Tensor]]) -> tuple[str, str]:
-    """The fingerprint, and that of an edit which leaves the pooled vector out."""
-    return fingerprint(towers), _digest(towers, ("position_ids", HF_PROJECTION))
-
-
-def _digest(towers: Sequence[Mapping[str, torch.Tensor]], left_out: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    for weights in towers:
-        for key in sorted(key for key in weights if not key.endswith(left_out)):
-            digest.update(key.encode())
-            digest.update(raw(weights[key].half()))
-    return digest.hexdigest()
-
-
 def read_text_encoder(
     checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int = 1
 ) -> TextEncoder:
@@ -285,6 +205,10 @@ def read_text_encoder(
         clip_skip: which layer's states the UNet is given, counted from the last, as A1111 counts: 1 is the last. It is
             diffusers' `clip_skip` plus one.
     """
+    if checkpoint.family.by_pipeline:  # its libraries take seconds to import
+        from timecli.text import pipelines
+
+        return pipelines.read(checkpoint, tokenizer, device, clip_skip)
     if tokenizer is not None and len(checkpoint.texts) > 1:
         raise CheckpointError(f"{checkpoint.path} has two tokenizers; give a folder with both as --config.")
     if clip_skip > 1 and any(text.tower.penultimate for text in checkpoint.texts):
@@ -300,7 +224,9 @@ def read_text_encoder(
         towers.append(load(tensors, text.tower, tokenizer or own, stated, device, str(checkpoint.path), clip_skip))
     own_list = _existing(checkpoint.config, EVERYDAY)
     cautions = tuple(sentence for text in checkpoint.texts if (sentence := text.caution()))
-    return TextEncoder(tuple(towers), fingerprints(weights), clip_skip, own_list, cautions)
+    return ClipEncoder(
+        tuple(towers), fingerprints=fingerprints(weights), clip_skip=clip_skip, everyday=own_list, cautions=cautions
+    )
 
 
 def _existing(folder: Path | None, name: str) -> Path | None:

@@ -27,8 +27,9 @@ from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
 from timecli.manifests import records
 from timecli.manifests.manifest import Manifest
-from timecli.models import layouts
-from timecli.text.encoding import BATCH, TextEncoder
+from timecli.models import streams
+from timecli.text.encoding import BATCH
+from timecli.text.readers import TextEncoder
 
 KEY = "timecli.everyday"
 """The one metadata entry of a file of everyday prompts: a JSON object."""
@@ -119,19 +120,20 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
         CheckpointError: the encoder gives NaN or infinity.
     """
     world = prompts(manifest, encoder)
-    lengths = [len(encoder.tokens(prompt)) for prompt in world]
-    positions = min(encoder.length, max(POSITIONS, *lengths))
+    positions = encoder.enough(world, least=POSITIONS)
     roots = {reader.stream: torch.zeros(0, reader.width, dtype=torch.float64) for reader in encoder.readers}
     ends: dict[str, list[torch.Tensor]] = {stream: [] for stream in roots}
     for first in range(0, len(world), BATCH):
-        states = encoder.encode(world[first : first + BATCH], positions)
+        batch = world[first : first + BATCH]
+        states = encoder.encode(batch, positions)
         for reader in encoder.readers:
             rows = []
-            for one, length in zip(states, lengths[first : first + BATCH], strict=True):
-                found, weight = one[reader.stream], reader.standing(len(one[reader.stream]))
+            for prompt, one in zip(batch, states, strict=True):
+                found, own = one[reader.stream], reader.own(prompt)
+                weight = reader.standing(len(found))
                 if manifest.solve.tokens != "all":
-                    weight = (torch.arange(len(found)) < length).double()
-                ends[reader.stream].append(found[min(length, len(found)) - 1].float())
+                    weight = torch.zeros(len(found), dtype=torch.float64).index_fill_(0, torch.tensor(own), 1)
+                ends[reader.stream].append(found[own[-1]].float())
                 rows.append(found.double() * (weight / len(world)).sqrt()[:, None])
             roots[reader.stream] = _added(roots[reader.stream], torch.cat(rows))
         tick(len(states))
@@ -201,8 +203,8 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
 def save(made: Everyday, path: Path, replace: bool = True) -> None:
     """Write the root; reading it back gives the same bits."""
     metadata = {KEY: json.dumps({**made.about, "prompts": made.prompts}, sort_keys=True)}
-    tensors = {layouts.of_stream(stream, "root"): root for stream, root in made.roots.items()}
-    tensors |= {layouts.of_stream(stream, "ends"): ends for stream, ends in made.ends.items()}
+    tensors = {streams.of_stream(stream, "root"): root for stream, root in made.roots.items()}
+    tensors |= {streams.of_stream(stream, "ends"): ends for stream, ends in made.ends.items()}
     write_tensors(path, tensors, metadata, replace)
 
 
@@ -216,12 +218,12 @@ def load(path: Path) -> Everyday:
     try:
         about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, SAVED)
         prompts = about.pop("prompts")
-        streams = layouts.streams_of(file.entries, "root")
+        found = streams.streams_of(file.entries, "root")
         roots, ends = (
-            dict(zip(streams, file.read(layouts.of_stream(stream, name) for stream in streams), strict=True))
+            dict(zip(found, file.read(streams.of_stream(stream, name) for stream in found), strict=True))
             for name in ("root", "ends")
         )
-        for stream in streams:
+        for stream in found:
             _require_fit(roots[stream], ends[stream], len(prompts))
     except (KeyError, ValueError, ManifestError) as error:
         raise CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.") from error

@@ -12,8 +12,9 @@ import torch
 
 from timecli.manifests.keys import Edit
 from timecli.manifests.manifest import Manifest
-from timecli.text.encoding import BATCH, Reader
+from timecli.text.encoding import BATCH
 from timecli.text.everyday import Everyday
+from timecli.text.readers import Reader
 
 
 class Columns(NamedTuple):
@@ -82,11 +83,12 @@ def _rows(pairs: Sequence[Pair], padding: bool, reader: Reader) -> Columns:
     states = reader.embed([*(pair.source for pair in pairs), *(pair.destination for pair in pairs)])
     parts = []
     for pair, before, after in zip(pairs, states[: len(pairs)], states[len(pairs) :], strict=True):
-        count = len(before) if padding else len(reader.tokens(pair.source))
-        source = before[:count]
+        places = list(range(len(before))) if padding else reader.own(pair.source)
+        source = before[places]
         target = source
         if pair.source != pair.destination:
-            target = after[reader.alignment(pair.source, pair.destination)[:count]]
+            aligned = reader.alignment(pair.source, pair.destination)
+            target = after[[aligned[place] for place in places]]
         reached = target if pair.strength == 1 else source + pair.strength * (target - source)
         parts.append((source, reached, torch.full((len(source),), pair.weight, dtype=torch.float64)))
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))

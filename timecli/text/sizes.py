@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from timecli.errors import CheckpointError, one_line
+from timecli.errors import CheckpointError
 from timecli.files import foreign
 from timecli.files.safefile import SafeFile
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.shown import brief
 from timecli.text.clip import ACTIVATIONS
 
@@ -72,7 +72,7 @@ def measured(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, int]:
     }
 
 
-def guessed(sizes: Mapping[str, int], tower: layouts.Tower, name: str) -> Settings:
+def guessed(sizes: Mapping[str, int], tower: streams.Tower, name: str) -> Settings:
     """What no shape tells: CLIP's heads are 64 wide in every release, and its activation follows from the family."""
     width = sizes["hidden_size"]
     if width % 64:
@@ -82,7 +82,7 @@ def guessed(sizes: Mapping[str, int], tower: layouts.Tower, name: str) -> Settin
 
 def stated(config: Path, sizes: Mapping[str, int], name: str) -> Settings:
     """What no shape tells, from a `config.json`, whose sizes must be those of the weights."""
-    found = {**DEFAULTS, **read_config(config)}
+    found = {**DEFAULTS, **foreign.read_config(config)}
     for key, size in sizes.items():
         if found[key] != size or isinstance(found[key], bool):
             raise CheckpointError(
@@ -101,21 +101,6 @@ def stated(config: Path, sizes: Mapping[str, int], name: str) -> Settings:
     return Settings(heads, activation, epsilon)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A config file, which holds a JSON object.
-
-    Raises:
-        CheckpointError: it cannot be read, or is something else.
-    """
-    try:
-        table = foreign.read_json(foreign.read_text(path, "a config", CheckpointError))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({one_line(error)}); copy it again.") from error
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{path} is {brief(table)}, not a config; copy it again.")
-    return table
-
-
 def require_plausible(config: Path, files: Iterable[SafeFile] = ()) -> None:
     """Refuse a config that describes a network larger than its weights, or anything that no machine can hold.
 
@@ -128,7 +113,7 @@ def require_plausible(config: Path, files: Iterable[SafeFile] = ()) -> None:
     entries = {name: entry for file in files for name, entry in file.entries.items()}
     side = max((size for entry in entries.values() for size in entry["shape"]), default=0)
     depth = 1 + max((int(part) for name in entries for part in name.split(".") if part.isdecimal()), default=0)
-    for key, number in _numbers("", read_config(config)):
+    for key, number in _numbers("", foreign.read_config(config)):
         most = LONGEST_LIST if key.endswith("[]") else depth if "layers" in key else max(side, LARGEST)
         if number > most:
             raise CheckpointError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from timecli.manifests.manifest import Manifest
 
 if TYPE_CHECKING:  # `check` without a model needs no text encoder
-    from timecli.text.encoding import TextEncoder
+    from timecli.text.readers import TextEncoder
 
 SYNTAX = (
     # what is interpreted -> by whom
@@ -58,7 +58,7 @@ def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     """A sentence for every word of the edits that the tokenizer cuts into many pieces: the model hardly knows it."""
     prompts = dict.fromkeys(text for edit in manifest.edits for text in (edit.source, edit.destination))
     words = dict.fromkeys(word for prompt in prompts for word in prompt.split() if not TOKEN.fullmatch(word))
-    cut = {word: pieces for word in words if len(pieces := encoder.words(word)[1:-1]) >= PIECES}
+    cut = {word: pieces for word in words if len(pieces := encoder.pieces(word)) >= PIECES}
     return [
         f"{word!r} is {len(pieces)} pieces to this model ({', '.join(pieces)}), so it may not know the word; "
         "another may do better."

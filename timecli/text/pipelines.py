@@ -1,0 +1,285 @@
+"""Prompts to text states by diffusers: templates, layers, masks and padding are those that the network is fed with.
+
+A pipeline is built of the text encoders and tokenizers alone, and its `encode_prompt` is asked. Which token stands at
+which position is seen in what the pipeline hands to its text encoders.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from timecli.errors import CheckpointError, PromptError, explained
+from timecli.models.checkpoint import Checkpoint
+from timecli.models.encoders import EncoderFiles
+from timecli.models.streams import MASK, POOLED, TEXT, Family
+from timecli.text.align import align
+from timecli.text.fingerprints import of_weights
+from timecli.text.readers import TextEncoder
+
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+MARKS = str.maketrans("", "", "▁Ġ")
+"""What vocabularies put in front of a token that begins a word."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """x / rms(x) · weight, which a network does to its text before the map; `weight` is `[d]`."""
+
+    weight: torch.Tensor
+    epsilon: float
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Of states `[n, d]`, in float32."""
+        wide = states.float()
+        return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon) * self.weight.float()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The tokens at some positions of the text, one behind the other: of one text encoder.
+
+    Attributes:
+        tokens: as the vocabulary has them.
+        first: where those begin that are not padding.
+        stop: where they end.
+    """
+
+    tokens: tuple[str, ...]
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PipelineEncoder(TextEncoder):
+    """A family's pipeline without its network.
+
+    Attributes:
+        family: the row of the table.
+        pipeline: diffusers' own.
+        norm: what the network does to the text before its map.
+        known: the segments of every prompt that was encoded.
+    """
+
+    family: Family
+    pipeline: Any
+    widths: dict[str, int]
+    norm: Norm | None = None
+    known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def width(self) -> int:
+        """The d of the states."""
+        return self.widths[TEXT]
+
+    @property
+    def pooled_width(self) -> int:
+        """The d of the vector for the whole prompt; 0 where there is none."""
+        return self.widths.get(POOLED, 0)
+
+    @property
+    def tokenizer(self) -> Any:
+        """That of the text's last segment."""
+        found = getattr(self.pipeline, self.family.sequence[-1].replace("text_encoder", "tokenizer"))
+        return getattr(found, "tokenizer", found)  # a processor of text and pictures has one
+
+    @property
+    def length(self) -> int:
+        """How many tokens of a prompt are read."""
+        named = inspect.signature(self.pipeline.encode_prompt).parameters["max_sequence_length"].default
+        return int(named)
+
+    def tokens(self, prompt: str) -> list[int]:
+        """Token ids of a prompt without its template; raises PromptError where it would be cut."""
+        ids = list(self.tokenizer(prompt)["input_ids"])
+        if len(ids) > self.length:
+            raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
+        return ids
+
+    def knows(self, word: str) -> bool:
+        """Whether a word is one token."""
+        return len(self.pieces(word)) == 1
+
+    def pieces(self, word: str) -> list[str]:
+        """The tokens of a word alone, as text."""
+        ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        return [plain(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
+
+    def words(self, prompt: str) -> list[str]:
+        """The tokens at every position up to the last that is no padding, as text."""
+        tokens = [token for segment in self._segments(prompt) for token in segment.tokens]
+        return [plain(token) for token in tokens[: self.own(prompt)[-1] + 1]]
+
+    def own(self, prompt: str) -> list[int]:
+        """The positions that are not padding."""
+        found: list[int] = []
+        first = 0
+        for segment in self._segments(prompt):
+            found += range(first + segment.first, first + segment.stop)
+            first += len(segment.tokens)
+        return found
+
+    def alignment(self, source: str, destination: str) -> list[int]:
+        """`align` in every segment, on the tokens as words: however they are cut off from what stands before them."""
+        one, other = self.pieces(source), self.pieces(destination)
+        if one == other:
+            raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
+        if not {compared(token) for token in one} & {compared(token) for token in other}:
+            raise PromptError(
+                f"{source!r} -> {destination!r}: source and destination have no word in common; name the same thing in "
+                "both."
+            )
+        found: list[int] = []
+        behind = 0
+        for before, after in zip(self._segments(source), self._segments(destination), strict=True):
+            found += [behind + place for place in _aligned(before, after)]
+            behind += len(after.tokens)
+        return found
+
+    def enough(self, prompts: Sequence[str], behind: int = 0, least: int = 0) -> int:
+        """All: a state may depend on every position."""
+        return max(sum(len(segment.tokens) for segment in self._segments(prompt)) for prompt in prompts)
+
+    def standing(self, rows: int) -> torch.Tensor:
+        """One position is one position."""
+        return torch.ones(rows, dtype=torch.float64)
+
+    def fresh(self) -> None:
+        """Prompts are encoded one at a time, so that what is remembered is what would be encoded."""
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
+        """What each prompt gives to every stream, rows `[positions, d]`, in the encoder's dtype; `positions` is all."""
+        return [self._encoded(prompt) for prompt in prompts]
+
+    def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
+        self.tokens(prompt)
+        asked = inspect.signature(self.pipeline.encode_prompt).parameters
+        options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
+        with _handed(self.pipeline, self.family.sequence) as calls:
+            result = self.pipeline.encode_prompt(
+                prompt=[prompt], **{name: value for name, value in options.items() if name in asked}
+            )
+        outputs = {name: result[place][0] for name, place in self.family.outputs}
+        states = outputs[TEXT]
+        if MASK in outputs:
+            states = states[: int(outputs[MASK].sum())]
+        found = {TEXT: (self.norm(states) if self.norm else states).cpu()}
+        if POOLED in outputs:
+            found[POOLED] = outputs[POOLED][None].cpu()
+        self.known[prompt] = tuple(self._segment(prompt, name, *calls[name], len(states)) for name in calls)
+        return found
+
+    def _segment(self, prompt: str, name: str, ids: torch.Tensor, mask: torch.Tensor | None, rows: int) -> Segment:
+        """The tokens at a text encoder's positions, of which a template's first ones and padding may be gone."""
+        tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"))
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        if mask is None:
+            mask = torch.arange(len(ids)) < len(tokenizer(prompt)["input_ids"])
+        own = torch.nonzero(mask)[:, 0]
+        if len(self.family.sequence) == 1 and rows < len(ids):
+            if rows > len(own):  # the padding behind is gone, but for the first
+                ids, own = ids[:rows], own[own < rows]
+            else:
+                ids, own = ids[own][-rows:], torch.arange(rows)
+        return Segment(tuple(tokenizer.convert_ids_to_tokens(ids.tolist())), int(own[0]), int(own[-1]) + 1)
+
+    def _segments(self, prompt: str) -> tuple[Segment, ...]:
+        if prompt not in self.known:
+            self.remembered([prompt], 0)
+        return self.known[prompt]
+
+
+def plain(token: str) -> str:
+    """A token as text."""
+    return token.translate(MARKS)
+
+
+def compared(token: str) -> str:
+    """A token as it is compared: a word is the same in front of a sentence and in it, and "an" is "a"."""
+    word = plain(token).lower()
+    return "a" if word == "an" else word
+
+
+def _aligned(source: Segment, destination: Segment) -> list[int]:
+    """For every position of a segment the one of the destination's, padding before and behind one by one."""
+    before, after = (
+        ["", *(compared(token) for token in part.tokens[part.first : part.stop])] for part in (source, destination)
+    )
+    last, shift = len(destination.tokens) - 1, destination.first - source.first
+    front = [max(0, place + shift) for place in range(source.first)]
+    rows = len(source.tokens) - source.first + 1
+    inner = align(before, after, max(rows, len(after)))[1:rows]
+    return front + [min(destination.first + place - 1, last) for place in inner]
+
+
+@contextmanager
+def _handed(pipeline: Any, names: Sequence[str]) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
+    """Inside, the token ids and the mask that text encoders are given are collected."""
+    calls: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+
+    def listen(name: str, names: Any, values: Any) -> None:
+        mask = values.get("attention_mask")
+        ids = values["input_ids"] if "input_ids" in values else names[0]
+        calls[name] = ids[0].cpu(), None if mask is None else mask[0].cpu().bool()
+
+    with ExitStack() as stack:
+        for name in names:
+            module = getattr(pipeline, name)
+            hook = module.register_forward_pre_hook(
+                lambda _module, args, kwargs, name=name: listen(name, args, kwargs), with_kwargs=True
+            )
+            stack.callback(hook.remove)
+        yield calls
+
+
+def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int) -> PipelineEncoder:
+    """The text encoders of a diffusion transformer, each in its own dtype.
+
+    Raises:
+        CheckpointError: one cannot be loaded, or an option is for CLIP alone.
+    """
+    if tokenizer is not None or clip_skip > 1:
+        raise CheckpointError(
+            f"{checkpoint.path} is {checkpoint.family.name}, whose text diffusers reads; leave out --tokenizer and "
+            "clip_skip."
+        )
+    family, parts, weights = checkpoint.family, {}, []
+    for text in checkpoint.encoders:
+        tensors = text.read()
+        weights.append(tensors)
+        with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
+            parts[text.tower.folder] = _model(text, tensors).to(device)
+            parts[text.tokenizer.name] = _tokenizer(text.tokenizer)
+    kind = getattr(diffusers, family.pipeline)
+    missing = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", *parts)]
+    pipeline = kind(**dict.fromkeys(missing), **parts)
+    norm, found = checkpoint.norm(), Norm
+    own = None if norm is None or family.norm is None else found(norm, family.norm[1])
+    stamp = of_weights([*weights, *([{"norm": norm}] if norm is not None else [])])
+    widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
+    return PipelineEncoder(fingerprints=(stamp,), family=family, pipeline=pipeline, widths=widths, norm=own)
+
+
+def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
+    """A text encoder with these weights, in their dtype; in bfloat16 where they are in fp8, which only stores."""
+    kind = getattr(transformers, text.tower.model)
+    config = kind.config_class.from_pretrained(text.folder, local_files_only=True)
+    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+    dtype = torch.bfloat16 if dtype in FP8 else dtype
+    return kind.from_pretrained(None, config=config, state_dict=tensors, dtype=dtype).eval()
+
+
+def _tokenizer(folder: Path) -> Any:
+    """A tokenizer, or the processor of text and pictures that stands in its place."""
+    processor = (folder / "processor_config.json").exists() or (folder / "preprocessor_config.json").exists()
+    kind = transformers.AutoProcessor if processor else transformers.AutoTokenizer
+    return kind.from_pretrained(folder, local_files_only=True)
