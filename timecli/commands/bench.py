@@ -131,6 +131,7 @@ def bench(
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
 
+    from timecli.drawing import render
     from timecli.editing import compiling
     from timecli.files.staging import alone
     from timecli.measuring import bench as benching

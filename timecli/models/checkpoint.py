@@ -93,8 +93,10 @@ class Checkpoint:
         return int(first.file.entries[first.name]["shape"][-1])
 
     def width_of(self, stream: str) -> int:
-        """The d of a stream, as wide as its first map."""
+        """The d of a stream: as wide as its first map, of which text may be a part that the text encoder tells."""
         place = next(place for place in self.places if place.matrix.stream == stream)
+        if place.matrix.leading and self.texts:
+            return self.texts[-1].projected
         return int(place.file.entries[place.name]["shape"][-1])
 
     @property

@@ -38,6 +38,18 @@ class TextWeights:
         return next(int(file.entries[mark]["shape"][-1]) for file in self.files if mark in file.entries)
 
     @property
+    def projected(self) -> int:
+        """The d of its projection of the end token."""
+        shape = next(file.entries[self.projection]["shape"] for file in self.files if self.projection in file.entries)
+        return int(shape[1 if self.openclip else 0])
+
+    @property
+    def projection(self) -> str:
+        """The tensor that projects the end token."""
+        end = openclip.PROJECTION if self.openclip else openclip.HF_PROJECTION
+        return self.prefix.removesuffix("text_model.") + end
+
+    @property
     def source(self) -> Path:
         """The file that it is in, or the folder of its files."""
         return self.files[0].path if len(self.files) == 1 else self.files[0].path.parent
@@ -59,9 +71,8 @@ class TextWeights:
 
     def _inner(self, name: str) -> str | None:
         """A tensor's name within the text encoder; None for what is no part of it."""
-        projection = openclip.PROJECTION if self.openclip else openclip.HF_PROJECTION
-        if self.tower.pooled and name == self.prefix.removesuffix("text_model.") + projection:
-            return projection
+        if self.tower.pooled and name == self.projection:
+            return openclip.PROJECTION if self.openclip else openclip.HF_PROJECTION
         inner = name.removeprefix(self.prefix)
         own = (
             inner in openclip.OUTSIDE or inner.startswith(openclip.BLOCK) if self.openclip else inner.startswith(PARTS)

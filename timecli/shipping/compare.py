@@ -194,10 +194,11 @@ def _covered(one: Checkpoint, changed: Iterable[Place]) -> tuple[tuple[str, ...]
 
 def _explained(one: Checkpoint, other: Checkpoint, origin: Origin, stream: str) -> tuple[Operator, int]:
     """The operator of one stream that explains its change best, and how many rows its matrices have."""
-    rows, gram, moved = 0, None, None
+    rows, gram, moved, width = 0, None, None, one.width_of(stream)
     for place, before, after in _pairs(one, other, (stream,)):
         if covers(origin, place.matrix):
-            before, change = before.double(), after.double() - before.double()
+            before, change = before.double(), (after.double() - before.double())[:, :width]
+            before = before[:, :width]
             rows += len(before)
             gram = before.T @ before if gram is None else gram + before.T @ before
             moved = before.T @ change if moved is None else moved + before.T @ change
@@ -236,7 +237,7 @@ def _shares(one: Checkpoint, other: Checkpoint, d: torch.Tensor, origin: Origin,
     for place, before, after in _pairs(one, other, (stream,)):
         if covers(origin, place.matrix):
             change = after.double() - before.double()
-            rest = before.double() @ d - change
+            rest = torch.cat([before[:, : len(d)].double() @ d, torch.zeros_like(change)[:, len(d) :]], dim=1) - change
             # W' is rounded; of two dtypes W may be, too.
             off = float(rounding(after).square().sum())
             off += float(rounding(before).square().sum()) if before.dtype != after.dtype else 0.0

@@ -1,0 +1,200 @@
+"""Diffusion transformers: text enters by one map for each stream, and W (I + D) there is the whole edit."""
+
+from __future__ import annotations
+
+import json
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from timecli.editing.delta import Delta, load_delta
+from timecli.models.checkpoint import open_checkpoint
+from timecli.models.streams import MASK, POOLED, TEXT
+from timecli.text import encoding
+from timecli.text.pipelines import PipelineEncoder
+
+from . import small
+from .conftest import Run
+
+CPU = torch.device("cpu")
+SOURCE, DESTINATION = "A pack of roses", "A pack of blue roses"
+PAIR = f'[[edit]]\nsource = "{SOURCE}"\ndestination = "{DESTINATION}"\n'
+MANIFEST = f'name = "blue"\n[solve]\naugment = false\n[preserve]\neveryday = "list.txt"\n{PAIR}'
+LIST = "A dog\nA painting of the snow\n"
+
+
+@pytest.fixture(scope="module", params=list(small.FAMILIES))
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every family in turn, as a diffusers folder."""
+    return small.saved(request.param, tmp_path_factory.mktemp(request.param) / "model")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "list.txt").write_text(LIST)
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    return tmp_path / "m.toml"
+
+
+def read(model: Path) -> PipelineEncoder:
+    found = encoding.read_text_encoder(open_checkpoint(model), None, CPU)
+    assert isinstance(found, PipelineEncoder)
+    return found
+
+
+def opened(folder: Path) -> Any:
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_text_is_what_the_pipeline_feeds_its_network(model: Path) -> None:
+    """As the network's own map is given it, behind the norm where there is one."""
+    encoder, pipeline = read(model), opened(model)
+    family = encoder.family
+    seen: dict[str, torch.Tensor] = {}
+    for matrix in family.matrices:
+        module = pipeline.transformer.get_submodule(matrix.names[1].removesuffix(".weight"))
+        module.register_forward_pre_hook(lambda _, args, at=matrix.stream: seen.setdefault(at, args[0].detach()))
+    drawn(pipeline, prompt=SOURCE)
+    for reader in encoder.readers:
+        found, given = reader.embed([SOURCE])[0], seen[reader.stream].reshape(-1, reader.width).double()
+        assert (given[: len(found)] - found).norm() < 1e-5 * found.norm(), reader.stream
+        assert (reader.embed([DESTINATION])[0][: len(found)] - found).norm() > 1e-2 * found.norm(), "the control"
+
+
+def test_every_position_has_its_token(model: Path) -> None:
+    encoder = read(model)
+    states = encoder.embed([SOURCE, DESTINATION])
+    tokens = [[t for segment in encoder.known[prompt] for t in segment.tokens] for prompt in (SOURCE, DESTINATION)]
+    assert [len(part) for part in tokens] == [len(part) for part in states], "as many as states"
+    aligned = encoder.alignment(SOURCE, DESTINATION)
+    times = len(encoder.family.sequence)  # a template has some of the words in front
+    own = [place for place in encoder.own(SOURCE) if tokens[0][place] in small.WORDS][-4 * times :]
+    assert [tokens[0][place] for place in own] == times * ["a", "pack", "of", "roses"]
+    assert [tokens[1][aligned[place]] for place in own] == [tokens[0][place] for place in own]
+    assert "blue" in tokens[1] and "blue" not in tokens[0]
+    assert len(aligned) == len(states[0]) and max(aligned) < len(states[1]) and min(aligned) >= 0
+
+
+def drawn(pipeline: Any, **text: Any) -> torch.Tensor:
+    """Latents after two steps from one start noise, without guidance."""
+    asked = signature(pipeline.__call__).parameters
+    scale = "true_cfg_scale" if "true_cfg_scale" in asked else "guidance_scale"
+    made = pipeline(
+        **text, **{scale: 1.0}, num_inference_steps=2, output_type="latent", height=32, width=32,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    return made.images.double()
+
+
+def shifted(states: torch.Tensor, delta: Delta, stream: str) -> torch.Tensor:
+    return (states.double() + delta.operators[stream].shift(states)).to(states.dtype)
+
+
+def oracle(pipeline: Any, encoder: PipelineEncoder, delta: Delta, streams: tuple[str, ...]) -> torch.Tensor:
+    """What the unedited network draws of the text C + C Dᵀ."""
+    result = text_of(pipeline)
+    outputs = dict(encoder.family.outputs)
+    states = result[outputs[TEXT]]
+    whole = states[0] if encoder.norm is None else encoder.norm(states[0])
+    text: dict[str, Any] = {"prompt_embeds": shifted(whole, delta, TEXT)[None] if TEXT in streams else whole[None]}
+    if isinstance(states, list):
+        text = {"prompt_embeds": list(text["prompt_embeds"])}
+    if POOLED in outputs:
+        vector = result[outputs[POOLED]]
+        text["pooled_prompt_embeds"] = shifted(vector, delta, POOLED) if POOLED in streams else vector
+    if MASK in outputs:
+        text["prompt_attention_mask"] = result[outputs[MASK]]
+    if encoder.norm is not None:  # the text is behind the norm
+        parent, _, name = encoder.family.norm[0].removesuffix(".weight").rpartition(".")  # type: ignore[index]
+        setattr(pipeline.transformer.get_submodule(parent), name, torch.nn.Identity())
+    return drawn(pipeline, **text)
+
+
+@torch.no_grad()
+def text_of(pipeline: Any) -> Any:
+    asked = signature(pipeline.encode_prompt).parameters
+    options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
+    return pipeline.encode_prompt(prompt=[SOURCE], **{k: v for k, v in options.items() if k in asked})
+
+
+def test_an_edited_network_draws_what_the_unedited_one_draws_of_edited_text(
+    run: Run, model: Path, manifest: Path, tmp_path: Path
+) -> None:
+    encoder = read(model)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(MANIFEST.replace("blue", "tall"))
+    done = run("edit", manifest, model, "-o", tmp_path / "out", "--delta", tmp_path / "d", "--no-cache")
+    assert done.code == 0, done.err
+    assert run("edit", wrong, model, "--delta", tmp_path / "other", "--no-cache").code == 0
+    wanted, before = drawn(opened(tmp_path / "out"), prompt=SOURCE), drawn(opened(model), prompt=SOURCE)
+
+    def off(path: Path, streams: tuple[str, ...]) -> float:
+        made = oracle(opened(model), encoder, load_delta(path), streams)
+        return float((made - wanted).norm() / (before - wanted).norm())
+
+    streams = encoder.family.streams
+    assert set(load_delta(tmp_path / "d").operators) == set(streams)
+    assert off(tmp_path / "d", streams) < 1e-3
+    assert off(tmp_path / "other", streams) > 0.1, "the control: another edit"
+    for stream in streams if len(streams) > 1 else ():
+        assert off(tmp_path / "d", (stream,)) > 0.01, "the control: one stream left out"
+
+
+def test_a_delta_is_the_edit(run: Run, model: Path, manifest: Path, tmp_path: Path) -> None:
+    done = run("edit", manifest, model, "-o", tmp_path / "one", "--delta", tmp_path / "d", "--no-cache")
+    assert done.code == 0, done.err
+    done = run("apply", tmp_path / "d", model, "-o", tmp_path / "two")
+    assert done.code == 0, done.err
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    before, after = load_file(model / name), load_file(tmp_path / "one" / name)
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {matrix.names[1] for matrix in open_checkpoint(model).family.matrices}
+    done = run("apply", "--undo", tmp_path / "d", tmp_path / "one", "-o", tmp_path / "back")
+    assert done.code == 0, done.err
+    back = load_file(tmp_path / "back" / name)
+    for key in changed:
+        assert (back[key] - before[key]).norm() < 1e-4 * (after[key] - before[key]).norm()
+
+
+def test_diffusers_fuses_an_adapter_to_the_edited_weights(
+    run: Run, model: Path, manifest: Path, tmp_path: Path
+) -> None:
+    assert run("edit", manifest, model, "-o", tmp_path / "out", "--delta", tmp_path / "d", "--no-cache").code == 0
+    done = run("export", tmp_path / "d", model, "--format", "peft", "-o", tmp_path / "lora.safetensors")
+    assert done.code == 0, done.err
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    before, after = load_file(model / name), load_file(tmp_path / "out" / name)
+    pipeline = opened(model)
+    pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    for matrix in open_checkpoint(model).family.matrices:
+        found = pipeline.transformer.get_parameter(matrix.names[1])
+        assert (found - after[matrix.names[1]]).norm() < 1e-4 * (
+            after[matrix.names[1]] - before[matrix.names[1]]
+        ).norm()
+
+
+def test_plan_and_inspect_know_the_family(run: Run, model: Path, manifest: Path) -> None:
+    family = open_checkpoint(model).family
+    about = json.loads(run("inspect", model, "--json").out)
+    assert (about["architecture"], about["streams"]) == (family.name, list(family.streams))
+    done = run("plan", manifest, model, "--json", "--no-cache")
+    (source,) = [one for one in json.loads(done.out)["forecasts"] if one["kind"] == "source"]
+    assert 0 < source["share"] < 2 and (source["pooled"] is None) == (POOLED not in family.streams)
+
+
+def test_verify_draws_with_the_family_s_pipeline(run: Run, model: Path, manifest: Path, tmp_path: Path) -> None:
+    done = run(
+        "verify", manifest, model, "-o", tmp_path / "report", "--seeds", "1", "--steps", "1", "--no-cache",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert (tmp_path / "report" / "sheet.png").exists()
