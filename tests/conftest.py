@@ -97,6 +97,15 @@ def picturebook_folder(picturebook: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+def small_manifest(folder: Path) -> Path:
+    """An edit of which `verify` draws four prompts before it and three after it."""
+    (folder / "few.txt").write_text(FEW)
+    (folder / "small.toml").write_text(
+        'name = "small"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n[preserve]\neveryday = "few.txt"\n'
+    )
+    return folder / "small.toml"
+
+
 def ldm(matrix: layouts.Matrix) -> str:
     """The matrix's name in a whole single file."""
     return "model.diffusion_model." + matrix.names[layouts.LDM]

@@ -46,7 +46,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_report(
         return really(pipeline, batch, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(render, "_draw", counted)
-    monkeypatch.setattr(memory, "LATENT_PIXELS", 2 * 256)
+    monkeypatch.setattr(memory, "LATENT_PIXELS", 6 * 64)
     stop = 3
     assert verified(run, manifest, picturebook, tmp_path / "again").code == 128 + 15
     assert (tmp_path / "again" / album.FOLDER).is_dir() and not (tmp_path / "again" / "report.json").exists()

@@ -12,19 +12,17 @@ import timecli
 from timecli.errors import CheckpointError, DeltaError, OutputError
 from timecli.manifests.manifest import Manifest
 
-from .conftest import FEW, PICTUREBOOK
+from .conftest import PICTUREBOOK
 
 TEXT = (
     'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
     'negatives = [{prompt = "A poppy", destination = "A blue poppy"}]\n[verify]\nsteps = 1\nspecificity = 0.5\n'
-    '[preserve]\neveryday = "few.txt"\n'
 )
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     (tmp_path / "x.toml").write_text(TEXT)
-    (tmp_path / "few.txt").write_text(FEW)
     return timecli.load_manifest(tmp_path / "x.toml")
 
 

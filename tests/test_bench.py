@@ -95,9 +95,7 @@ def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
     whole = (undisturbed / "results.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
     (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:end]) + lines[end][:10])
-    shutil.copytree(
-        undisturbed / "pictures", tmp_path / "pictures"
-    )  # what is drawn again for the page says nothing here
+    shutil.copytree(undisturbed / "pictures", tmp_path / "pictures")  # drawn for the page alone
     assert run(*command(tmp_path, picturebook)).code == 0
     for name in ("results.jsonl", "table.md", "prompts.md", "prompts.jsonl"):
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()

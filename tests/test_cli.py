@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from timecli.files.safefile import open_file
 from timecli.models import layouts
 
-from .conftest import PICTUREBOOK, ROSES, Run, ldm
+from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_manifest
 
 SMALL = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
 
@@ -189,6 +189,7 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert kinds.count("everyday") == 8 and all(-1 <= row["likeness"] <= 1.001 for row in found["prompts"])
     assert all((row["forecast"] is None) == (row["destination"] is None) for row in found["prompts"])
     assert set(found["scores"]) == {"baseline", "oracle", "edited", "another seed"} and found["seeds"] == [0, 1]
+    options = ("--seeds", "1", "--steps", "1")
     hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
@@ -197,15 +198,16 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
 
 
 def test_verify_takes_a_delta_or_an_edited_model_or_makes_the_edit(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
+    manifest = small_manifest(tmp_path)
+    run("edit", manifest, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
     sheets = []
     for name, edited in (("memory", []), ("delta", [tmp_path / "x.delta"]), ("file", [tmp_path / "out"])):
-        done = run("verify", ROSES, picturebook, *edited, "-o", tmp_path / name, "--seeds", "1", "--steps", "2")
+        done = run("verify", manifest, picturebook, *edited, "-o", tmp_path / name, "--seeds", "1", "--steps", "2")
         assert done.code == 0, done.err
         sheets.append((tmp_path / name / "sheet.png").read_bytes())
     assert sheets[0] == sheets[1] == sheets[2]
     config = ("--config", PICTUREBOOK / "config", "-o", tmp_path / "other", "--seeds", "1", "--steps", "1")
-    twice = run("verify", ROSES, tmp_path / "out", *config)
+    twice = run("verify", manifest, tmp_path / "out", *config)
     assert twice.code == 2 and "already carries a timecli edit" in twice.err
 
 
