@@ -174,8 +174,8 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     text = ROSES.read_text().split("[verify]")[0] + "[verify]\n"
     (tmp_path / "easy.toml").write_text(text + "efficacy = 0.0\n")
     (tmp_path / "hard.toml").write_text(text + "efficacy = 1.0\ngenerality = 1.0\nspecificity = 1.0\n")
-    options = ("--seeds", "2", "--steps", "2")
-    easy = run("verify", tmp_path / "easy.toml", picturebook, "-o", tmp_path / "easy", *options, "--json")
+    options = ("--steps", "1", "--seeds")
+    easy = run("verify", tmp_path / "easy.toml", picturebook, "-o", tmp_path / "easy", *options, "2", "--json")
     assert easy.code == 0, easy.err
     assert sorted(path.name for path in (tmp_path / "easy").iterdir()) == [
         "report.html",
@@ -189,11 +189,10 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert kinds.count("everyday") == 8 and all(-1 <= row["likeness"] <= 1.001 for row in found["prompts"])
     assert all((row["forecast"] is None) == (row["destination"] is None) for row in found["prompts"])
     assert set(found["scores"]) == {"baseline", "oracle", "edited", "another seed"} and found["seeds"] == [0, 1]
-    options = ("--seeds", "1", "--steps", "1")
-    hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
+    hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options, "1")
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
-    again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
+    again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options, "1")
     assert again.code == 2 and "report.html already exists" in again.err
 
 
