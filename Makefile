@@ -2,6 +2,7 @@
 # make demo-full   the same with more pictures and steps
 # make test        install, lint, types, tests
 # make lint        install, lint, types
+# make suite       install, tests
 # make oldest      some tests with the oldest versions that pyproject.toml allows
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ EDITED := demo/blue-roses.safetensors
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 OLDEST_TESTS := tests/test_cli.py tests/test_manifest.py tests/test_plan.py tests/test_edit.py tests/test_init.py
 
-.PHONY: demo demo-full test lint oldest install clean
+.PHONY: demo demo-full test suite lint oldest install clean
 
 demo: DRAWN := --seeds 2 --steps 6
 demo-full: DRAWN := --seeds 8 --steps 25
@@ -32,8 +33,11 @@ demo demo-full: install
 	@echo "The numbers:                    demo/verify/report.md"
 	@echo "The command:                    . .venv/bin/activate && timecli --help"
 
-test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Files in the order of their names: by default those with the fewest tests come last, which are the longest ones.
+suite: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: lint suite
 
 lint: install
 	$(BIN)/ruff check .

@@ -21,6 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do th
 
 ROOT = Path(__file__).parent.parent
 PICTUREBOOK = ROOT / "examples" / "picturebook"
+FEW = "A barn\nA dog\n"
+"""A list of everyday prompts, all of which `verify` draws beside a manifest's own."""
 ROSES = ROOT / "edits" / "picturebook" / "blue-roses-plain.toml"
 
 
@@ -93,6 +95,15 @@ def picturebook_folder(picturebook: Path, tmp_path_factory: pytest.TempPathFacto
         torch_dtype=torch.float32,
     ).save_pretrained(folder)
     return folder
+
+
+def small_manifest(folder: Path) -> Path:
+    """An edit of which `verify` draws four prompts before it and three after it."""
+    (folder / "few.txt").write_text(FEW)
+    (folder / "small.toml").write_text(
+        'name = "small"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n[preserve]\neveryday = "few.txt"\n'
+    )
+    return folder / "small.toml"
 
 
 def ldm(matrix: streams.Matrix) -> str:

@@ -11,17 +11,19 @@ from PIL import Image
 from timecli.drawing import album, memory, render
 from timecli.errors import Interrupted
 
-from .conftest import Outcome, Run
+from .conftest import FEW, Outcome, Run
 
 MANIFEST = (
     'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
     'negatives = [{prompt = "A poppy", destination = "A blue poppy"}]\n[verify]\nsteps = 1\nguidance = 3\n'
+    '[preserve]\neveryday = "few.txt"\n'
 )
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     (tmp_path / "x.toml").write_text(MANIFEST)
+    (tmp_path / "few.txt").write_text(FEW)
     return tmp_path / "x.toml"
 
 
@@ -44,7 +46,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_report(
         return really(pipeline, batch, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(render, "_draw", counted)
-    monkeypatch.setattr(memory, "LATENT_PIXELS", 4 * 256)
+    monkeypatch.setattr(memory, "LATENT_PIXELS", 6 * 64)
     stop = 3
     assert verified(run, manifest, picturebook, tmp_path / "again").code == 128 + 15
     assert (tmp_path / "again" / album.FOLDER).is_dir() and not (tmp_path / "again" / "report.json").exists()
@@ -81,7 +83,7 @@ def test_pictures_in_bfloat16_are_nearly_those_in_float32(
 ) -> None:
     found = {}
     for precision in ("fp32", "bf16"):
-        done = verified(run, manifest, picturebook, tmp_path / precision, "--precision", precision)
+        done = verified(run, manifest, picturebook, tmp_path / precision, "--precision", precision, "--seeds", 1)
         assert done.code == 0, done.err
         found[precision] = json.loads(done.out)
         assert found[precision]["precision"] == {"fp32": "float32", "bf16": "bfloat16"}[precision]

@@ -15,7 +15,7 @@ from timecli.files.safefile import open_file
 from timecli.manifests.manifest import load
 from timecli.models.checkpoint import EDITS
 
-from .conftest import PICTUREBOOK, ROOT, ROSES, Run
+from .conftest import FEW, PICTUREBOOK, ROOT, ROSES, Run
 
 CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
 
@@ -123,7 +123,8 @@ def test_mistakes_that_need_no_tensor_are_answered_before_torch_is_loaded(
 def test_every_command_has_json_under_the_number_of_its_format(
     run: Run, picturebook: Path, delta: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "x.toml").write_text(PLAIN)
+    (tmp_path / "x.toml").write_text(PLAIN + '[preserve]\neveryday = "few.txt"\n')
+    (tmp_path / "few.txt").write_text(FEW)
     schema = json.loads((ROOT / "docs" / "output.schema.json").read_text(encoding="utf-8"))
     manifest, out = tmp_path / "x.toml", lambda name: ["-o", tmp_path / name]
     for name, *arguments in (

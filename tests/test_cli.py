@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from timecli.files.safefile import open_file
 from timecli.models import layouts
 
-from .conftest import PICTUREBOOK, ROSES, Run, ldm
+from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_manifest
 
 SMALL = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
 
@@ -174,8 +174,8 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     text = ROSES.read_text().split("[verify]")[0] + "[verify]\n"
     (tmp_path / "easy.toml").write_text(text + "efficacy = 0.0\n")
     (tmp_path / "hard.toml").write_text(text + "efficacy = 1.0\ngenerality = 1.0\nspecificity = 1.0\n")
-    options = ("--seeds", "2", "--steps", "2")
-    easy = run("verify", tmp_path / "easy.toml", picturebook, "-o", tmp_path / "easy", *options, "--json")
+    options = ("--steps", "1", "--seeds")
+    easy = run("verify", tmp_path / "easy.toml", picturebook, "-o", tmp_path / "easy", *options, "2", "--json")
     assert easy.code == 0, easy.err
     assert sorted(path.name for path in (tmp_path / "easy").iterdir()) == [
         "report.html",
@@ -189,23 +189,24 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert kinds.count("everyday") == 8 and all(-1 <= row["likeness"] <= 1.001 for row in found["prompts"])
     assert all((row["forecast"] is None) == (row["destination"] is None) for row in found["prompts"])
     assert set(found["scores"]) == {"baseline", "oracle", "edited", "another seed"} and found["seeds"] == [0, 1]
-    hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
+    hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options, "1")
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
-    again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options)
+    again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options, "1")
     assert again.code == 2 and "report.html already exists" in again.err
 
 
 def test_verify_takes_a_delta_or_an_edited_model_or_makes_the_edit(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
+    manifest = small_manifest(tmp_path)
+    run("edit", manifest, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
     sheets = []
     for name, edited in (("memory", []), ("delta", [tmp_path / "x.delta"]), ("file", [tmp_path / "out"])):
-        done = run("verify", ROSES, picturebook, *edited, "-o", tmp_path / name, "--seeds", "1", "--steps", "2")
+        done = run("verify", manifest, picturebook, *edited, "-o", tmp_path / name, "--seeds", "1", "--steps", "2")
         assert done.code == 0, done.err
         sheets.append((tmp_path / name / "sheet.png").read_bytes())
     assert sheets[0] == sheets[1] == sheets[2]
     config = ("--config", PICTUREBOOK / "config", "-o", tmp_path / "other", "--seeds", "1", "--steps", "1")
-    twice = run("verify", ROSES, tmp_path / "out", *config)
+    twice = run("verify", manifest, tmp_path / "out", *config)
     assert twice.code == 2 and "already carries a timecli edit" in twice.err
 
 

@@ -18,11 +18,11 @@ from timecli.files.safefile import open_file
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
-from .conftest import PICTUREBOOK, Run
+from .conftest import FEW, PICTUREBOOK, Run
 
 CPU = torch.device("cpu")
 CONFIG = PICTUREBOOK / "config"
-FEW = ("--seeds", "2", "--steps", "8", "--guidance", "3", "--judge", PICTUREBOOK / "judge")
+SMALL = ("--seeds", "2", "--steps", "4", "--guidance", "3", "--judge", PICTUREBOOK / "judge")
 QUICK = ("--seeds", "1", "--steps", "2")
 VAE = "first_stage_model.decoder.conv_in.weight"
 MANIFEST = """
@@ -36,6 +36,7 @@ negatives = [
 ]
 [preserve]
 prompts = ["A poppy field", "A vase of daisies"]
+everyday = "few.txt"
 """
 THRESHOLD = "[verify]\nspecificity = 0.7\n"
 Tensors = dict[str, torch.Tensor]
@@ -44,6 +45,7 @@ Tensors = dict[str, torch.Tensor]
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     (tmp_path / "plain.toml").write_text(MANIFEST)
+    (tmp_path / "few.txt").write_text(FEW)
     return tmp_path / "plain.toml"
 
 
@@ -82,12 +84,12 @@ def test_a_zeroed_vae_in_the_edited_model_is_seen(
     run: Run, manifest: Path, picturebook: Path, edited: Path, tmp_path: Path
 ) -> None:
     manifest.write_text(MANIFEST + THRESHOLD)
-    memory = run("verify", manifest, picturebook, "-o", tmp_path / "memory", *FEW)
-    sound = run("verify", manifest, picturebook, edited, "-o", tmp_path / "sound", *FEW)
+    memory = run("verify", manifest, picturebook, "-o", tmp_path / "memory", *SMALL)
+    sound = run("verify", manifest, picturebook, edited, "-o", tmp_path / "sound", *SMALL)
     assert (memory.code, sound.code) == (0, 0), sound.err
     assert np.abs(sheet(tmp_path / "memory") - sheet(tmp_path / "sound")).max() <= 1
     rewrite(edited, filled(0, "first_stage_model."))
-    zeroed = run("verify", manifest, picturebook, edited, "-o", tmp_path / "zeroed", *FEW)
+    zeroed = run("verify", manifest, picturebook, edited, "-o", tmp_path / "zeroed", *SMALL)
     assert zeroed.code == 1 and "specificity is" in zeroed.err, zeroed.err
     changed = np.abs(sheet(tmp_path / "zeroed") - sheet(tmp_path / "sound")).max(2).max(0).nonzero()[0]
     assert changed.min() > 300, "before is drawn with the sound model"

@@ -15,7 +15,7 @@ from timecli.editing.solve import apply
 from timecli.files.tensors import convert
 from timecli.models import layouts, streams
 
-from .conftest import PICTUREBOOK, ROSES, Run, ldm
+from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_manifest
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 UNET, TEXT = "model.diffusion_model.", "cond_stage_model."
@@ -101,16 +101,17 @@ def test_dtype_converts_every_fp8_tensor_and_keeps_the_edit(
 def test_every_command_reads_fp8(run: Run, picturebook: Path, tmp_path: Path) -> None:
     quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
     model, delta, out = tmp_path / "m.safetensors", tmp_path / "d", tmp_path / "out.safetensors"
-    assert run("edit", ROSES, model, "-o", out, "--delta", delta).code == 0
+    manifest = small_manifest(tmp_path)
+    assert run("edit", manifest, model, "-o", out, "--delta", delta).code == 0
     assert run("apply", delta, model, "-o", tmp_path / "again.safetensors").code == 0
     assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
-    assert run("plan", ROSES, model).code == 0
+    assert run("plan", manifest, model).code == 0
     assert run("inspect", model).code == 0
     assert run("export", delta, model, "-o", tmp_path / "lora.safetensors").code == 0
     assert run("diff", model, out).code == 0
     drawn = ("--seeds", "1", "--steps", "1")
-    assert run("verify", ROSES, model, "-o", tmp_path / "one", *drawn).code == 0
-    assert run("verify", ROSES, model, out, "-o", tmp_path / "two", *drawn).code == 0
+    assert run("verify", manifest, model, "-o", tmp_path / "one", *drawn).code == 0
+    assert run("verify", manifest, model, out, "-o", tmp_path / "two", *drawn).code == 0
 
 
 @pytest.mark.parametrize("end", ["scale_weight", "weight_scale", "weight_scale_inv"])

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 from .conftest import PICTUREBOOK, ROOT
 
+FORKED = ROOT / "tests" / "forked.py"
 EXAMPLE = ROOT / "examples" / "git"
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 (HOOK,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
@@ -33,7 +35,6 @@ class Shell:
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self.programs = folder, programs
-        self.program("timecli", f'exec {shlex.quote(sys.executable)} -m timecli "$@"')
 
     def program(self, name: str, text: str) -> None:
         path = self.programs / name
@@ -58,8 +59,20 @@ class Shell:
         return self.git("rev-parse", "HEAD").strip()
 
 
+@pytest.fixture(scope="module")
+def timecli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A line of a script that is `timecli`."""
+    address = tmp_path_factory.mktemp("forked") / "socket"
+    command = [sys.executable, FORKED, "serve", address]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as server:
+        assert server.stdout and server.stdout.readline() == b"\n"
+        yield shlex.join(["exec", sys.executable, "-I", "-S", str(FORKED), "run", str(address)]) + ' "$@"'
+        server.terminate()
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(timecli: str, tmp_path: Path) -> Shell:
     """A copy of the example with picturebook as the model, its judge put there, and fewer pictures."""
     folder, programs = tmp_path / "repository", tmp_path / "programs"
     programs.mkdir()
@@ -70,6 +83,7 @@ def shell(tmp_path: Path) -> Shell:
     manifest = folder / "edits" / "blue-roses.toml"
     manifest.write_text(manifest.read_text().replace("seeds = 8", "seeds = 1\nsteps = 3\nguidance = 3"))
     made = Shell(folder, programs)
+    made.program("timecli", timecli)
     made.git("init", "-q")
     return made
 

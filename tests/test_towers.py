@@ -20,7 +20,7 @@ from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
-from .conftest import PICTUREBOOK, ROSES, Run
+from .conftest import PICTUREBOOK, ROSES, Run, small_manifest
 from .test_families import named, plain, sdxl, single_file, to_openclip
 
 __all__ = ["sdxl"]  # the fixture
@@ -194,12 +194,11 @@ def test_clip_skip_from_the_manifest_or_the_option_is_kept_in_the_delta(
 
 
 def test_verify_draws_with_the_layer_of_the_manifest(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.toml").write_text(MANIFEST)
-    sheets = []
+    manifest, sheets = small_manifest(tmp_path), []
     for skip in ("1", "2", "2"):
         folder = tmp_path / f"report-{len(sheets)}"
         options = ("--clip-skip", skip, "--seeds", "1", "--steps", "2", "-o", folder)
-        assert run("verify", tmp_path / "m.toml", picturebook, *options).code == 0
+        assert run("verify", manifest, picturebook, *options).code == 0
         sheets.append((folder / "sheet.png").read_bytes())
     assert sheets[1] == sheets[2] and sheets[0] != sheets[1]
 
