@@ -17,7 +17,7 @@ from .conftest import PICTUREBOOK
 
 EDITS = sorted((Path(__file__).parent / "data" / "bench").glob("*.toml"))
 MODEL = PICTUREBOOK / "picturebook.safetensors"
-SMALL = ["--seeds", "2", "--steps", "1", "--guidance", "3", "--grid", "lambda=0.1,1000"]
+SMALL = ["--seeds", "2", "--steps", "1", "--guidance", "3", "--method", "time", "--grid", "lambda=0.1,1000"]
 HOSTILE = "<img src=x onerror=document.title='taken'> pig"
 
 

@@ -21,6 +21,11 @@ from .conftest import PICTUREBOOK, ROSES, Run
 CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
 
 
+def scored(attempt: Callable[[float], float]) -> Callable[[float], Trial]:
+    """An attempt as the harmonic search takes it."""
+    return lambda value: Trial(value, attempt(value))
+
+
 def recorded(function: Callable[[float], float], line: Axis = LAMBDA) -> tuple[Callable[[float], float], list[float]]:
     """A score that hides its peak at a place of the axis, and the values that were asked for."""
     asked: list[float] = []
@@ -37,7 +42,7 @@ def recorded(function: Callable[[float], float], line: Axis = LAMBDA) -> tuple[C
 def test_harmonic_climbs_to_the_peak(peak: float, first: float) -> None:
     attempt, asked = recorded(lambda x: exp(-((x - peak) ** 2)))
     reported: list[Trial] = []
-    best = tune.harmonic(first, LAMBDA, attempt, reported.append)
+    best = tune.harmonic(first, LAMBDA, scored(attempt), reported.append)
     assert abs(log10(best.value) - peak) <= 0.26 and best.score == max(trial.score for trial in reported)
     assert len(asked) == len(set(asked)) == len(reported), "no λ is drawn for twice"
 
@@ -120,12 +125,25 @@ def test_what_cannot_be_tuned_is_refused(run: Run, picturebook: Path, tmp_path: 
 
 def test_of_equal_scores_the_smaller_change_counts_and_the_search_walks_on_that_way() -> None:
     attempt, asked = recorded(lambda strength: 1.0 if strength >= 0.5 else 0.0, STRENGTH)
-    best = tune.harmonic(2.0, STRENGTH, attempt, lambda _: None)
+    best = tune.harmonic(2.0, STRENGTH, scored(attempt), lambda _: None)
     assert 0.5 <= best.value <= 0.6 and best.score == 1.0, "the least strength that does it"
     attempt, _ = recorded(lambda place: 1.0 if place <= 3 else 0.0)
-    assert log10(tune.harmonic(-2.0, LAMBDA, attempt, lambda _: None).value) == pytest.approx(3, abs=0.25)
+    assert log10(tune.harmonic(-2.0, LAMBDA, scored(attempt), lambda _: None).value) == pytest.approx(3, abs=0.25)
     attempt, _ = recorded(lambda strength: 1 - abs(strength - 2.0), STRENGTH)
-    assert tune.harmonic(2.0, STRENGTH, attempt, lambda _: None).value == 2.0, "the control: a better score wins"
+    assert tune.harmonic(2.0, STRENGTH, scored(attempt), lambda _: None).value == 2.0, (
+        "the control: a better score wins"
+    )
+
+
+def test_no_score_pays_for_a_missed_threshold() -> None:
+    """A score that rises as the change shrinks, and a threshold that only larger changes meet."""
+
+    def attempt(strength: float) -> Trial:
+        return Trial(strength, 1 - strength / 10, ["too few"] * (strength < 0.7))
+
+    assert tune.harmonic(1.6, STRENGTH, attempt, lambda _: None).value == pytest.approx(0.7, abs=0.1)
+    free = tune.harmonic(1.6, STRENGTH, lambda value: Trial(value, attempt(value).score), lambda _: None)
+    assert free.value == STRENGTH.least, "the control"
 
 
 def test_ruined_neighbours_cost_score_although_the_judge_calls_them_right() -> None:
@@ -145,8 +163,9 @@ def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook:
     assert done.code == 0, done.err
     assert done.err.startswith("what is found is printed and not written; -o or --in-place write it.")
     found, tries = json.loads(done.out), [line for line in done.err.splitlines() if line.startswith("strength ")]
-    assert found["pictures"] == 2 * len(tries) + 1, "the unedited dog is drawn once, for all trials"
-    assert 0 <= found["score"] <= 1
+    assert found["pictures"] == 3 * len(tries) + 3, "what is wanted is drawn once, for all trials"
+    assert 0 <= found["score"] <= 1 and found["missed"] == [] and not found["verdict"]
+    assert "chance decides with 1 picture of a prompt" in done.err
 
 
 def test_the_interval_is_wilsons() -> None:
