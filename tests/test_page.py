@@ -198,7 +198,10 @@ def test_thresholds_are_told_in_words(drawn: Drawn, opened: Any) -> None:
     assert "✓ met wanted 0.0%" in states["efficacy"] and "✗ missed wanted 1.100" in states["kept"]
     assert "no threshold" in states["reached"] and "kept is too low." in opened.one("ul.missed").text
     assert page.verdict(drawn.found) == "1 of 2 thresholds missed." == opened.one("h2").text
-    assert page.verdict(drawn.found | {"missed": []}) == "All 2 thresholds are met."
+    assert page.verdict(drawn.found | {"missed": []}) == "Both thresholds are met."
+    three = {"missed": [], "thresholds": dict.fromkeys(("kept", "reached", "efficacy"), 0.5)}
+    assert page.verdict(drawn.found | three) == "All 3 thresholds are met."
+    assert page.verdict(drawn.found | {"missed": ["a"], "thresholds": {"kept": 1}}) == "The threshold is missed."
     assert page.verdict(drawn.found | {"missed": [], "thresholds": {}}) == "Measured. The manifest sets no thresholds."
     silent = drawn.page(scores=None, missed=[], thresholds={})
     assert "Nothing was measured: no judge was given." in silent and 'id="scores"' not in silent

@@ -24,6 +24,7 @@ from timecli.commands.shared import (
     refuse,
     require_extra,
     require_readable,
+    resumable,
     settle,
     stated,
 )
@@ -206,7 +207,7 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
     """Draw and judge what is left to do."""
     from timecli.measuring import bench as benching
 
-    with terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
+    with resumable(), terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
         if ray is None:
             return benching.run(results, benching.here(left, edits, made.judged, tick))
         from timecli.measuring import cluster

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import terminal
-from timecli.errors import ManifestError, TimecliError
+from timecli.errors import Interrupted, ManifestError, TimecliError
 
 if TYPE_CHECKING:
     import torch
@@ -199,6 +200,16 @@ def _agreed(tasks: Sequence[Manifest], key: str) -> float | None:
         ]
         raise ManifestError(f"{has[0]} and {has[1]}; decide with --{key}.")
     return next(iter(said))
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Inside, what is finished is kept for the same command, and who stops it is told so."""
+    try:
+        yield
+    except Interrupted as error:
+        error.resumes = True
+        raise
 
 
 def judge_folder(given: Path | None, model: Path) -> Path:

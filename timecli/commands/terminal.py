@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timecli.errors import OutputError, TimecliError
-from timecli.shown import harmless
+from timecli.shown import amount, harmless
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
     from timecli.manifests.manifest import Manifest
@@ -171,6 +171,9 @@ def print_about(about: Mapping[str, Any]) -> None:
             if key == "manifest":
                 say("manifest:")
                 say_lines(value)
+            elif key == "copies":
+                for copy in value:
+                    say(f"copy of the UNet: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
             elif key not in ("edits", "tokens"):
                 say(f"{key}: {_plain(value)}")
 
@@ -188,7 +191,8 @@ def print_diff(summary: Mapping[str, Any]) -> None:
         sizes = ("" if row["relative"] is None else f"{row['relative']:.4f}" for row in summary["differences"])
         rows = ((row["name"], row["what"], size) for row, size in zip(summary["differences"], sizes, strict=True))
         print_table(("tensor", "what", "‖B−A‖/‖A‖"), rows)
-    say(f"{len(summary['differences'])} tensors differ")
+    count = len(summary["differences"])
+    say(f"{amount(count, 'tensor')} {'differs' if count == 1 else 'differ'}")
     if edit := summary["edit"]:
         _say_what_explains(edit)
 

@@ -19,6 +19,7 @@ from timecli.commands.shared import (
     read_encoder,
     refuse,
     require_readable,
+    resumable,
     settle,
     stated,
 )
@@ -95,7 +96,7 @@ def verify(
     dtype = options.pick_precision(drawing.precision, where)
     scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own)
     pictures = edited.count(verification.table(manifest, encoder), len(deltas)) * len(settings.seeds)
-    with terminal.progress("drawing", pictures) as tick:
+    with resumable(), terminal.progress("drawing", pictures) as tick:
         made = verification.verify(manifest, deltas, scene, folder, tick)
     data = terminal.enveloped("verify", made.found)
     verification.save(made, data, folder, force)
