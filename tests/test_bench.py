@@ -98,16 +98,19 @@ def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_killed_half_way_it_goes_on(undisturbed: Path, picturebook: Path, run: Run, tmp_path: Path) -> None:
+def test_stopped_half_way_it_says_so_and_goes_on(
+    undisturbed: Path, picturebook: Path, run: Run, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "timecli", *command(tmp_path, picturebook)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "timecli", *command(tmp_path, picturebook)], stderr=subprocess.PIPE, text=True
     )
     results = tmp_path / "results.jsonl"
     while not results.exists() or results.read_bytes().count(b"\n") < 4:
         assert process.poll() is None, "it must be killed before it ends"
         time.sleep(0.02)
-    process.kill()
-    process.wait()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130 and errors.endswith("and the same command goes on where it was.\n"), errors
     whole = (undisturbed / "results.jsonl").read_bytes()
     assert 0 < results.stat().st_size < len(whole)
     assert run(*command(tmp_path, picturebook)).code == 0
@@ -159,7 +162,15 @@ def test_another_bench_in_the_same_folder_is_refused(undisturbed: Path, run: Run
     assert done.code == 2 and "holds the results of another bench" in done.err
     done = run(*command(undisturbed, picturebook, "--grid", "matrices=v"))
     assert done.code == 2 and "is not of this bench" in done.err
-    less = [*command(undisturbed, picturebook)[: -len(GRID)], "--grid", "lambda=0.1", "--iterations", "2"]
+    less = [
+        *command(undisturbed, picturebook)[: -len(GRID)],
+        "--method",
+        "time",
+        "--grid",
+        "lambda=0.1",
+        "--iterations",
+        "2",
+    ]
     done = run(*less)
     assert done.code == 2 and "holds more than this bench draws" in done.err
     assert (undisturbed / "results.jsonl").read_bytes() == before

@@ -95,7 +95,10 @@ def test_inspect(run: Run, picturebook: Path, tmp_path: Path) -> None:
     assert record["manifest"] == ROSES.read_text() == delta["manifest"] and record["lambdas"] == [10.0]
     assert record["encoder"] == delta["encoder"] and len(record["base"]) == 64
     assert (delta["width"], delta["version"]) == (192, record["version"])
-    assert "source = " in run("inspect", tmp_path / "out").out
+    people = run("inspect", tmp_path / "out").out
+    assert "source = " in people and f"copy of the UNet: plain, whole, {tmp_path / 'out'}\n" in people
+    assert "{'" not in people and "[{" not in people, "nothing as Python writes it"
+    assert edited["copies"][0]["form"] == "whole"
 
 
 def test_an_edited_model_is_edited_again_only_when_asked(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -207,6 +207,23 @@ def test_thresholds_are_told_in_words(drawn: Drawn, opened: Any) -> None:
     assert "Nothing was measured: no judge was given." in silent and 'id="scores"' not in silent
 
 
+def test_a_destination_that_is_not_wanted_is_called_so(drawn: Drawn) -> None:
+    cards = {kind: text for text in drawn.page().split("<article")[1:] if (kind := text.split('"')[3])}
+    assert "destination:" in cards["source"] and "not:" not in cards["source"] and "→" in cards["positive"]
+    assert 'class="destination">not: <bdi>A poppy</bdi>' in cards["negative"] and "→" not in cards["negative"]
+    assert "shows what it must not" in cards["negative"] and "shows the destination" in cards["source"]
+    markdown = report.markdown(drawn.found)
+    assert "| not: A poppy |" in markdown and "| A blue rose |" in markdown
+
+
+def test_the_slider_says_what_it_wipes(drawn: Drawn) -> None:
+    shows = report.columns(drawn.before, {"strength 1": drawn.after["after"], "strength 2": drawn.after["after"]})
+    one, row = drawn.found["prompts"][0], TABLE[0]
+    assert page.card(one, row, shows, SEEDS).after == "after, in both columns"
+    assert page.card(one, row, report.columns(drawn.before, drawn.after), SEEDS).after == "after"
+    assert page.card(one, row, {"before": shows["before"]}, SEEDS).after == "", "nothing to compare"
+
+
 def test_the_worst_prompt_is_first(drawn: Drawn) -> None:
     def one(kind: str, shown: float | None, like: float | None, counts: bool = True) -> dict[str, Any]:
         return {"kind": kind, "counts": counts, "shown": shown, "likeness": like}

@@ -18,7 +18,7 @@ from timecli.drawing.numbers import per_prompt
 from timecli.drawing.report import markdown
 from timecli.manifests import manifest
 from timecli.manifests.rows import Row
-from timecli.shown import brief, harmless, in_markdown
+from timecli.shown import all_of, amount, brief, harmless, in_markdown
 
 from .conftest import Run
 
@@ -38,6 +38,12 @@ def test_everything_but_letters_is_written_out() -> None:
     assert harmless("a\tb\nc\r\x1b", "\n\t") == "a\tb\nc\\r\\x1b"
     for letters in ("A rose, (red) [x] `|` <b>", "é 日本 Ω 🌹 עברית", "👩\u200d🚀", "C:\\new"):
         assert harmless(letters) == letters, "the control: letters stay"
+
+
+def test_a_number_has_its_noun_in_the_right_number() -> None:
+    assert [amount(count, "seed") for count in (0, 1, 2, 1000)] == ["0 seeds", "1 seed", "2 seeds", "1,000 seeds"]
+    assert amount(1, "matrix", "matrices") == "1 matrix" and amount(3, "matrix", "matrices") == "3 matrices"
+    assert [all_of(count, "edit") for count in (1, 2, 3)] == ["the edit", "both edits", "all 3 edits"]
 
 
 def test_a_page_shows_what_was_written() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from timecli.commands import terminal
 from timecli.errors import ManifestError
 from timecli.manifests import manifest, settings
 from timecli.manifests.rows import Row
@@ -166,6 +167,33 @@ def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook:
     assert found["pictures"] == 3 * len(tries) + 3, "what is wanted is drawn once, for all trials"
     assert 0 <= found["score"] <= 1 and found["missed"] == [] and not found["verdict"]
     assert "chance decides with 1 picture of a prompt" in done.err
+
+
+def test_a_threshold_that_no_value_meets_is_named(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(
+        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
+        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[verify]\nreached = 0.9999\nkept = 0.0\n'
+    )
+    done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    (sentence,) = found["missed"]
+    assert sentence.startswith("reached is ") and "below the 1.000 that x asks for" in sentence, "and kept is met"
+    how = ("--strength", found["strength"], "--seeds", 1, "--steps", 1, "-o", tmp_path / "report")
+    assert sentence in run("verify", path, picturebook, *how).err, "measured as verify does"
+    assert "1 threshold missed" in done.err and "no value that was tried meets every threshold" in done.err
+
+
+def test_the_time_left_is_shown_while_a_value_is_drawn(
+    run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "EVERY", 0.0)
+    done = run("tune", CEO, picturebook, "--seeds", 2, "--steps", 2, "--guidance", 3)
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("drawing: ")]
+    assert lines and all(line.endswith(" left") and "of 2 pictures for this value, " in line for line in lines)
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -43,8 +43,9 @@ class Card:
 
     @property
     def after(self) -> str:
-        """The columns that wipe over the one before, by name; empty where there is nothing to compare."""
-        return ", ".join(dict.fromkeys(tile.column for tiles in self.seeds.values() for tile in tiles if tile.wipes))
+        """What wipes over the picture before; empty where there is nothing to compare."""
+        names = list(dict.fromkeys(tile.column for tiles in self.seeds.values() for tile in tiles if tile.wipes))
+        return f"after, in {all_of(len(names), 'column')}" if len(names) > 1 else "".join(names)
 
     @property
     def follows(self) -> bool:
