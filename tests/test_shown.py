@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli.commands import terminal
+from timecli.commands import about, terminal
 from timecli.drawing.numbers import per_prompt
 from timecli.drawing.report import markdown
 from timecli.manifests import manifest
@@ -74,8 +74,8 @@ def test_lines_and_tables_keep_markup_as_it_is(capsys: pytest.CaptureFixture[str
 
 
 def test_a_manifest_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.print_about({"form": NASTY, "manifest": "a\r\n\tb\x1b[2J\nc\r"})
-    terminal.print_manifests([{"name": "x", "manifest": "a\n\x9bb"}, {"name": NASTY}])
+    about.print_about({"form": NASTY, "manifest": "a\r\n\tb\x1b[2J\nc\r"})
+    about.print_manifests([{"name": "x", "manifest": "a\n\x9bb"}, {"name": NASTY}])
     out = capsys.readouterr().out
     assert "manifest:\na\n\tb\\x1b[2J\nc\\r\n" in out and "a\n\\x9bb\n" in out and f"# {HARMLESS}, made" in out
 

@@ -161,30 +161,6 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
             say(f"and {encoder.length - len(source)} positions of padding, one by one")
 
 
-def print_about(about: Mapping[str, Any]) -> None:
-    """A file's description, one fact a line, a manifest as the text that it is."""
-    for number, entry in enumerate((about, *about.get("edits", []))):
-        if number:
-            say("")
-            say(f"edit {number}: {entry['name']}")
-        for key, value in entry.items():
-            if key == "manifest":
-                say("manifest:")
-                say_lines(value)
-            elif key == "copies":
-                for copy in value:
-                    say(f"copy of the UNet: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
-            elif key not in ("edits", "tokens"):
-                say(f"{key}: {_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    """A value as people write it."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def print_diff(summary: Mapping[str, Any]) -> None:
     """Which tensors differ, and what explains it."""
     if summary["differences"]:
@@ -204,15 +180,6 @@ def _say_what_explains(edit: Mapping[str, Any]) -> None:
     rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
     worst = f"{edit['worst']['unexplained']:.2e} of {edit['worst']['name']}"
     say(f"this {kind} one edit of text space: rank {edit['rank']}, {rest}; at worst {worst}")
-
-
-def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:
-    """The manifests of a file's edits, or their names where a file keeps no recipe."""
-    for edit in edits:
-        if "manifest" in edit:
-            say_lines(edit["manifest"])
-        else:
-            say(f"# {edit['name']}, made without its recipe")
 
 
 @contextmanager

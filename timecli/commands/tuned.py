@@ -52,18 +52,13 @@ def summary(
 
     rows = []
     for i, (task, trial) in enumerate(zip(tasks, found, strict=True)):
-        row: dict[str, Any] = {
-            "manifest": task.name,
-            objectives.axis(task).key: trial.value,
-            "score": trial.score,
-            "missed": list(trial.missed),
-        }
+        row: dict[str, Any] = {"manifest": task.name, objectives.axis(task).key: trial.value, "score": trial.score}
         if objective == "balance":
             pictures = _pictures(task, seeds)
             row |= {"unedited": unedited[i], "interval": list(objectives.interval(trial.score, pictures))}
             row["verdict"] = pictures >= objectives.VERDICT
         elif objective == "harmonic":
-            row["verdict"] = seeds >= FEW
+            row |= {"missed": list(trial.missed), "verdict": seeds >= FEW}
         rows.append(row)
     return rows
 
