@@ -6,6 +6,7 @@ python examples/in_python.py MANIFEST MODEL OUTPUT
 import sys
 
 import timecli
+from timecli.errors import TimecliError
 
 
 def main(manifest_path: str, model_path: str, output: str) -> None:
@@ -19,4 +20,11 @@ def main(manifest_path: str, model_path: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 4:
+        print("in_python.py takes MANIFEST MODEL OUTPUT; give all three.", file=sys.stderr)
+        sys.exit(2)
+    try:
+        main(*sys.argv[1:])
+    except TimecliError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

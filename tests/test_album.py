@@ -48,7 +48,9 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_report(
     monkeypatch.setattr(render, "_draw", counted)
     monkeypatch.setattr(memory, "LATENT_PIXELS", 6 * 64)
     stop = 3
-    assert verified(run, manifest, picturebook, tmp_path / "again").code == 128 + 15
+    stopped = verified(run, manifest, picturebook, tmp_path / "again")
+    assert stopped.code == 128 + 15
+    assert stopped.err.endswith("nothing is half written, and the same command goes on where it was.\n")
     assert (tmp_path / "again" / album.FOLDER).is_dir() and not (tmp_path / "again" / "report.json").exists()
     before, stop = len(drawn), -1
     done = verified(run, manifest, picturebook, tmp_path / "again")

@@ -209,6 +209,10 @@ def test_a_word_in_many_pieces_is_warned_of(run: Run, picturebook: Path, tmp_pat
     done = run("plan", tmp_path / "x.toml", picturebook)
     assert "'zyxwvut' is 7 pieces to this model" in done.err
     assert "pieces" not in run("plan", PICTUREBOOK / "bench" / "test" / "blue-cow.toml", picturebook).err, "the control"
+    done = run("init", "a zeppelin", "a blue zeppelin", picturebook, "-o", tmp_path / "z.toml")
+    assert done.code == 0 and "'zeppelin' is 6 pieces to this model" in done.err
+    done = run("init", "a yak", "a blue yak", picturebook, "-o", tmp_path / "y.toml")
+    assert done.code == 0 and "'yak' is 3 pieces to this model (y, a, k)" in done.err, "letters alone"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,25 @@ def test_what_the_command_line_refuses_is_refused(
     with pytest.raises(CheckpointError, match="already carries a timecli edit"):
         config = PICTUREBOOK / "config"
         timecli.apply(edit, timecli.open_model(tmp_path / "there", config), tmp_path / "b")
+
+
+def test_nothing_prints_but_the_caller(picturebook: Path, manifest: Manifest, tmp_path: Path) -> None:
+    """In an environment that asks no library to be quiet. The control: the libraries that draw do talk."""
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_VERBOSITY")}
+    lines = (
+        f"import timecli; manifest = timecli.load_manifest({str(tmp_path / 'x.toml')!r})",
+        f"model = timecli.open_model({str(picturebook)!r}); edit = timecli.compile(manifest, model)",
+        "found = timecli.verify(manifest, model, edit, seeds=1)",
+        "print(sorted(found['scores']['edited']))",
+    )
+    judge = "from pathlib import Path; import torch; from timecli.drawing.judge import load_judge"
+    alone = f"{judge}; load_judge(Path({str(PICTUREBOOK / 'judge')!r}), torch.device('cpu'))"
+    done, control = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        for code in ("\n".join(lines), alone)
+    )
+    assert done.stderr == "" and done.stdout.startswith("['efficacy', ") and done.stdout.count("\n") == 1
+    assert control.stderr != ""
 
 
 def test_it_loads_nothing_before_it_is_needed() -> None:

@@ -17,9 +17,9 @@ STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
 HOMES = {
     "inflect": {"manifests/plurals"},
     "tomli": {"manifests/manifest"},
-    "transformers": {"drawing/libraries", "drawing/judge"},
+    "transformers": {"drawing/libraries", "drawing/judge", "drawing/quiet"},
     "tokenizers": {"text/tokenizers"},
-    "diffusers": {"drawing/render"},
+    "diffusers": {"drawing/render", "drawing/quiet"},
     "safetensors": {"files/safefile", "files/rewriting"},
     "tomlkit": {"manifests/additions", "manifests/settings"},
     "matplotlib": {"measuring/plots"},

@@ -101,16 +101,19 @@ def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_killed_half_way_it_goes_on(undisturbed: Path, picturebook: Path, run: Run, tmp_path: Path) -> None:
+def test_stopped_half_way_it_says_so_and_goes_on(
+    undisturbed: Path, picturebook: Path, run: Run, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "timecli", *command(tmp_path, picturebook)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "timecli", *command(tmp_path, picturebook)], stderr=subprocess.PIPE, text=True
     )
     results = tmp_path / "results.jsonl"
     while not results.exists() or results.read_bytes().count(b"\n") < 4:
         assert process.poll() is None, "it must be killed before it ends"
         time.sleep(0.02)
-    process.kill()
-    process.wait()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130 and errors.endswith("and the same command goes on where it was.\n"), errors
     whole = (undisturbed / "results.jsonl").read_bytes()
     assert 0 < results.stat().st_size < len(whole)
     shutil.copytree(undisturbed / "pictures", tmp_path / "pictures")
@@ -163,14 +166,25 @@ def test_another_bench_in_the_same_folder_is_refused(undisturbed: Path, run: Run
     assert done.code == 2 and "holds the results of another bench" in done.err
     done = run(*command(undisturbed, picturebook, "--grid", "matrices=v"))
     assert done.code == 2 and "is not of this bench" in done.err
-    less = [*command(undisturbed, picturebook)[: -len(GRID)], "--grid", "lambda=0.1", "--iterations", "2"]
+    less = [
+        *command(undisturbed, picturebook)[: -len(GRID)],
+        "--method",
+        "time",
+        "--grid",
+        "lambda=0.1",
+        "--iterations",
+        "2",
+    ]
     done = run(*less)
     assert done.code == 2 and "holds more than this bench draws" in done.err
     assert (undisturbed / "results.jsonl").read_bytes() == before
 
 
 def test_a_joint_edit_of_all_manifests(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    done = run("bench", *EDITS, picturebook, "-o", tmp_path, *SMALL, "--seeds", "1", "--bulk", "--grid", "lambda=100")
+    done = run(
+        "bench", *EDITS, picturebook, "-o", tmp_path, *SMALL, "--seeds", "1", "--method", "time", "--bulk",
+        "--grid", "lambda=100",
+    )  # fmt: skip
     assert done.code == 0, done.err
     models = {json.loads(line)["model"] for line in (tmp_path / "results.jsonl").read_text().splitlines()[1:]}
     assert models == {BASE, "time bulk λ=100"} and "| time bulk λ=100 | " in (tmp_path / "table.md").read_text()
@@ -193,7 +207,8 @@ def test_a_balance_and_what_edits_do_to_each_other(run: Run, picturebook: Path, 
         (["--grid", "lamda=1"], "use lambda, weight, strength, matrices, augment, eta"),
         (["--grid", "lambda=many"], "'many' is not a number"),
         (["--grid", "eta=1"], "add --method finetune"),
-        (["--method", "esd"], "use time, everyday, uce, finetune, embedit"),
+        (["--grid", "weight=1"], "blue-rose does not preserve the everyday world; --grid weight needs that."),
+        (["--method", "esd"], "use manifest, time, everyday, uce, finetune, embedit"),
     ],
 )
 def test_bad_options_are_named(
@@ -201,6 +216,28 @@ def test_bad_options_are_named(
 ) -> None:
     done = run("bench", EDITS[0], picturebook, "-o", tmp_path / "out", *arguments)
     assert done.code == 2 and sentence in done.err and not (tmp_path / "out").exists(), done.err
+
+
+def test_manifests_that_are_drawn_otherwise_than_each_other_are_refused_unless_an_option_decides(
+    run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.toml").write_text(EDITS[0].read_text().replace("blue-rose", "x") + "\n[verify]\nsteps = 4\n")
+    command = ["bench", EDITS[0], tmp_path / "x.toml", picturebook, "-o", tmp_path / "out"]
+    done = run(*command, "--guidance", 3)
+    assert done.code == 2 and "has no verify.steps and x has verify.steps 4; decide with --steps." in done.err
+    assert not (tmp_path / "out").exists()
+    assert "verify.steps" not in run(*command, "--steps", 1, "--grid", "lamda=1").err, "the control"
+
+
+def test_without_a_method_the_edits_are_the_manifests_own(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """A strength, which the paper's way does not have: the forecast tells which edit was made."""
+    text = EDITS[0].read_text()
+    (tmp_path / "x.toml").write_text(f"{text}\n[solve]\nstrength = 0.5\n")
+    how = ("--seeds", 1, "--steps", 1, "--guidance", 3)
+    done = run("bench", tmp_path / "x.toml", picturebook, "-o", tmp_path / "out", *how)
+    assert done.code == 0 and "\n| manifest | " in done.out, done.err
+    source = json.loads((tmp_path / "out" / "prompts.jsonl").read_text().splitlines()[0])
+    assert source["kind"] == "source" and source["forecast"] == pytest.approx(0.5, abs=0.1), "half of the way"
 
 
 def test_layers_that_the_model_has_not_are_refused(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from .conftest import PICTUREBOOK
 
 EDITS = sorted((Path(__file__).parent / "data" / "bench").glob("*.toml"))
 MODEL = PICTUREBOOK / "picturebook.safetensors"
-SMALL = ["--seeds", "2", "--steps", "1", "--guidance", "3", "--grid", "lambda=0.1,1000"]
+SMALL = ["--seeds", "2", "--steps", "1", "--guidance", "3", "--method", "time", "--grid", "lambda=0.1,1000"]
 HOSTILE = "<img src=x onerror=document.title='taken'> pig"
 
 
@@ -64,7 +64,7 @@ def test_every_point_leads_to_the_edits_of_its_configuration(opened: Any) -> Non
     name = next(name for name in points if name.startswith("2, time λ=1000: generality "))
     opened.press(points[name], Keys.ENTER)
     assert opened.run("return location.hash") == "#part-2"
-    assert opened.one("#part-2").text == "2 time λ=1000"
+    assert opened.one("#part-2").text == "2. time λ=1000"
     edits = [cell.text for cell in opened.all("[aria-labelledby=part-2] tbody th")]
     assert edits == [path.stem for path in EDITS] + ["hostile"]
     places = [tuple(circle.location.values()) for circle in opened.all(".plot circle")]

@@ -31,7 +31,7 @@ def test_edit_writes_the_default_name_in_this_folder(
     done = run("edit", ROSES, picturebook)
     assert done.code == 0, done.err
     assert [path.name for path in tmp_path.iterdir()] == ["picturebook-blue-roses-plain.safetensors"]
-    for expected in ("32 matrices changed", "least", "median", "most", "lambda 10", "of the way"):
+    for expected in ("32 matrices changed", "least", "median", "most", "lambda 10", "nearer to"):
         assert expected in done.out
     assert len(done.out.splitlines()) <= 6
     verbose = run("edit", ROSES, picturebook, "-o", tmp_path / "x", "--verbose").out
@@ -95,7 +95,12 @@ def test_inspect(run: Run, picturebook: Path, tmp_path: Path) -> None:
     assert record["manifest"] == ROSES.read_text() == delta["manifest"] and record["lambdas"] == [10.0]
     assert record["encoder"] == delta["encoder"] and len(record["base"]) == 64
     assert (delta["width"], delta["version"]) == (192, record["version"])
-    assert "source = " in run("inspect", tmp_path / "out").out
+    people = run("inspect", tmp_path / "out").out
+    assert "source = " in people and f"copy of the UNet: plain, whole, {tmp_path / 'out'}\n" in people
+    people += run("inspect", tmp_path / "x.delta").out
+    assert "\nlayers: all\n" in people and "\naverages: yes\n" in people
+    assert not any(mark in people for mark in ("{'", "[{", ": None", ": True")), "nothing as Python writes it"
+    assert edited["copies"][0]["form"] == "whole"
 
 
 def test_an_edited_model_is_edited_again_only_when_asked(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from timecli.manifests import manifest
+from timecli.manifests.rows import KINDS
 
 from .conftest import PICTUREBOOK, ROOT, Run
 
@@ -139,6 +140,11 @@ def test_every_key_of_a_manifest_is_in_the_reference() -> None:
     page = read(DOCS / "manifest.md")
     assert undocumented(page) == []
     assert undocumented(page.replace("`solve.lambda`", "`solve.lamda`")) == ["solve.lambda"]
+
+
+def test_the_complete_example_has_every_kind_of_prompt() -> None:
+    (edit,) = (one for text in blocks(read(DOCS / "manifest.md"), "toml") for one in manifest.parse(text).edits)
+    assert all(getattr(edit, where) for where in KINDS.values())
 
 
 def test_makefile_runs_what_the_readme_says() -> None:

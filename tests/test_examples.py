@@ -16,6 +16,13 @@ def test_in_python_gives_the_bytes_of_the_command_line(run: Run, picturebook: Pa
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_in_python_answers_mistakes_in_one_sentence(picturebook: Path, tmp_path: Path) -> None:
+    script = ROOT / "examples" / "in_python.py"
+    for arguments, sentence in (([ROSES], "give all three."), ([tmp_path / "x", picturebook, "a"], "No such file")):
+        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+        assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_the_world_reads_its_own_captions() -> None:
     script = (
         "import random, phrases\n"

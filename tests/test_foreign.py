@@ -130,6 +130,8 @@ def test_arguments_in_the_wrong_order(run: Run, small: Path, tmp_path: Path) -> 
         (("edit", tmp_path, small), "is a folder, not a manifest; give MANIFEST first, then MODEL"),
         (("inspect", tmp_path / "x.toml"), "is a manifest, not a model"),
         (("apply", small, delta, "-o", tmp_path / "out"), "give DELTA first, then MODEL"),
+        (("apply", tmp_path / "x.toml", small, "-o", tmp_path / "out"), "not a delta; `timecli edit` edits with it"),
+        (("export", tmp_path / "x.toml", small, "-o", tmp_path / "out"), "not a delta; `timecli edit` edits with it"),
         (("edit", tmp_path / "x.toml", delta), "is a delta, not a model"),
         (("plan", tmp_path / "page.toml"), "is a web page"),
         (("plan", tmp_path / "lfs.toml"), "run `git lfs pull`"),

@@ -198,10 +198,30 @@ def test_thresholds_are_told_in_words(drawn: Drawn, opened: Any) -> None:
     assert "✓ met wanted 0.0%" in states["efficacy"] and "✗ missed wanted 1.100" in states["kept"]
     assert "no threshold" in states["reached"] and "kept is too low." in opened.one("ul.missed").text
     assert page.verdict(drawn.found) == "1 of 2 thresholds missed." == opened.one("h2").text
-    assert page.verdict(drawn.found | {"missed": []}) == "All 2 thresholds are met."
+    assert page.verdict(drawn.found | {"missed": []}) == "Both thresholds are met."
+    three = {"missed": [], "thresholds": dict.fromkeys(("kept", "reached", "efficacy"), 0.5)}
+    assert page.verdict(drawn.found | three) == "All 3 thresholds are met."
+    assert page.verdict(drawn.found | {"missed": ["a"], "thresholds": {"kept": 1}}) == "The threshold is missed."
     assert page.verdict(drawn.found | {"missed": [], "thresholds": {}}) == "Measured. The manifest sets no thresholds."
     silent = drawn.page(scores=None, missed=[], thresholds={})
     assert "Nothing was measured: no judge was given." in silent and 'id="scores"' not in silent
+
+
+def test_a_destination_that_is_not_wanted_is_called_so(drawn: Drawn) -> None:
+    cards = {kind: text for text in drawn.page().split("<article")[1:] if (kind := text.split('"')[3])}
+    assert "destination:" in cards["source"] and "not:" not in cards["source"] and "→" in cards["positive"]
+    assert 'class="destination">not: <bdi>A poppy</bdi>' in cards["negative"] and "→" not in cards["negative"]
+    assert "shows what it must not" in cards["negative"] and "shows the destination" in cards["source"]
+    markdown = report.markdown(drawn.found)
+    assert "| not: A poppy |" in markdown and "| A blue rose |" in markdown
+
+
+def test_the_slider_says_what_it_wipes(drawn: Drawn) -> None:
+    shows = report.columns(drawn.before, {"strength 1": drawn.after["after"], "strength 2": drawn.after["after"]})
+    one, row = drawn.found["prompts"][0], TABLE[0]
+    assert page.card(one, row, shows, SEEDS).after == "after, in both columns"
+    assert page.card(one, row, report.columns(drawn.before, drawn.after), SEEDS).after == "after"
+    assert page.card(one, row, {"before": shows["before"]}, SEEDS).after == "", "nothing to compare"
 
 
 def test_the_worst_prompt_is_first(drawn: Drawn) -> None:

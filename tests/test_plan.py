@@ -133,6 +133,15 @@ def test_fix_adds_pairs_and_prompts_and_keeps_comments(run: Run, picturebook: Pa
     shares = [{one["prompt"]: one["share"] for one in found["forecasts"]} for found in (before, after)]
     assert shares[1]["A dog in the snow"] > shares[0]["A dog in the snow"] + 0.3
     assert shares[1]["A rose in the city"] < shares[0]["A rose in the city"]
+    assert "wrote what is advised into" in done.err and "nothing to fix" not in done.err
+
+
+def test_fix_says_so_where_there_is_nothing_to_fix(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    text = "\n".join(line for line in ROSES.splitlines() if not line.startswith("explicit"))
+    path.write_text(text)
+    done = run("plan", path, picturebook, "--fix")
+    assert done.code == 0 and "nothing to fix: " in done.err and path.read_text() == text, done.err
 
 
 def test_without_a_model_it_validates(run: Run, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def test_a_configuration_changes_what_it_names_and_nothing_else() -> None:
     after = Configuration(lam=0.5, matrices="v", augment=()).applied(before)
     assert after.lam(after.edits[0]) == 0.5 and after.solve.matrices == ("v",) and after.solve.augment == ()
     assert Configuration().applied(after) == after, "nothing"
+    strong = with_strength(before, 1.5)
+    assert Configuration("manifest").applied(strong) == strong != Configuration("time").applied(strong)
     assert before.preserve.everyday and not after.preserve.everyday, "the paper has none"
     assert Configuration("everyday", weight=2.0).applied(after).preserve == Preserve(everyday=True, everyday_weight=2.0)
     assert Configuration(augment=AUGMENTATIONS).applied(after).solve.augment == AUGMENTATIONS

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli.commands import terminal
+from timecli.commands import about, terminal
 from timecli.drawing.numbers import per_prompt
 from timecli.drawing.report import markdown
 from timecli.manifests import manifest
 from timecli.manifests.rows import Row
-from timecli.shown import brief, harmless, in_markdown
+from timecli.shown import all_of, amount, brief, harmless, in_markdown
 
 from .conftest import Run
 
@@ -38,6 +38,12 @@ def test_everything_but_letters_is_written_out() -> None:
     assert harmless("a\tb\nc\r\x1b", "\n\t") == "a\tb\nc\\r\\x1b"
     for letters in ("A rose, (red) [x] `|` <b>", "é 日本 Ω 🌹 עברית", "👩\u200d🚀", "C:\\new"):
         assert harmless(letters) == letters, "the control: letters stay"
+
+
+def test_a_number_has_its_noun_in_the_right_number() -> None:
+    assert [amount(count, "seed") for count in (0, 1, 2, 1000)] == ["0 seeds", "1 seed", "2 seeds", "1,000 seeds"]
+    assert amount(1, "matrix", "matrices") == "1 matrix" and amount(3, "matrix", "matrices") == "3 matrices"
+    assert [all_of(count, "edit") for count in (1, 2, 3)] == ["the edit", "both edits", "all 3 edits"]
 
 
 def test_a_page_shows_what_was_written() -> None:
@@ -68,8 +74,8 @@ def test_lines_and_tables_keep_markup_as_it_is(capsys: pytest.CaptureFixture[str
 
 
 def test_a_manifest_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.print_about({"form": NASTY, "manifest": "a\r\n\tb\x1b[2J\nc\r"})
-    terminal.print_manifests([{"name": "x", "manifest": "a\n\x9bb"}, {"name": NASTY}])
+    about.print_about({"form": NASTY, "manifest": "a\r\n\tb\x1b[2J\nc\r"})
+    about.print_manifests([{"name": "x", "manifest": "a\n\x9bb"}, {"name": NASTY}])
     out = capsys.readouterr().out
     assert "manifest:\na\n\tb\\x1b[2J\nc\\r\n" in out and "a\n\\x9bb\n" in out and f"# {HARMLESS}, made" in out
 

@@ -46,5 +46,5 @@ def test_means_are_over_edits_and_deviations_over_seeds() -> None:
     assert tables.mean(total) == pytest.approx(2 / (1 / 0.5 + 1 / (1 / 6)))
     assert tables.filtered(results) == ["a"], "b's oracle is right two times in three"
     page = tables.markdown("title", results)
-    assert "**All 2 edits**" in page and "**Of these, the 1 whose oracle reaches 80%**" in page
+    assert "**Both edits**" in page and "**Of these, the 1 whose oracle reaches 80%**" in page
     assert "| time | 100.0% ± 0.0% | 50.0% ± 40.8% | 16.7% ± 23.6% | - | 25.0% | 33.3% | - | - | 1.00 |" in page

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from timecli.commands import terminal
 from timecli.errors import ManifestError
 from timecli.manifests import manifest, settings
 from timecli.manifests.rows import Row
@@ -19,6 +20,11 @@ from timecli.measuring.tune import Trial
 from .conftest import PICTUREBOOK, ROSES, Run
 
 CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
+
+
+def scored(attempt: Callable[[float], float]) -> Callable[[float], Trial]:
+    """An attempt as the harmonic search takes it."""
+    return lambda value: Trial(value, attempt(value))
 
 
 def recorded(function: Callable[[float], float], line: Axis = LAMBDA) -> tuple[Callable[[float], float], list[float]]:
@@ -37,7 +43,7 @@ def recorded(function: Callable[[float], float], line: Axis = LAMBDA) -> tuple[C
 def test_harmonic_climbs_to_the_peak(peak: float, first: float) -> None:
     attempt, asked = recorded(lambda x: exp(-((x - peak) ** 2)))
     reported: list[Trial] = []
-    best = tune.harmonic(first, LAMBDA, attempt, reported.append)
+    best = tune.harmonic(first, LAMBDA, scored(attempt), reported.append)
     assert abs(log10(best.value) - peak) <= 0.26 and best.score == max(trial.score for trial in reported)
     assert len(asked) == len(set(asked)) == len(reported), "no λ is drawn for twice"
 
@@ -120,12 +126,25 @@ def test_what_cannot_be_tuned_is_refused(run: Run, picturebook: Path, tmp_path: 
 
 def test_of_equal_scores_the_smaller_change_counts_and_the_search_walks_on_that_way() -> None:
     attempt, asked = recorded(lambda strength: 1.0 if strength >= 0.5 else 0.0, STRENGTH)
-    best = tune.harmonic(2.0, STRENGTH, attempt, lambda _: None)
+    best = tune.harmonic(2.0, STRENGTH, scored(attempt), lambda _: None)
     assert 0.5 <= best.value <= 0.6 and best.score == 1.0, "the least strength that does it"
     attempt, _ = recorded(lambda place: 1.0 if place <= 3 else 0.0)
-    assert log10(tune.harmonic(-2.0, LAMBDA, attempt, lambda _: None).value) == pytest.approx(3, abs=0.25)
+    assert log10(tune.harmonic(-2.0, LAMBDA, scored(attempt), lambda _: None).value) == pytest.approx(3, abs=0.25)
     attempt, _ = recorded(lambda strength: 1 - abs(strength - 2.0), STRENGTH)
-    assert tune.harmonic(2.0, STRENGTH, attempt, lambda _: None).value == 2.0, "the control: a better score wins"
+    assert tune.harmonic(2.0, STRENGTH, scored(attempt), lambda _: None).value == 2.0, (
+        "the control: a better score wins"
+    )
+
+
+def test_no_score_pays_for_a_missed_threshold() -> None:
+    """A score that rises as the change shrinks, and a threshold that only larger changes meet."""
+
+    def attempt(strength: float) -> Trial:
+        return Trial(strength, 1 - strength / 10, ["too few"] * (strength < 0.7))
+
+    assert tune.harmonic(1.6, STRENGTH, attempt, lambda _: None).value == pytest.approx(0.7, abs=0.1)
+    free = tune.harmonic(1.6, STRENGTH, lambda value: Trial(value, attempt(value).score), lambda _: None)
+    assert free.value == STRENGTH.least, "the control"
 
 
 def test_ruined_neighbours_cost_score_although_the_judge_calls_them_right() -> None:
@@ -145,8 +164,36 @@ def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook:
     assert done.code == 0, done.err
     assert done.err.startswith("what is found is printed and not written; -o or --in-place write it.")
     found, tries = json.loads(done.out), [line for line in done.err.splitlines() if line.startswith("strength ")]
-    assert found["pictures"] == 2 * len(tries) + 1, "the unedited dog is drawn once, for all trials"
-    assert 0 <= found["score"] <= 1
+    assert found["pictures"] == 3 * len(tries) + 3, "what is wanted is drawn once, for all trials"
+    assert 0 <= found["score"] <= 1 and found["missed"] == [] and not found["verdict"]
+    assert "chance decides with 1 picture of a prompt" in done.err
+
+
+def test_a_threshold_that_no_value_meets_is_named(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(
+        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
+        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[verify]\nreached = 0.9999\nkept = 0.0\n'
+    )
+    done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    (sentence,) = found["missed"]
+    assert sentence.startswith("reached is ") and "below the 1.000 that x asks for" in sentence, "and kept is met"
+    how = ("--strength", found["strength"], "--seeds", 1, "--steps", 1, "-o", tmp_path / "report")
+    assert sentence in run("verify", path, picturebook, *how).err, "measured as verify does"
+    assert "1 threshold missed" in done.err and "no value that was tried meets every threshold" in done.err
+
+
+def test_the_time_left_is_shown_while_a_value_is_drawn(
+    run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "EVERY", 0.0)
+    done = run("tune", CEO, picturebook, "--seeds", 2, "--steps", 2, "--guidance", 3)
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("drawing: ")]
+    assert lines and all(line.endswith(" left") and "of 2 pictures for this value, " in line for line in lines)
 
 
 def test_the_interval_is_wilsons() -> None:

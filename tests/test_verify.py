@@ -9,11 +9,11 @@ from PIL import Image, ImageColor
 
 import timecli
 from timecli.commands.groups import Drawing
-from timecli.commands.shared import settings_of
+from timecli.commands.shared import stated
 from timecli.drawing import render, report, verify
 from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import Judge, load_judge
-from timecli.drawing.render import Settings
+from timecli.drawing.render import Settings, settings
 from timecli.drawing.verify import Ask, Score, mean, measure, missed
 from timecli.editing import compiling
 from timecli.errors import CheckpointError, ManifestError
@@ -220,10 +220,12 @@ def test_the_manifest_says_how_its_thresholds_are_measured_and_options_win() -> 
         text = f'name = "{name}"\n[[edit]]\nsource = "x"\ndestination = "y"\n[verify]\n{lines}'
         tasks.append(parse(text))
     first, second, silent = tasks
-    assert settings_of(Drawing(), 2, [first]) == Settings((0, 1), 4, 0.0), "guidance 0 is a value, too"
-    assert settings_of(Drawing(steps=6, guidance=3.0), 1, [first]) == Settings((0,), 6, 3.0)
-    assert settings_of(Drawing(), 1, [silent]) == Settings((0,)) == Settings((0,), 25, 7.5)
-    with pytest.raises(ManifestError, match="a has verify.steps 4 and b 8; decide with --steps"):
-        settings_of(Drawing(), 1, [first, second])
-    assert settings_of(Drawing(steps=5), 1, [first, second]).steps == 5
-    assert settings_of(Drawing(), 1, [silent, first]).steps == 4, "who says nothing follows the others"
+    assert stated(Drawing(), [first]) == (4, 0.0), "guidance 0 is a value, too"
+    assert stated(Drawing(steps=6, guidance=3.0), [first]) == (6, 3.0)
+    assert settings(1, *stated(Drawing(), [silent])) == Settings((0,)) == Settings((0,), 25, 7.5)
+    with pytest.raises(ManifestError, match="a has verify.steps 4 and b has verify.steps 8; decide with --steps"):
+        stated(Drawing(), [first, second])
+    assert stated(Drawing(steps=5), [first, second]) == (5, 0.0)
+    with pytest.raises(ManifestError, match="c has no verify.steps and a has verify.steps 4; decide with --steps"):
+        stated(Drawing(), [silent, first])
+    assert stated(Drawing(steps=4, guidance=1.0), [silent, first]) == (4, 1.0), "the control"

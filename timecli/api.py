@@ -193,6 +193,8 @@ def verify(
 ) -> dict[str, Any]:
     """Draw every prompt before and after, in float32, and measure.
 
+    Meanwhile diffusers and transformers log errors alone.
+
     Args:
         manifest: whose prompts and thresholds; steps and guidance are its own, or 25 and 7.5.
         model: the unedited model.
@@ -208,6 +210,22 @@ def verify(
     Raises:
         CheckpointError: the model cannot be drawn with, or the folder is no judge.
     """
+    from timecli.drawing.quiet import quiet
+
+    with quiet():
+        return _verified(manifest, model, delta, judge, None if output is None else Path(output), seeds, force)
+
+
+def _verified(
+    manifest: Manifest,
+    model: Model,
+    delta: Delta,
+    judge: Pathlike | None,
+    folder: Path | None,
+    seeds: int | None,
+    force: bool,
+) -> dict[str, Any]:
+    """What `verify` gives, of libraries that say what they like."""
     import torch
 
     from timecli.drawing import render, verification
@@ -221,7 +239,6 @@ def verify(
     critic = None if place is None else load_judge(Path(place), model.device)
     how = (critic, settings, model.device, torch.float32, model.device)
     scene = verification.Scene(model.checkpoint, model.encoder, *how)
-    folder = None if output is None else Path(output)
     made = verification.verify(manifest, {"after": delta}, scene, folder, lambda _: None)
     if folder is not None:
         verification.save(made, made.found, folder, force)

@@ -111,7 +111,8 @@ def _run(arguments: list[str]) -> int:
 def _sentence(error: BaseException) -> str:
     """What the user is told."""
     if isinstance(error, Interrupted):
-        return "interrupted; nothing is half written."
+        rest = ", and the same command goes on where it was" if error.resumes else ""
+        return f"interrupted; nothing is half written{rest}."
     if isinstance(error, UsageError):
         command = error.ctx.command_path if error.ctx else "timecli"
         return f"{error.format_message().rstrip('.')}; see `{command} --help`."

@@ -41,7 +41,13 @@ class DeltaError(TimecliError):
 
 
 class Interrupted(BaseException):
-    """SIGINT, or the signal that it is given. Not an Exception, so that nothing on the way mistakes it for one."""
+    """SIGINT, or the signal that it is given. Not an Exception, so that nothing on the way mistakes it for one.
+
+    Attributes:
+        resumes: whether the same command goes on where this one was stopped.
+    """
+
+    resumes = False
 
     @property
     def code(self) -> int:

@@ -47,3 +47,13 @@ def brief(value: object) -> str:
     except (ValueError, RecursionError):  # Python writes out neither numbers of 5000 digits nor towers of lists
         return "a number of thousands of digits" if isinstance(value, int) else "a tower of lists"
     return text if len(text) <= MOST else f"{text[:MOST]} ..."
+
+
+def amount(count: int, one: str, many: str = "") -> str:
+    """A number with its noun: 1 seed, 2 seeds; `many` is the plural where it is not one with an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def all_of(count: int, one: str) -> str:
+    """All there are: the edit, both edits, all 3 edits."""
+    return f"the {one}" if count == 1 else f"both {one}s" if count == 2 else f"all {count} {one}s"

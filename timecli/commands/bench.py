@@ -24,11 +24,13 @@ from timecli.commands.shared import (
     refuse,
     require_extra,
     require_readable,
-    settings_of,
+    resumable,
     settle,
+    stated,
 )
 from timecli.errors import OutputError, TimecliError
 from timecli.manifests.kinds import MOST_SEEDS
+from timecli.shown import amount
 
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
@@ -50,7 +52,11 @@ Grid = Annotated[
 ]
 Method = Annotated[
     list[str] | None,
-    typer.Option("--method", help="time, everyday, uce, finetune or embedit; may be repeated. [default: time]"),
+    typer.Option(
+        "--method",
+        help="manifest (the edits as they are written), time, everyday, uce, finetune or embedit; may be repeated. "
+        "[default: manifest]",
+    ),
 ]
 Bulk = Annotated[bool, typer.Option("--bulk", help="One joint edit of all manifests.")]
 Cross = Annotated[bool, typer.Option("--cross", help="Draw every balance's validation prompt with every edited model.")]
@@ -104,7 +110,7 @@ def bench(
 ) -> None:
     """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
     manifest_paths, model = model_last(paths, "manifest")
-    wanted = configurations(grid or [], method or ["time"], bulk)
+    wanted = configurations(grid or [], method or ["manifest"], bulk)
     require_extra("matplotlib", "bench")
     if reference:
         require_extra("torchmetrics", "bench")
@@ -128,6 +134,7 @@ def bench(
     tasks = [load_manifest(path, reading) for path in manifest_paths]
     schedule.require_names(tasks)
     schedule.require_one_clip_skip(tasks)
+    how = stated(drawing, tasks)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
 
@@ -141,7 +148,7 @@ def bench(
     where = options.pick_device("cpu" if ray else reading.device)  # what travels is put on a device where it arrives
     encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
-    drawn = settings_of(drawing, seeds, tasks)
+    drawn = render.settings(seeds, *how)
     dtype = options.pick_precision(drawing.precision, where)
     made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype, inception)
     compared = quality.load(reference, made.judge, made.inception) if reference else None
@@ -157,8 +164,8 @@ def bench(
         models = {job.model: job for job in jobs}
         edits = Edits(checkpoint, encoder, exact, iterations, worlds, models, head, output / "weights")
         _draw(output / benching.RESULTS, left, edits, made, ray)
-        how = f"{seeds} seeds, {drawn.steps} steps, guidance {drawn.guidance:g}"
-        title = f"{len(tasks)} edits on {model.name}: {how}"
+        title = f"{amount(len(tasks), 'edit')} on {model.name}: {amount(seeds, 'seed')}, "
+        title += f"{amount(drawn.steps, 'step')}, guidance {drawn.guidance:g}"
         report(output, title, jobs, compared, edits, made, pictures, ray is None, telling.as_json)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
@@ -187,9 +194,12 @@ def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[C
     for task in tasks:
         require_layers(checkpoint, task.solve.layers)
     for one in wanted:
+        if one.method == "manifest" and one.weight is not None:
+            for task in (task for task in tasks if task.preserve.everyday is False):
+                raise TimecliError(f"{task.name} does not preserve the everyday world; --grid weight needs that.")
         if len(checkpoint.texts) != 1 and one.method in TRAINED:
             raise TimecliError(
-                f"{checkpoint.path} has two text encoders; --method {one.method} is for models with one."
+                f"{checkpoint.path} has not one CLIP text encoder; --method {one.method} is for models that have."
             )
 
 
@@ -197,7 +207,7 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
     """Draw and judge what is left to do."""
     from timecli.measuring import bench as benching
 
-    with terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
+    with resumable(), terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
         if ray is None:
             return benching.run(results, benching.here(left, edits, made.judged, tick))
         from timecli.measuring import cluster

@@ -11,6 +11,7 @@ from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Telling, grouped
 from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_clip_skip
 from timecli.errors import ManifestError, OutputError
+from timecli.shown import amount
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="File for the everyday prompts as MODEL reads them.")]
 ListFile = Annotated[
@@ -55,5 +56,5 @@ def everyday(
         world.save(world.measured(task, encoder, tick), output, force)
     if telling.as_json:
         return terminal.print_json("everyday", {"prompts": len(prompts), "written": [str(output)]})
-    terminal.say(f"{len(prompts)} prompts, the empty one among them")
+    terminal.say(f"{amount(len(prompts), 'prompt')}, the empty one among them")
     terminal.print_written([str(output)])

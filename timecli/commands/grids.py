@@ -29,7 +29,7 @@ def configurations(grid: list[str], methods: list[str], bulk: bool) -> list[Conf
     for key in values:
         if not any(method in schedule.GRIDS[key] for method in methods):
             raise TimecliError(
-                f"--grid {key} is for {' and '.join(schedule.GRIDS[key])}; add --method {schedule.GRIDS[key][0]}."
+                f"--grid {key} is for {', '.join(schedule.GRIDS[key])}; add --method {schedule.GRIDS[key][-1]}."
             )
     return schedule.configurations(methods, values, bulk)
 

@@ -10,6 +10,7 @@ import typer
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, grouped
 from timecli.commands.outputs import require_folder
+from timecli.shown import amount
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="timed or gender.")]
 Table = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file.")]
@@ -36,4 +37,4 @@ def import_(kind: Kind, file: Table, output: Folder, force: options.Force = Fals
             terminal.complain(sentence)
     if telling.as_json:
         return terminal.print_json("import", {"written": list(map(str, targets))})
-    terminal.say(f"wrote {len(found)} manifests to {output}")
+    terminal.say(f"wrote {amount(len(found), 'manifest')} to {output}")

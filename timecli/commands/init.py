@@ -84,9 +84,11 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
     from timecli.editing import compiling, forecast, neighbours
+    from timecli.text.uisyntax import cautions
 
     where = options.pick_device(reading.device)
     encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
+    terminal.warn_all(cautions(manifest, encoder))
     refuse(compiling.problems(manifest, encoder))
     world = everyday_world(manifest, encoder, reading)
     if world is None or not draft.change.has_neighbours:

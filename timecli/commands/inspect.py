@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from timecli.commands import options, terminal
+from timecli.commands.about import print_about, print_manifests
 from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import open_model, settle
 from timecli.errors import OutputError
@@ -32,8 +33,8 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, tellin
         about = files.describe(open_model(file, needs_text=False))
         edits = about["edits"]
     if textconv:
-        terminal.print_manifests(edits)
+        print_manifests(edits)
     elif telling.as_json:
         terminal.print_json("inspect", about)
     else:
-        terminal.print_about(about)
+        print_about(about)

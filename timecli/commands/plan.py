@@ -13,6 +13,7 @@ from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Telling, Trying, grouped
 from timecli.commands.shared import everyday_world, load_manifest, open_model, read_encoder, refuse, require_readable
 from timecli.errors import ManifestError, OutputError, TimecliError
+from timecli.shown import amount
 
 if TYPE_CHECKING:
     import torch
@@ -74,12 +75,8 @@ def plan(
     _warn_of_many(manifest)
     world = everyday_world(manifest, encoder, reading)
     seen = _look(manifest, checkpoint, encoder, where, world)
-    if fix and (text := _fixed(manifest, seen.advice)):
-        from timecli.files.writing import write_bytes
-
-        write_bytes(manifest_path, text.encode(), replace=True)
+    if fix and _fixed(manifest_path, manifest, seen.advice):
         manifest = load_manifest(manifest_path, reading)
-        terminal.say(f"wrote what is advised into {manifest_path}; with it:", stderr=True)
         seen = _look(manifest, checkpoint, encoder, where, world)
     terminal.print_json("plan", _data(manifest, seen)) if telling.as_json else _print(manifest, seen)
     for sentence in seen.missed:
@@ -130,20 +127,26 @@ def _refusals(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     return compiling.problems(manifest, encoder)
 
 
-def _fixed(manifest: Manifest, advised: list[Advice]) -> str | None:
-    """The manifest's text with what is advised, if anything can be added."""
+def _fixed(path: Path, manifest: Manifest, advised: list[Advice]) -> bool:
+    """Write what is advised into the manifest's file; whether there is anything to add."""
+    from timecli.files.writing import write_bytes
     from timecli.manifests.additions import added
 
     pairs = [one.pair for one in advised if one.pair]
     kept = [one.preserve for one in advised if one.preserve]
-    return added(manifest, pairs, kept) if pairs or kept else None
+    if not pairs and not kept:
+        terminal.say(f"nothing to fix: no pair or prompt to add is advised, and {path} stays.", stderr=True)
+        return False
+    write_bytes(path, added(manifest, pairs, kept).encode(), replace=True)
+    terminal.say(f"wrote what is advised into {path}; with it:", stderr=True)
+    return True
 
 
 def _say_valid(path: Path, manifest: Manifest, as_json: bool) -> None:
     count = len(manifest.edits)
     if as_json:
         return terminal.print_json("plan", {"manifest": manifest.name, "edits": count})
-    terminal.say(f"{path}: {manifest.name} is valid, {count} edit{'s' if count > 1 else ''}.")
+    terminal.say(f"{path}: {manifest.name} is valid, {amount(count, 'edit')}.")
     terminal.say("its prompts were not tried; name a model to see what it will do.", stderr=True)
 
 
@@ -186,9 +189,10 @@ def _print(manifest: Manifest, seen: Seen) -> None:
         asked = "" if wanted is None else f", {figure(name, wanted)} asked for"
         terminal.say(f"forecast {name}: {figure(name, value)}{asked}")
     if found.everyday is None:
-        terminal.say(f"the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved")
+        terminal.say(f"to the matrices the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved")
     else:
-        terminal.say(f"everyday prompts move by {found.everyday:.1%} on average, the empty one by {found.empty:.1%}")
+        moved = f"{found.everyday:.1%} on average, the empty one by {found.empty:.1%}"
+        terminal.say(f"to the matrices everyday prompts move by {moved}")
         terminal.say("those that move most: " + ", ".join(f"{prompt!r} {moved:.0%}" for prompt, moved in found.most))
     for one in seen.advice:
         terminal.say(one.sentence)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,13 +12,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import terminal
-from timecli.errors import ManifestError, TimecliError
+from timecli.errors import Interrupted, ManifestError, TimecliError
 
 if TYPE_CHECKING:
     import torch
 
     from timecli.commands.groups import Drawing, Reading, Trying
-    from timecli.drawing.render import Settings
     from timecli.editing.applying import Change
     from timecli.editing.delta import Delta
     from timecli.manifests.manifest import Manifest
@@ -189,29 +189,39 @@ def given(*paths: Path | Sequence[Path] | None) -> list[Path]:
     return [one for path in paths if path for one in ([path] if isinstance(path, Path) else path)]
 
 
-def settings_of(drawing: Drawing, seeds: int, tasks: Sequence[Manifest]) -> Settings:
-    """How to render: what the options say, else the manifests, else the defaults.
+def stated(drawing: Drawing, tasks: Sequence[Manifest]) -> tuple[int | None, float | None]:
+    """Steps and guidance: what the options say, else the manifests; None is the default.
 
     Raises:
         ManifestError: the manifests differ, and no option decides.
     """
-    from timecli.drawing.render import settings
-
     steps = drawing.steps or _agreed(tasks, "steps")
     guidance = _agreed(tasks, "guidance") if drawing.guidance is None else drawing.guidance
-    return settings(seeds, None if steps is None else int(steps), guidance)
+    return None if steps is None else int(steps), guidance
 
 
 def _agreed(tasks: Sequence[Manifest], key: str) -> float | None:
-    """What the manifests say under `[verify]`; None where none says anything."""
-    said: dict[float, str] = {}
+    """What all manifests say under `[verify]`; None where none says anything."""
+    said: dict[float | None, str] = {}
     for task in tasks:
-        if (value := getattr(task.verify, key)) is not None:
-            said.setdefault(value, task.name)
+        said.setdefault(getattr(task.verify, key), task.name)
     if len(said) > 1:
-        (one, name), (other, second) = list(said.items())[:2]
-        raise ManifestError(f"{name} has verify.{key} {one} and {second} {other}; decide with --{key}.")
-    return next(iter(said), None)
+        has = [
+            f"{name} has no verify.{key}" if value is None else f"{name} has verify.{key} {value:g}"
+            for value, name in said.items()
+        ]
+        raise ManifestError(f"{has[0]} and {has[1]}; decide with --{key}.")
+    return next(iter(said))
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Inside, what is finished is kept for the same command, and who stops it is told so."""
+    try:
+        yield
+    except Interrupted as error:
+        error.resumes = True
+        raise
 
 
 def judge_folder(given: Path | None, model: Path) -> Path:

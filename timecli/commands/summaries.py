@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timecli.commands import terminal
+from timecli.shown import amount
 
 ILL = 1e13
 """A condition from which on float64 has few digits left."""
@@ -43,19 +44,19 @@ def _done(summary: Mapping[str, Any]) -> str:
 
 
 def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float]) -> str:
-    """How far the first source goes, and the least of the others."""
+    """How much nearer the first source comes to its destination, and the least of the others."""
     if not shares:
         return ""
     (source, destination), share = pairs[0], shares[0]
     more = f"; {len(shares) - 1} more, {min(shares[1:]):.1%} at least" if len(shares) > 1 else ""
-    return f"{source!r} moved {share:.1%} of the way to {destination!r} in text space{more}"
+    return f"{source!r} comes {share:.1%} nearer to {destination!r} in text space{more}"
 
 
 def _changed(summary: Mapping[str, Any]) -> str:
     if not summary["changed"]:
         return ""
     spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
-    return f"{len(summary['changed'])} matrices changed, ‖ΔW‖/‖W‖ {spread}"
+    return f"{amount(len(summary['changed']), 'matrix', 'matrices')} changed, ‖ΔW‖/‖W‖ {spread}"
 
 
 def _print_all(summary: Mapping[str, Any]) -> None:
@@ -63,7 +64,7 @@ def _print_all(summary: Mapping[str, Any]) -> None:
     cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
     terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
     for (source, destination), share in zip(summary["pairs"], summary["moved"], strict=True):
-        terminal.say(f"{source!r} moved {share:.1%} of the way to {destination!r}")
+        terminal.say(f"{source!r} comes {share:.1%} nearer to {destination!r} in text space")
     terminal.say(f"operator of rank {summary['rank']} in {summary['width']}: as a LoRA of that rank it is exact")
     terminal.say(f"condition of the solve {summary['condition']:.1e}; float64 has 16 digits")
     if summary.get("seconds"):

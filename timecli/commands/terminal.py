@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timecli.errors import OutputError, TimecliError
-from timecli.shown import harmless
+from timecli.shown import amount, harmless
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run
     from timecli.manifests.manifest import Manifest
@@ -161,34 +161,14 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
             say(f"and {len(aligned) - len(source)} positions of padding, one by one")
 
 
-def print_about(about: Mapping[str, Any]) -> None:
-    """A file's description, one fact a line, a manifest as the text that it is."""
-    for number, entry in enumerate((about, *about.get("edits", []))):
-        if number:
-            say("")
-            say(f"edit {number}: {entry['name']}")
-        for key, value in entry.items():
-            if key == "manifest":
-                say("manifest:")
-                say_lines(value)
-            elif key not in ("edits", "tokens"):
-                say(f"{key}: {_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    """A value as people write it."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def print_diff(summary: Mapping[str, Any]) -> None:
     """Which tensors differ, and what explains it."""
     if summary["differences"]:
         sizes = ("" if row["relative"] is None else f"{row['relative']:.4f}" for row in summary["differences"])
         rows = ((row["name"], row["what"], size) for row, size in zip(summary["differences"], sizes, strict=True))
         print_table(("tensor", "what", "‖B−A‖/‖A‖"), rows)
-    say(f"{len(summary['differences'])} tensors differ")
+    count = len(summary["differences"])
+    say(f"{amount(count, 'tensor')} {'differs' if count == 1 else 'differ'}")
     if edit := summary["edit"]:
         _say_what_explains(edit)
 
@@ -200,15 +180,6 @@ def _say_what_explains(edit: Mapping[str, Any]) -> None:
     rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
     worst = f"{edit['worst']['unexplained']:.2e} of {edit['worst']['name']}"
     say(f"this {kind} one edit of text space: rank {edit['rank']}, {rest}; at worst {worst}")
-
-
-def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:
-    """The manifests of a file's edits, or their names where a file keeps no recipe."""
-    for edit in edits:
-        if "manifest" in edit:
-            say_lines(edit["manifest"])
-        else:
-            say(f"# {edit['name']}, made without its recipe")
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from timecli.commands import options, terminal
+from timecli.commands import options, terminal, tuned
 from timecli.commands.groups import Drawing, Reading, Telling, grouped
 from timecli.commands.shared import (
     everyday_worlds,
@@ -21,27 +21,27 @@ from timecli.commands.shared import (
     read_encoder,
     refuse,
     require_readable,
-    settings_of,
     settle,
+    stated,
 )
 from timecli.errors import ManifestError, OutputError
 from timecli.manifests.kinds import MOST_SEEDS
+from timecli.shown import amount
 
 if TYPE_CHECKING:
     from timecli.manifests.manifest import Manifest
     from timecli.measuring.tune import Trial
     from timecli.models.checkpoint import Checkpoint
 
-FEW = 4
-"""Pictures of a prompt below which a search follows chance."""
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Tuned manifest; of several, their folder.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write the value into MANIFEST itself; comments stay.")]
 Objective = Annotated[
     str | None,
     typer.Option(
         "--objective",
-        help="harmonic (of generality, specificity and kept), forecast (the same, without drawing), or balance (of two "
-        "descriptions; of several manifests jointly). [default: balance for manifests with that alone, else harmonic]",
+        help="harmonic (of generality, specificity, kept and reached), forecast (without reached and without drawing), "
+        "or balance (of two descriptions; of several manifests jointly). [default: balance for manifests with that "
+        "alone, else harmonic]",
     ),
 ]
 TuneSeeds = Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="Pictures per prompt.")]
@@ -75,6 +75,7 @@ def tune(
     inputs = given(model, reading.config, reading.tokenizer, reading.text_encoder, reading.everyday, judge)
     targets = _targets(manifest_paths, tasks, output, in_place, inputs, force)
     schedule.require_one_clip_skip(tasks)
+    how = stated(drawing, tasks)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     require_unedited(checkpoint, "give the original")
@@ -82,17 +83,18 @@ def tune(
         require_layers(checkpoint, task.solve.layers)
     if not any(targets):
         terminal.say("what is found is printed and not written; -o or --in-place write it.", stderr=True)
-    found, unedited, pictures = _search(tasks, objective, checkpoint, judge, seeds, drawing, reading)
-    for task, path, target, (value, _) in zip(tasks, manifest_paths, targets, found, strict=True):
-        _write(task, path, target, value, force or in_place, in_place)
-    summary = _summary(tasks, found, unedited, objective, seeds)
+    dtype = drawing.precision
+    found, unedited, pictures = _search(tasks, objective, checkpoint, judge, (seeds, *how), dtype, reading)
+    for task, path, target, trial in zip(tasks, manifest_paths, targets, found, strict=True):
+        _write(task, path, target, trial.value, force or in_place, in_place)
+    summary = tuned.summary(tasks, found, unedited, objective, seeds)
     written = [str(target) for target in targets if target]
     if telling.as_json:
         about = {"objective": objective, "pictures": pictures, "written": written}
         return terminal.print_json("tune", {**(summary[0] if len(tasks) == 1 else {"manifests": summary}), **about})
     for row in summary:
-        terminal.say(_line(row, objective))
-    terminal.say(f"{pictures} pictures drawn")
+        terminal.say(tuned.line(row, objective))
+    terminal.say(f"{amount(pictures, 'picture')} drawn")
     terminal.print_written(written)
 
 
@@ -101,100 +103,50 @@ def _search(
     objective: str,
     checkpoint: Checkpoint,
     judge: Path,
-    seeds: int,
-    drawing: Drawing,
+    how: tuple[int, int | None, float | None],
+    precision: str,
     reading: Reading,
-) -> tuple[list[tuple[float, float]], list[float], int]:
-    """Value and score of every manifest, the shares of the unedited model for a balance, and the pictures drawn."""
+) -> tuple[list[Trial], list[float], int]:
+    """What was found for every manifest, the shares of the unedited model for a balance, and the pictures drawn."""
+    from timecli.drawing.render import settings
     from timecli.editing import compiling
-    from timecli.measuring import objectives, studio, trials, tune
+    from timecli.measuring import studio, trials, tune
 
     where = options.pick_device(reading.device)
     encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
-    exact, world = options.exact_device(where), everyday_worlds(encoder, reading)
-    drawings, unedited = None, []
+    exact, world, drawings = options.exact_device(where), everyday_worlds(encoder, reading), None
     if objective != "forecast":
-        how, dtype = settings_of(drawing, seeds, tasks), options.pick_precision(drawing.precision, where)
-        made = studio.open_studio(checkpoint, encoder, judge, how, where, dtype)
-        drawings = trials.Drawings(made, encoder, exact, world)
-    if objective == "harmonic" and seeds < FEW:
-        terminal.warn(f"{seeds} pictures of a prompt say little; draw more with --seeds.")
-    if drawings is not None and objective == "balance":
-        unedited = drawings.shares(None, tasks)
-        for task, share in zip(tasks, unedited, strict=True):
-            terminal.say(f"{task.name}, unedited: {_share(task, share, seeds)}", stderr=True)
-            _warn_of_few(task, seeds)
+        dtype = options.pick_precision(precision, where)
+        made = studio.open_studio(checkpoint, encoder, judge, settings(*how), where, dtype)
+        drawings = trials.Drawings(made, encoder, exact, world, _watched)
+    unedited = drawings.shares(None, tasks) if drawings is not None and objective == "balance" else []
+    for task, share in zip(tasks, unedited, strict=False):
+        terminal.say(f"{task.name}, unedited: {tuned.share(task, share, how[0])}", stderr=True)
+    for task in tasks:
+        tuned.warn_of_few(task, objective, how[0])
     known = {task.name: task for task in tasks}
 
     def report(name: str, trial: Trial) -> None:
-        task, key = known[name], objectives.axis(known[name]).key
-        shown = _share(task, trial.score, seeds) if objective == "balance" else f"{trial.score:.1%}"
-        terminal.say(f"{f'{name}, ' if len(tasks) > 1 else ''}{key} {trial.value:g}: {shown}", stderr=True)
+        before = f"{name}, " if len(tasks) > 1 else ""
+        terminal.say(f"{before}{tuned.tried(known[name], trial, objective, how[0])}", stderr=True)
 
     if drawings is not None and len(tasks) > 1:
         found = tune.balance_all(tasks, drawings, report)
     else:
         (task,) = tasks
         forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
-        trial = tune.search(task, objective, forecasts, drawings, partial(report, task.name))
-        found = [(trial.value, trial.score)]
+        found = [tune.search(task, objective, forecasts, drawings, lambda trial: report(task.name, trial))]
     if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:
         terminal.complain("no value balances all of it; what comes nearest is kept.")
+    if any(trial.missed for trial in found):
+        terminal.complain("no value that was tried meets every threshold; what misses fewest is kept.")
     return found, unedited, drawings.pictures if drawings else 0
 
 
-def _pictures(task: Manifest, seeds: int) -> int:
-    """Pictures on which a balance counts."""
-    return seeds * len(task.balance.validation) if task.balance else 0
-
-
-def _share(task: Manifest, share: float, seeds: int) -> str:
-    """A share with what it can truly be."""
-    from timecli.measuring.objectives import interval
-
-    return _told(share, interval(share, _pictures(task, seeds)))
-
-
-def _told(share: float, interval: Sequence[float]) -> str:
-    low, high = interval
-    return f"{share:.1%} ({low:.0%} to {high:.0%} with 95 % confidence)"
-
-
-def _warn_of_few(task: Manifest, seeds: int) -> None:
-    from timecli.measuring.objectives import VERDICT
-
-    if (pictures := _pictures(task, seeds)) < VERDICT:
-        terminal.warn(f"{task.name} is measured on {pictures} pictures, which are no verdict; draw more with --seeds.")
-
-
-def _summary(
-    tasks: Sequence[Manifest],
-    found: Sequence[tuple[float, float]],
-    unedited: Sequence[float],
-    objective: str,
-    seeds: int,
-) -> list[dict[str, Any]]:
-    """What was found for every manifest."""
-    from timecli.measuring import objectives
-
-    rows = []
-    for i, (task, (value, score)) in enumerate(zip(tasks, found, strict=True)):
-        row: dict[str, Any] = {"manifest": task.name, objectives.axis(task).key: value, "score": score}
-        if objective == "balance":
-            row |= {"unedited": unedited[i], "interval": list(objectives.interval(score, _pictures(task, seeds)))}
-            row["verdict"] = _pictures(task, seeds) >= objectives.VERDICT
-        rows.append(row)
-    return rows
-
-
-def _line(row: Mapping[str, Any], objective: str) -> str:
-    key = "lambda" if "lambda" in row else "strength"
-    text = f"{row['manifest']}: {key} {row[key]:g}, {objective} "
-    if "interval" not in row:
-        return f"{text}{row['score']:.1%}"
-    few = "" if row["verdict"] else "; too few pictures for a verdict"
-    return f"{text}{_told(row['score'], row['interval'])}, unedited {row['unedited']:.1%}{few}"
+def _watched(pictures: int) -> AbstractContextManager[Callable[[float], None]]:
+    """Progress of one value's pictures: how many values a search tries, nobody knows before it ends."""
+    return terminal.progress("drawing", pictures, "pictures for this value")
 
 
 def _require(tasks: Sequence[Manifest], objective: str) -> None:

@@ -19,8 +19,9 @@ from timecli.commands.shared import (
     read_encoder,
     refuse,
     require_readable,
-    settings_of,
+    resumable,
     settle,
+    stated,
 )
 from timecli.errors import CheckpointError, OutputError, TimecliError
 
@@ -75,7 +76,7 @@ def verify(
     require_unedited(checkpoint, "give the original")
     copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
-    from timecli.drawing import edited, verification
+    from timecli.drawing import edited, render, verification
     from timecli.editing import compiling
     from timecli.text.uisyntax import cautions
 
@@ -91,11 +92,11 @@ def verify(
         name: edited.given_edit(delta_path, checkpoint, task, encoder, exact, world) for name, task in tasks.items()
     }
     own = _own_encoder(copy, checkpoint, encoder, manifest, where, reading)
-    settings = settings_of(drawing, seeds or manifest.verify.seeds, [manifest])
+    settings = render.settings(seeds or manifest.verify.seeds, *stated(drawing, [manifest]))
     dtype = options.pick_precision(drawing.precision, where)
     scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own)
     pictures = edited.count(verification.table(manifest, encoder), len(deltas)) * len(settings.seeds)
-    with terminal.progress("drawing", pictures) as tick:
+    with resumable(), terminal.progress("drawing", pictures) as tick:
         made = verification.verify(manifest, deltas, scene, folder, tick)
     data = terminal.enveloped("verify", made.found)
     verification.save(made, data, folder, force)

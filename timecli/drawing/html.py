@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL.Image import Image
 
-from timecli.shown import harmless
+from timecli.shown import amount, harmless
 
 FOLDER = "data/page"
 SMALL = 128
@@ -43,7 +43,7 @@ def address(picture: Image) -> str:
 @cache
 def _templates() -> Environment:
     """Every value that a template shows is made harmless, then escaped."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("timecli", FOLDER),
         autoescape=True,
         finalize=_harmless,
@@ -52,6 +52,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.globals["amount"] = amount
+    return made
 
 
 def _harmless(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from timecli.drawing.html import address, filled
 from timecli.drawing.report import FORMS, SCORES, Column, score_rows
 from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
+from timecli.shown import all_of
 
 BEFORE, ORACLE = "before", "oracle"
 """The columns on both sides of what was edited."""
@@ -41,9 +42,15 @@ class Card:
     seeds: dict[int, list[Tile]]
 
     @property
-    def wipes(self) -> bool:
-        """Whether there is something to compare."""
-        return any(tile.wipes for tiles in self.seeds.values() for tile in tiles)
+    def after(self) -> str:
+        """What wipes over the picture before; empty where there is nothing to compare."""
+        names = list(dict.fromkeys(tile.column for tiles in self.seeds.values() for tile in tiles if tile.wipes))
+        return f"after, in {all_of(len(names), 'column')}" if len(names) > 1 else "".join(names)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the destination is wanted; otherwise it is what the pictures must not show."""
+        return self.row.kind in FOLLOW
 
 
 def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Column]) -> str:
@@ -92,10 +99,10 @@ def verdict(found: Mapping[str, Any]) -> str:
         return "Nothing was measured: no judge was given."
     if not wanted:
         return "Measured. The manifest sets no thresholds."
-    thresholds = "the threshold" if wanted == 1 else f"{wanted} thresholds"
-    if missed:
-        return f"{missed} of {thresholds} missed." if wanted > 1 else "The threshold is missed."
-    return f"All {thresholds} are met." if wanted > 1 else "The threshold is met."
+    if missed and missed < wanted:
+        return f"{missed} of {wanted} thresholds missed."
+    everything = all_of(wanted, "threshold").capitalize()
+    return f"{everything} {'is' if wanted == 1 else 'are'} {'missed' if missed else 'met'}."
 
 
 def about(found: Mapping[str, Any]) -> dict[str, str]:
@@ -128,7 +135,8 @@ def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: Sequence[int]) -> Card:
     """A prompt's card: its numbers and the columns' pictures of it."""
-    names = {"forecast": "forecast", "shown": "shows the destination", "another_seed": "another seed"}
+    names = {"forecast": "forecast", "another_seed": "another seed"}
+    names["shown"] = "shows the destination" if row.kind in FOLLOW else "shows what it must not"
     names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
     facts = {names[key]: format(one[key], form) for key, form in FORMS.items() if one[key] is not None}
     should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"

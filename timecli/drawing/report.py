@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from timecli.drawing.album import png
 from timecli.drawing.verify import Images
-from timecli.manifests.rows import LIKENESS, METRICS, Row
-from timecli.shown import harmless, in_markdown, table_row
+from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row
+from timecli.shown import amount, harmless, in_markdown, table_row
 
 INK = {
     "source": "#12518c",
@@ -84,7 +84,8 @@ def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
     canvas.text((GAP, top + 2), row.kind, INK[row.kind], small)
     canvas.text((GAP, top + 20), _lines(row.prompt, 32), INK[row.kind], font)
     if row.destination:
-        canvas.text((GAP, top + 66), _lines(f"to: {row.destination}", 40), "#8a8a8a", small)
+        way = "to" if row.kind in FOLLOW else "not"
+        canvas.text((GAP, top + 66), _lines(f"{way}: {row.destination}", 40), "#8a8a8a", small)
 
 
 def _lines(text: str, width: int) -> str:
@@ -141,10 +142,11 @@ def markdown(found: dict[str, Any]) -> str:
         "",
     ]
     head, rows = each_table(found)
-    lines += [table_row(*head, "destination"), "|---" * (len(head) + 1) + "|"]
+    lines += [table_row(*head, "destination, or what must not be shown"), "|---" * (len(head) + 1) + "|"]
     for one, cells in zip(found["prompts"], rows, strict=True):
         cells[1] = in_markdown(one["prompt"])
-        lines.append(table_row(*cells, in_markdown(one["destination"] or "")))
+        goal = in_markdown(one["destination"] or "")
+        lines.append(table_row(*cells, goal if one["kind"] in FOLLOW or not goal else f"not: {goal}"))
     return "\n".join(lines) + "\n"
 
 
@@ -185,4 +187,4 @@ def _note(one: Mapping[str, Any]) -> str:
 def _seeds(shows: Mapping[str, Column], table: Sequence[Row]) -> str:
     """How many seeds the sheet shows, of how many."""
     drawn = max(len(column(row)) for column in shows.values() for row in table)
-    return f"{min(SHOWN, drawn)} of {drawn} seeds" if drawn > SHOWN else f"{drawn} seed{'s' * (drawn > 1)}"
+    return f"{min(SHOWN, drawn)} of {drawn} seeds" if drawn > SHOWN else amount(drawn, "seed")

@@ -70,21 +70,23 @@ def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:
         before: the unedited model's pictures, judged.
         after: the edited model's.
     """
-    scores: Scores = {"baseline": {}, "oracle": {}, "edited": {}}
+    return {
+        "baseline": counted(table, before),
+        "oracle": counted(table, before, lambda row: row.oracle or row.prompt),
+        "edited": counted(table, after),
+    }
+
+
+def counted(table: Sequence[Row], ask: Ask, drawn: Callable[[Row], str] = lambda row: row.prompt) -> dict[str, Score]:
+    """Each metric that has rows, on the pictures of one model; `drawn` is the prompt that it was given for a row."""
+    found = {}
     for metric, kind in METRICS.items():
-        chosen = [(row, (row.prompt, row.destination or "")) for row in table if row.kind == kind]
-        if not chosen:
-            continue
         wanted = 1 if kind in FOLLOW else 0
-        found = {
-            "baseline": [before(row.prompt, pair) for row, pair in chosen],
-            "oracle": [before(row.oracle or row.prompt, pair) for row, pair in chosen],
-            "edited": [after(row.prompt, pair) for row, pair in chosen],
-        }
-        for model, answers in found.items():
+        answers = [ask(drawn(row), (row.prompt, row.destination or "")) for row in table if row.kind == kind]
+        if answers:
             per_seed = (fmean(answer == wanted for answer in seed) for seed in zip(*answers, strict=True))
-            scores[model][metric] = Score(tuple(per_seed))
-    return scores
+            found[metric] = Score(tuple(per_seed))
+    return found
 
 
 def mean(scores: Mapping[str, Score]) -> float:

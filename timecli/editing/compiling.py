@@ -121,9 +121,10 @@ def _finite(columns: pairing.Columns, device: torch.device) -> pairing.Columns:
 
 
 def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[float]:
-    """How far each source went to its destination in text space: 0 stayed, 1 arrived.
+    """How much nearer each source came to its destination in text space: 0 stayed, 1 arrived.
 
-    1 − ‖c + D c − c*‖ / ‖c − c*‖ over all positions of the pair, without augmentations.
+    1 − ‖c + D c − c*‖ / ‖c − c*‖ over all positions of the pair, without augmentations. `forecast.shares` is what the
+    matrices make of it: how far along the way, whatever goes elsewhere.
     """
     shares = []
     for edit in manifest.edits:

@@ -129,6 +129,10 @@ def require_one(origins: Sequence[Origin]) -> None:
 
 def _opened(path: Path) -> tuple[SafeFile, Origin, float]:
     """A delta's header: where the edit comes from, and the condition of its solve."""
+    if path.suffix == ".toml" and path.is_file():
+        raise DeltaError(
+            f"{path} is a manifest, not a delta; `timecli edit` edits with it, and makes its delta with --delta."
+        )
     file = open_file(path)
     if not is_delta(file):
         raise DeltaError(

@@ -20,6 +20,7 @@ from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import rounding
 from timecli.models.checkpoint import Checkpoint
+from timecli.shown import amount
 
 ARITHMETIC = 3 * torch.finfo(torch.float32).eps
 """How far from exact an edit is multiplied in float32, as measured, relative to the result."""
@@ -44,7 +45,8 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta], averages: bool) -> l
     last = carried[max(len(carried) - len(deltas), 0) :]
     if len(last) < len(deltas):
         found = f"only {len(last)}" if last else "none"
-        raise DeltaError(f"{len(deltas)} edits of {checkpoint.path} are to be taken back, and it carries {found}.")
+        wanted = f"{amount(len(deltas), 'edit')} of {checkpoint.path}"
+        raise DeltaError(f"{wanted} should be taken back, and it carries {found}.")
     result = []
     for entry, delta in reversed(list(zip(last, deltas, strict=True))):
         _require_made_by(entry, delta, checkpoint)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from timecli.errors import CheckpointError, one_line, out_of_memory
 from timecli.files.foreign import ARCHIVE, START, identified, is_safetensors, read_json, require_file
+from timecli.shown import amount
 
 if TYPE_CHECKING:  # a header is read, and refused, before torch is
     import torch
@@ -133,7 +134,7 @@ def _lacks(path: Path, data: int, size: int) -> str | None:
     if not 8 < data <= HEADER_LIMIT:
         return None
     if data > size:
-        return f"{data - size:,} bytes of its header and all tensors are missing"
+        return f"{amount(data - size, 'byte')} of its header and all tensors are missing"
     try:
         with path.open("rb") as file:
             file.seek(8)
@@ -143,7 +144,8 @@ def _lacks(path: Path, data: int, size: int) -> str | None:
         return None
     if whole > size:
         return f"{whole - size:,} of {whole:,} bytes are missing"
-    return f"{size - whole:,} bytes follow its last tensor" if whole < size else None
+    more = size - whole
+    return f"{amount(more, 'byte')} {'follows' if more == 1 else 'follow'} its last tensor" if more else None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def total_rows(rows: Mapping[Configuration, Sequence[Result]]) -> list[list[Cell
         if (merged := tables.merged(first, name))
     ]
     for i, (configuration, own) in enumerate(rows.items(), 1):
-        name = Cell(f"{i} {configuration.name}", configuration.name, f"#part-{i}")
+        name = Cell(f"{i}. {configuration.name}", configuration.name, f"#part-{i}")
         found.append([name, *_cells(tables.total(tables.merged(own, "edited")))])
     return found
 

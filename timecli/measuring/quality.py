@@ -21,6 +21,7 @@ from timecli.drawing.judge import Judge
 from timecli.errors import CheckpointError, explained
 from timecli.files.foreign import read_json, require_file
 from timecli.measuring.inception import Inception
+from timecli.shown import amount
 
 INDEX = "metadata.jsonl"
 """A line for every picture of a reference folder: file_name and text, as Hugging Face's image folders have it."""
@@ -87,7 +88,7 @@ def captions(folder: Path) -> dict[str, Path]:
         found.setdefault(text, path)
     if len(found) < LEAST:
         raise CheckpointError(
-            f"{index} has {len(found)} captions; FID needs {LEAST} at least, and is steady from thousands."
+            f"{index} has {amount(len(found), 'caption')}; FID needs {LEAST} at least, and is steady from thousands."
         )
     return found
 

@@ -18,15 +18,15 @@ from timecli.measuring import balances
 
 BASE = "base"
 """The unedited model."""
-METHODS = ("time", "everyday", "uce", "finetune", "embedit")
+METHODS = ("manifest", "time", "everyday", "uce", "finetune", "embedit")
 TRAINED = ("finetune", "embedit")
 """Methods that train a text encoder in place of an operator on its states."""
 GRIDS = {
-    "lambda": ("time", "everyday"),
-    "weight": ("everyday",),
-    "strength": ("everyday",),
-    "matrices": ("time", "everyday"),
-    "augment": ("time", "everyday", "finetune"),
+    "lambda": ("manifest", "time", "everyday"),
+    "weight": ("manifest", "everyday"),
+    "strength": ("manifest", "everyday"),
+    "matrices": ("manifest", "time", "everyday"),
+    "augment": ("manifest", "time", "everyday", "finetune"),
     "eta": ("finetune",),
 }
 """What a grid can vary, and for which methods."""
@@ -42,8 +42,8 @@ class Configuration:
     """How manifests are edited; what is None is as each manifest says.
 
     Attributes:
-        method: one of `METHODS`. "time" is the paper's Eq. 5 whatever the manifests say; "everyday" preserves the
-            everyday world.
+        method: one of `METHODS`. "manifest" is what each manifest says; "time" is the paper's Eq. 5 and "everyday"
+            preserves the everyday world, whatever the manifests say.
         lam: λ of every edit.
         weight: `preserve.everyday_weight`.
         strength: of every edit.
@@ -80,7 +80,7 @@ class Configuration:
             manifest = replace(
                 manifest, preserve=replace(manifest.preserve, everyday=manifest.preserve.everyday or True)
             )
-        else:
+        elif self.method != "manifest":
             manifest = _as_in_the_paper(manifest)
         if self.lam is not None:
             manifest = with_lambda(manifest, self.lam)

@@ -11,7 +11,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring import balances
 from timecli.measuring.bench import Answers
 from timecli.measuring.schedule import BASE, Configuration, Job, tested
-from timecli.shown import in_markdown, table_row
+from timecli.shown import all_of, in_markdown, table_row
 
 SPLITS = 3
 """Parts of the seeds over which Δ_p has a mean and a deviation (appendix H.2)."""
@@ -90,7 +90,7 @@ def distance(share: float, target: float) -> float:
 def summary(rows: Mapping[Configuration, Measured]) -> Iterator[str]:
     """Δ over all balances, of baseline, oracle and every configuration (Table 3)."""
     first = _all(next(iter(rows.values())))
-    yield from (f"**All {len(first)} balances**" if len(first) > 1 else "**One balance**", "")
+    yield from (f"**{all_of(len(first), 'balance').capitalize()}**", "")
     yield from (table_row("", "Δ", "explicit"), "|---|---|---|")
     kept = _explicit(first, 0)
     yield table_row("baseline", _overall([one.before for one in first]), kept)

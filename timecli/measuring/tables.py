@@ -19,7 +19,7 @@ from timecli.measuring.bench import Answers
 from timecli.measuring.quality import Quality, Reference, measure
 from timecli.measuring.schedule import BASE, Configuration, Job, tested
 from timecli.measuring.shares import Shares
-from timecli.shown import in_markdown, table_row
+from timecli.shown import all_of, in_markdown, table_row
 
 MEASURED = ("generality", "specificity")
 """What the paper's "Mean" is the harmonic mean of."""
@@ -124,7 +124,7 @@ def markdown(title: str, results: Sequence[Result], quality: Mapping[str, Qualit
     if edits:
         names = set(filtered(results))
         count = len({name for result in results for name in result.scores})
-        lines += _totals(results, f"All {count} edits" if count > 1 else "One edit")
+        lines += _totals(results, all_of(count, "edit").capitalize())
         if 0 < len(names) < count:
             lines += _totals(_only(results, names), f"Of these, the {len(names)} whose oracle reaches {FILTER:.0%}")
     lines += shares.summary(measured) if balances else []

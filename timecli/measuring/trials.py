@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from statistics import fmean, harmonic_mean
 
 import torch
 
-from timecli.drawing.likeness import measured
 from timecli.drawing.render import render
-from timecli.drawing.verify import Images
+from timecli.drawing.verify import Images, compared, counted, missed
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import FOLLOW, Row, rows
+from timecli.manifests.rows import FOLLOW, LIKENESS, Row, rows
 from timecli.measuring.balances import worded
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Texts
@@ -22,6 +22,8 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
 
+Watch = Callable[[int], AbstractContextManager[Callable[[float], None]]]
+"""Shows how far a drawing of so many pictures is: gives the function that says how many more are finished."""
 UNTOLD = 0.5
 """The share of pictures that is assumed where it cannot be forecast; no value of a search changes it."""
 
@@ -31,6 +33,7 @@ class Drawings:
     """What a manifest gives, counted on pictures.
 
     Attributes:
+        watch: shows how far each drawing is.
         pictures: how many were drawn.
         before: what the judge sees in the unedited model's pictures, by prompt.
     """
@@ -39,19 +42,24 @@ class Drawings:
     encoder: TextEncoder
     device: torch.device
     world: Callable[[Manifest], Everyday | None]
+    watch: Watch
     pictures: int = 0
     before: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def mean(self, manifest: Manifest) -> float:
-        """Harmonic mean of generality, specificity and kept."""
-        table = _tests(manifest)
-        after = self._drawn(manifest, [row.prompt for row in table])
-        asked = self.studio.judge.asked(after)
-        shown = [fmean(asked(row.prompt, (row.prompt, row.destination or ""))) for row in table]
-        staying = [row for row in table if row.kind not in FOLLOW]
-        before = self._unedited([row.prompt for row in staying])
-        kept = measured(staying, before.__getitem__, self.studio.judge.seeing(after))["kept"]
-        return _mean(table, shown, fmean(kept))
+    def mean(self, manifest: Manifest) -> tuple[float, list[str]]:
+        """Harmonic mean of generality, specificity, kept and reached, and the thresholds that are missed.
+
+        Generality alone is 1 for every strength from which on all pictures show the destination, and kept the higher
+        the smaller the strength; what the pictures of the destination look like, reached asks for.
+        """
+        table = [row for row in rows(manifest) if row.destination]
+        after = self._drawn(manifest, list(dict.fromkeys(row.prompt for row in table)))
+        before = self._unedited([row.oracle or row.prompt for row in table])
+        judge = self.studio.judge
+        scores = counted(table, judge.asked(after))
+        scores |= compared(table, before.__getitem__, judge.seeing(after))["edited"]
+        parts = [scores[name].mean for name in ("generality", "specificity", *LIKENESS)]
+        return harmonic_mean([max(part, 0.0) for part in parts]), missed(manifest, scores)
 
     def _unedited(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """What the judge sees in the unedited model's pictures, each drawn once."""
@@ -86,7 +94,9 @@ class Drawings:
             return self._render(prompts)
 
     def _render(self, prompts: Sequence[str]) -> Images:
-        images = render(self.studio.pipeline, prompts, self.studio.settings, lambda _: None)
+        settings = self.studio.settings
+        with self.watch(len(prompts) * len(settings.seeds)) as tick:
+            images = render(self.studio.pipeline, prompts, settings, tick)
         self.pictures += sum(map(len, images.values()))
         return images
 

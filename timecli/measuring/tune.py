@@ -24,14 +24,21 @@ ROUNDS, PACE = 10, 0.35
 
 @dataclass(frozen=True)
 class Trial:
-    """What one value gave: `score` is the mean of `Drawings.mean`, or the share of the balance's first description."""
+    """What one value gave.
+
+    Attributes:
+        value: λ or the strength.
+        score: the mean of `Drawings.mean`, or the share of the balance's first description.
+        missed: sentences for the thresholds that it does not reach.
+    """
 
     value: float
     score: float
+    missed: Sequence[str] = ()
 
 
 Try = Callable[[float], float]
-"""value -> score, by drawing."""
+"""value -> share, by drawing."""
 
 
 def search(
@@ -52,7 +59,7 @@ def search(
         return Trial(value, forecasts.mean(line.applied(manifest, value)))
     if objective == "harmonic":
         first = best_forecast(manifest, line, forecasts)
-        return harmonic(first, line, lambda value: drawings.mean(line.applied(manifest, value)), report)
+        return harmonic(first, line, lambda value: Trial(value, *drawings.mean(line.applied(manifest, value))), report)
     first, target = halfway(manifest, line, forecasts), balance_of(manifest).target
     rising = rises(manifest, line)
     return balance(first, line, lambda value: drawings.share(line.applied(manifest, value)), report, target, rising)
@@ -74,23 +81,24 @@ def halfway(manifest: Manifest, line: Axis, forecasts: Forecasts) -> float:
     return (low + high) / 2
 
 
-def harmonic(first: float, line: Axis, attempt: Try, report: Callable[[Trial], None]) -> Trial:
+def harmonic(first: float, line: Axis, attempt: Callable[[float], Trial], report: Callable[[Trial], None]) -> Trial:
     """The value with the best score: uphill by long steps, then by half of them and a quarter, on both sides.
 
-    Of equal scores the smaller change counts, and the search walks on that way while the score holds.
+    Fewer thresholds missed count before any score. Of equal scores the smaller change counts, and the search walks on
+    that way while the score holds.
     """
     seen: dict[float, Trial] = {}
 
     def at(place: float) -> Trial:
         place = round(min(max(place, line.least), line.most), 3)
         if place not in seen:
-            value = line.value(place)
-            seen[place] = Trial(value, attempt(value))
+            seen[place] = attempt(line.value(place))
             report(seen[place])
         return seen[place]
 
-    def rank(place: float) -> tuple[float, float]:
-        return at(place).score, line.gentle * at(place).value
+    def rank(place: float) -> tuple[int, float, float]:
+        trial = at(place)
+        return -len(trial.missed), trial.score, line.gentle * trial.value
 
     best = first
     for step in (line.step, line.step / 2, line.step / 4):
@@ -136,37 +144,35 @@ def balance(
     return best
 
 
-def balance_all(
-    tasks: Sequence[Manifest], drawings: Drawings, report: Callable[[str, Trial], None]
-) -> list[tuple[float, float]]:
-    """Strengths at which one joint edit balances every manifest; (strength, share) of each, of the best round.
+def balance_all(tasks: Sequence[Manifest], drawings: Drawings, report: Callable[[str, Trial], None]) -> list[Trial]:
+    """Strengths at which one joint edit balances every manifest, each with its share, of the best round.
 
     Debiasing one profession moves the others (Figure 10), so all strengths take a step at once, as far as their own
     shares are off, and everything is drawn again.
     """
     strengths = [task.strength(task.edits[0]) for task in tasks]
-    best: list[tuple[float, float]] = []
+    best: list[Trial] = []
     for _ in range(ROUNDS):
         edited = joint([with_strength(task, value) for task, value in zip(tasks, strengths, strict=True)])[0]
         shares = drawings.shares(edited, tasks)
-        found = list(zip(strengths, shares, strict=True))
-        for task, (value, share) in zip(tasks, found, strict=True):
-            report(task.name, Trial(value, share))
+        found = list(map(Trial, strengths, shares))
+        for task, trial in zip(tasks, found, strict=True):
+            report(task.name, trial)
         if not best or worst(tasks, found) < worst(tasks, best):
             best = found
         if worst(tasks, found) < CLOSE:
             break
-        strengths = [_stepped(task, *one) for task, one in zip(tasks, found, strict=True)]
+        strengths = [_stepped(task, trial) for task, trial in zip(tasks, found, strict=True)]
     return best
 
 
-def worst(tasks: Sequence[Manifest], found: Sequence[tuple[float, float]]) -> float:
+def worst(tasks: Sequence[Manifest], found: Sequence[Trial]) -> float:
     """The largest Δ."""
-    return max(distance(share, balance_of(task).target) for task, (_, share) in zip(tasks, found, strict=True))
+    return max(distance(trial.score, balance_of(task).target) for task, trial in zip(tasks, found, strict=True))
 
 
-def _stepped(task: Manifest, strength: float, share: float) -> float:
-    """A strength after a step towards the target, with the digits that are written."""
-    off = balance_of(task).target - share
-    moved = strength + PACE * (off if toward(task) == 0 else -off)
+def _stepped(task: Manifest, trial: Trial) -> float:
+    """The strength after a step towards the target, with the digits that are written."""
+    off = balance_of(task).target - trial.score
+    moved = trial.value + PACE * (off if toward(task) == 0 else -off)
     return round(min(max(moved, STRENGTH.least), STRENGTH.most), 3)

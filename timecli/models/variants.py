@@ -15,6 +15,7 @@ from typing import Any
 from timecli.errors import CheckpointError
 from timecli.files.foreign import read_json, read_text
 from timecli.files.safefile import PICKLES, SafeFile, open_file
+from timecli.shown import amount
 
 INDEX = re.compile(r"(?P<stem>.+)\.safetensors\.(?:index(?:\.(?P<variant>.+))?|(?P<older>.+)\.index)\.json")
 """An index's name: `x.safetensors.index.json`, with a variant `x.safetensors.index.fp16.json`, and in older files
@@ -67,7 +68,7 @@ class Group:
 
     def describe(self) -> dict[str, Any]:
         """What `timecli inspect` says of it."""
-        form = f"{len(self.files)} shards" if self.sharded else "whole"
+        form = amount(len(self.files), "shard") if self.sharded else "whole"
         return {"variant": self.variant or "plain", "form": form, "files": [str(file.path) for file in self.files]}
 
 

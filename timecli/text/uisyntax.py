@@ -8,7 +8,7 @@ a prompt is divided. ComfyUI reads round brackets, "embedding:name" and "{dogs|c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from timecli.manifests.manifest import Manifest
@@ -55,15 +55,24 @@ def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str
 
 
 def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
-    """A sentence for every word of the edits that the tokenizer cuts into many pieces: the model hardly knows it."""
+    """A sentence for every word of the edits that the tokenizer cuts into many pieces: the model hardly knows it.
+
+    Of a small vocabulary a short word that it lacks has few pieces, which are letters.
+    """
     prompts = dict.fromkeys(text for edit in manifest.edits for text in (edit.source, edit.destination))
     words = dict.fromkeys(word for prompt in prompts for word in prompt.split() if not TOKEN.fullmatch(word))
-    cut = {word: pieces for word in words if len(pieces := encoder.pieces(word)) >= PIECES}
+    pieces_of = {word: encoder.pieces(word) for word in words}
+    cut = {word: pieces for word, pieces in pieces_of.items() if len(pieces) >= PIECES or _spelled(word, pieces)}
     return [
         f"{word!r} is {len(pieces)} pieces to this model ({', '.join(pieces)}), so it may not know the word; "
         "another may do better."
         for word, pieces in cut.items()
     ]
+
+
+def _spelled(word: str, pieces: Sequence[str]) -> bool:
+    """Whether a word of several letters is encoded letter by letter."""
+    return word.isalpha() and len(pieces) > 1 and all(len(piece) == 1 for piece in pieces)
 
 
 def _prompts(manifest: Manifest) -> Iterator[str]:

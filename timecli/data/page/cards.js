@@ -26,6 +26,7 @@ const open = (tile) => {
   large.style.backgroundImage = tile.style.backgroundImage;
   zoom.querySelector("#zoom-words").textContent = picture.alt;
   zoom.querySelector(".wipe").hidden = !wipes;
+  zoom.querySelector(".after").textContent = tile.parentElement.querySelector("figcaption").textContent;
   if (wipes) slider.value = tile.closest(".card").querySelector("input[type=range]").value;
   wipe(slider, large);
   zoom.showModal();
