@@ -135,7 +135,7 @@ def qwen3(kind: str, width: int, layers: int, words: Any) -> Any:
 def flux2_network(width: int) -> Any:
     return sized(
         diffusers.Flux2Transformer2DModel(
-            in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+            in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
             joint_attention_dim=width, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4),
         )
     )  # fmt: skip

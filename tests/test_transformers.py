@@ -24,7 +24,7 @@ from .conftest import Run
 CPU = torch.device("cpu")
 SOURCE, DESTINATION = "A pack of roses", "A pack of blue roses"
 PAIR = f'[[edit]]\nsource = "{SOURCE}"\ndestination = "{DESTINATION}"\n'
-MANIFEST = f'name = "blue"\n[solve]\naugment = false\n[preserve]\neveryday = "list.txt"\n{PAIR}'
+MANIFEST = f'name = "blue"\n[solve]\naugment = false\nlambda = 1e-6\n[preserve]\neveryday = "list.txt"\n{PAIR}'
 LIST = "A dog\nA painting of the snow\n"
 
 
@@ -87,7 +87,7 @@ def drawn(pipeline: Any, **text: Any) -> torch.Tensor:
     asked = signature(pipeline.__call__).parameters
     scale = "true_cfg_scale" if "true_cfg_scale" in asked else "guidance_scale"
     made = pipeline(
-        **text, **{scale: 1.0}, num_inference_steps=2, output_type="latent", height=32, width=32,
+        **text, **{scale: 0.0}, num_inference_steps=2, output_type="latent", height=32, width=32,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     return made.images.double()
@@ -141,10 +141,11 @@ def test_an_edited_network_draws_what_the_unedited_one_draws_of_edited_text(
 
     streams = encoder.family.streams
     assert set(load_delta(tmp_path / "d").operators) == set(streams)
-    assert off(tmp_path / "d", streams) < 1e-3
+    exact = off(tmp_path / "d", streams)
+    assert exact < 1e-3
     assert off(tmp_path / "other", streams) > 0.1, "the control: another edit"
     for stream in streams if len(streams) > 1 else ():
-        assert off(tmp_path / "d", (stream,)) > 0.01, "the control: one stream left out"
+        assert off(tmp_path / "d", (stream,)) > 30 * exact, "the control: one stream left out"
 
 
 def test_a_delta_is_the_edit(run: Run, model: Path, manifest: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def apply(
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
     origins = [deltas.read_origin(path) for path in recipes]
-    checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema)
+    checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema, reads=False)
     output = choose_output(model, output, writing.in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
@@ -50,11 +50,11 @@ def apply(
     from timecli.editing import undo as undoing
     from timecli.shipping import provenance
     from timecli.shipping.publish import publish
-    from timecli.text.fingerprints import fingerprints
+    from timecli.text.fingerprints import of_model
 
     target_dtype, exact = options.pick_dtype(writing.dtype), options.exact_device(options.pick_device(device))
     edits = [deltas.load_delta(path) for path in recipes]
-    encoder = fingerprints(checkpoint.text_encoders())
+    encoder = of_model(checkpoint)
     for delta in edits:
         applying.require_same_encoder(delta, checkpoint, encoder)
     warn_of_streams(edits, checkpoint)

@@ -30,7 +30,7 @@ def export(
     deltas.read_origin(delta_path)
     if rank is not None and tolerance is not None:
         raise OutputError("--rank and --tolerance both limit the rank; choose one.")
-    checkpoint = open_model(model, text_encoder=text_encoder)
+    checkpoint = open_model(model, text_encoder=text_encoder, reads=False)
     check_target(output, given(delta_path, model, text_encoder), force, 0)
 
     from timecli.editing import applying
@@ -38,10 +38,10 @@ def export(
     from timecli.files.tensors import DTYPES
     from timecli.shipping import export as exporting
     from timecli.shipping import provenance
-    from timecli.text.fingerprints import fingerprints
+    from timecli.text.fingerprints import of_model
 
     delta, target_dtype = deltas.load_delta(delta_path), DTYPES[dtype]
-    applying.require_same_encoder(delta, checkpoint, fingerprints(checkpoint.text_encoders()))
+    applying.require_same_encoder(delta, checkpoint, of_model(checkpoint))
     warn_of_streams([delta], checkpoint)
     small, lost = exporting.smaller(delta, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, small)

@@ -37,12 +37,15 @@ def open_model(
     text_encoder: Sequence[Path] | None = None,
     ema: bool = True,
     needs_text: bool = True,
+    reads: bool = True,
 ) -> Checkpoint:
     """`open_checkpoint` on settled files, and what the user should know of the model on stderr."""
-    from timecli.models.checkpoint import open_checkpoint
+    from timecli.models.checkpoint import open_checkpoint, require_encoders
 
     settle(*given(path, config, text_encoder))
     checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text)
+    if needs_text and reads:
+        require_encoders(checkpoint)
     for sentence in checkpoint.cautions:
         terminal.warn(sentence)
     return checkpoint

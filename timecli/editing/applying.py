@@ -50,13 +50,16 @@ class Edited:
 
 
 def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprints: Collection[str]) -> None:
-    """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has these fingerprints."""
+    """Refuse a delta that was compiled for another text encoder than the checkpoint's, which has these fingerprints.
+
+    Of a diffusion transformer whose text encoders are elsewhere, there are none, and its width is all that is compared.
+    """
     if delta.operator.width != checkpoint.width:
         raise DeltaError(
             f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
             f"width {checkpoint.width}; compile the manifest for this model."
         )
-    if delta.origin.encoder not in fingerprints:
+    if fingerprints and delta.origin.encoder not in fingerprints:
         raise DeltaError(
             f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; "
             "compile the manifest for this model."

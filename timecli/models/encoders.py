@@ -76,16 +76,14 @@ def find(
         path: the model.
         files: those of its network; a single file may hold everything.
         given: files of text encoders, in any order: their widths tell them apart.
-        config: the diffusers folder with configs and tokenizers, and with the weights that are nowhere else.
+        config: the diffusers folder with configs and tokenizers, and with the weights that are nowhere else; None
+            finds none.
 
     Raises:
         CheckpointError: a config, a tokenizer or the weights of one are missing.
     """
     if config is None:
-        raise CheckpointError(
-            f"{path} is {family.name}, whose text encoders need their configs and tokenizers; give its diffusers "
-            "folder as --config."
-        )
+        return ()
     singles = [open_file(one) for one in given if not one.is_dir()]
     return tuple(_found(tower, path, files, singles, config) for tower in family.towers)
 

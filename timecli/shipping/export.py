@@ -130,7 +130,7 @@ def _named(
         return {f"{kohya}.diff": change}
     if form == "peft":
         module = matrix.names[streams.DIFFUSERS].removesuffix(".weight")
-        return {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
+        return {f"{family.network}.{module}.lora_A.weight": down, f"{family.network}.{module}.lora_B.weight": up}
     alpha = torch.tensor(float(len(down)), dtype=up.dtype)
     return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}
 
@@ -146,7 +146,7 @@ def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dic
         "modelspec.implementation": "diffusers",
         "modelspec.title": delta.origin.name,
         "ss_output_name": delta.origin.name,
-        **KOHYA[family.short],
+        **KOHYA.get(family.short, {}),
         **(network if form == "lora" else {}),
         EDITS: json.dumps(list(records), sort_keys=True),
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from timecli.files.tensors import raw
+from timecli.models.checkpoint import Checkpoint
 from timecli.models.openclip import HF_PROJECTION
 
 
@@ -28,6 +29,15 @@ def _digest(towers: Sequence[Mapping[str, torch.Tensor]], left_out: tuple[str, .
             digest.update(key.encode())
             digest.update(raw(weights[key].half()))
     return digest.hexdigest()
+
+
+def of_model(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The fingerprints that a delta for a model can have; none where its text encoder is elsewhere."""
+    weights = checkpoint.text_encoders()
+    if not checkpoint.family.by_pipeline:
+        return fingerprints(weights)
+    norm = checkpoint.norm()
+    return (of_weights([*weights, *([{"norm": norm}] if norm is not None else [])]),) if weights else ()
 
 
 def of_weights(parts: Sequence[Mapping[str, torch.Tensor]]) -> str:

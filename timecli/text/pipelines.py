@@ -22,7 +22,7 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family
 from timecli.text.align import align
-from timecli.text.fingerprints import of_weights
+from timecli.text.fingerprints import of_model
 from timecli.text.readers import TextEncoder
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -252,21 +252,22 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
             f"{checkpoint.path} is {checkpoint.family.name}, whose text diffusers reads; leave out --tokenizer and "
             "clip_skip."
         )
-    family, parts, weights = checkpoint.family, {}, []
+    transformers.utils.logging.disable_progress_bar()
+    family, parts = checkpoint.family, {}
     for text in checkpoint.encoders:
         tensors = text.read()
-        weights.append(tensors)
         with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
             parts[text.tower.folder] = _model(text, tensors).to(device)
             parts[text.tokenizer.name] = _tokenizer(text.tokenizer)
     kind = getattr(diffusers, family.pipeline)
     missing = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", *parts)]
     pipeline = kind(**dict.fromkeys(missing), **parts)
-    norm, found = checkpoint.norm(), Norm
-    own = None if norm is None or family.norm is None else found(norm, family.norm[1])
-    stamp = of_weights([*weights, *([{"norm": norm}] if norm is not None else [])])
+    weight = checkpoint.norm()
+    norm = None if weight is None or family.norm is None else Norm(weight, family.norm[1])
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
-    return PipelineEncoder(fingerprints=(stamp,), family=family, pipeline=pipeline, widths=widths, norm=own)
+    return PipelineEncoder(
+        fingerprints=of_model(checkpoint), family=family, pipeline=pipeline, widths=widths, norm=norm
+    )
 
 
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
