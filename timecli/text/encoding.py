@@ -72,6 +72,11 @@ class ClipEncoder(TextEncoder):
         """Positions of the output, padding included."""
         return self.towers[0].model.length
 
+    @property
+    def most(self) -> int:
+        """As `length`."""
+        return self.length
+
     def tokens(self, prompt: str) -> list[int]:
         """Token ids from start to end token, without padding.
 

@@ -92,6 +92,11 @@ class PipelineEncoder(TextEncoder):
         return getattr(found, "tokenizer", found)  # a processor of text and pictures has one
 
     @property
+    def most(self) -> int:
+        """A state may depend on every position."""
+        return 0
+
+    @property
     def length(self) -> int:
         """How many tokens of a prompt are read."""
         named = inspect.signature(self.pipeline.encode_prompt).parameters["max_sequence_length"].default
@@ -145,8 +150,8 @@ class PipelineEncoder(TextEncoder):
         return found
 
     def enough(self, prompts: Sequence[str], behind: int = 0, least: int = 0) -> int:
-        """All: a state may depend on every position."""
-        return max(sum(len(segment.tokens) for segment in self._segments(prompt)) for prompt in prompts)
+        """All."""
+        return 0
 
     def standing(self, rows: int) -> torch.Tensor:
         """One position is one position."""

@@ -59,6 +59,11 @@ class TextEncoder(ABC):
     def pooled_width(self) -> int:
         """The d of the vector for the whole prompt; 0 where there is none."""
 
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """The most positions that can be encoded of a prompt; 0 where there are no fewer than all."""
+
     @abstractmethod
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt, without padding.
@@ -105,14 +110,15 @@ class TextEncoder(ABC):
 
     def embed(self, prompts: Sequence[str], positions: int | None = None) -> Sequence[torch.Tensor]:
         """States `[positions, d]` of each prompt, float64 on the CPU; what is remembered is not encoded again."""
-        return [states[TEXT][:positions].double() for states in self.remembered(prompts, positions or 0)]
+        count = positions or self.most
+        return [states[TEXT][: count or None].double() for states in self.remembered(prompts, count)]
 
     def remembered(self, prompts: Sequence[str], positions: int) -> list[dict[str, torch.Tensor]]:
         """What each prompt gives to every stream, of the text at least so many positions."""
         distinct = dict.fromkeys(prompts)
         left = [p for p in distinct if p not in self.memory or len(self.memory[p][TEXT]) < positions]
         known = {prompt: self.memory[prompt] for prompt in distinct.keys() - left}
-        for states, prompt in zip(self.encode(left, positions), left, strict=True):
+        for states, prompt in zip(self.encode(left, positions or None), left, strict=True):
             known[prompt] = states
             if states[TEXT].nbytes * (len(self.memory) + 1) <= MEMORY:
                 self.memory[prompt] = states
