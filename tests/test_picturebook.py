@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import fit
+import torch
 import transformer
 
 transformer.CHUNK = 8
@@ -53,8 +54,30 @@ train(folder / "parts", stop=2)
 train(folder / "parts")
 train(folder / "other", seed=1)
 transformer.ship(folder / "whole", folder / "shipped")
+
+pipeline = transformer.trained(folder / "whole")
+network = pipeline.transformer
+with torch.no_grad():
+    for weight in network.parameters():
+        weight.copy_(torch.randn_like(weight) * 0.1)  # three steps leave it almost silent
+    captions, random = transformer.draw_batch(0, 16)[0], torch.Generator().manual_seed(0)
+    tokens = pipeline.tokenizer(captions, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    states = pipeline.text_encoder(tokens).last_hidden_state
+    few = transformer.Pictures(folder, pipeline, 16, 1).states(captions, random).float()
+    noise, times = torch.randn(16, 16, 16), torch.rand(16)
+
+
+@torch.no_grad()
+def read(states, **settings):
+    inputs = {"hidden_states": noise, "timestep": times, "pooled_projections": states[:, 0]}
+    return network(encoder_hidden_states=states, **inputs, **transformer.places(states.shape[1]), **settings).sample
+
+
+full, crowd = read(states), {"attention_mask": transformer.crowd()}
+for output in (read(few, joint_attention_kwargs=crowd), read(few)):
+    print("off by", ((output - full).norm() / (full - full.mean(0)).norm()).item())
 """
-"""Three steps on a few pictures: at once, in two parts, and from other weights."""
+"""Three steps at once, in two parts, and from other weights; then what a network reads of padding."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +97,11 @@ def test_training_goes_on_where_it_was_stopped(trained: tuple[Path, str]) -> Non
     )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_a_few_positions_of_padding_are_read_as_all_of_it(trained: tuple[Path, str]) -> None:
+    counted, plain = (float(line.split()[-1]) for line in trained[1].splitlines() if line.startswith("off by"))
+    assert counted < 0.05 < plain
 
 
 @pytest.fixture(scope="module")
