@@ -60,6 +60,12 @@ def make_optimizers(model: torch.nn.Module, rate: float) -> list[torch.optim.Opt
     return [Muon(weights, lr=rate), torch.optim.AdamW(others, lr=rate, weight_decay=0.01)]
 
 
+def make_adam(model: torch.nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Adam for everything: Muon would take longer for its step than a small transformer for its gradient."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    return [torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)]
+
+
 def fit(
     name: str,
     model: torch.nn.Module,
@@ -68,11 +74,12 @@ def fit(
     rate: float,
     work: Path,
     average: float = 0.0,
+    optimizers_of: Callable[[torch.nn.Module, float], list[torch.optim.Optimizer]] = make_optimizers,
 ) -> None:
     """Warm-up and cosine, resumable. The weights that are kept are a moving average with factor `average`."""
     path = work / f"{name}.pt"
     model.to(device()).train()
-    optimizers = make_optimizers(model, rate)
+    optimizers = optimizers_of(model, rate)
     mean = {key: value.clone() for key, value in model.state_dict().items()}
     step = 0
     if path.exists():

@@ -1,11 +1,18 @@
-"""picturebook's parts, all with SD 1.4's topology."""
+"""picturebook's parts, with SD 1.4's topology, and the transformer, with FLUX.1's."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+    UNet2DConditionModel,
+)
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
@@ -96,3 +103,34 @@ def make_unet() -> UNet2DConditionModel:
 def make_noise_schedule() -> DDPMScheduler:
     """SD 1.4's: 1000 steps, scaled-linear betas."""
     return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+
+
+def make_transformer() -> FluxTransformer2DModel:
+    """FLUX.1 in miniature: 2 double and 4 single blocks of width 224, over 2 x 2 packed latents.
+
+    Text comes in through `context_embedder` alone: the pooled vector is multiplied by zeros, which are not trained.
+    """
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=7,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=(8, 12, 12),
+    )
+    # Every block begins as the identity (adaLN-Zero, Peebles & Xie 2022), and the whole as zero.
+    for name, module in transformer.named_modules():
+        if name == "proj_out" or (".norm" in f".{name}" and isinstance(module, torch.nn.Linear)):
+            torch.nn.init.zeros_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+    pooled = transformer.time_text_embed.text_embedder.linear_1.weight
+    torch.nn.init.zeros_(pooled)
+    pooled.requires_grad_(False)
+    return transformer
+
+
+def make_flow_schedule() -> FlowMatchEulerDiscreteScheduler:
+    """Straight lines from noise to latents, in even steps."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0)
