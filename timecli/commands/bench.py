@@ -138,7 +138,7 @@ def bench(
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
 
-    from timecli.drawing import render
+    from timecli.drawing import networks, render
     from timecli.editing import compiling
     from timecli.files.staging import alone
     from timecli.measuring import bench as benching
@@ -154,7 +154,7 @@ def bench(
     compared = quality.load(reference, made.judge, made.inception) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()
-    batches = schedule.batches(tasks, jobs, seeds, render.batch_size(made.pipeline), captions)
+    batches = schedule.batches(tasks, jobs, seeds, networks.batch_size(made.pipeline), captions)
     refuse(compiling.too_long(schedule.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
     with alone(output):

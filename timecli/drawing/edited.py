@@ -12,7 +12,8 @@ import torch
 
 from timecli.drawing import digest
 from timecli.drawing.album import FOLDER, Album
-from timecli.drawing.render import Pipeline, Settings, network_of, render, replaced
+from timecli.drawing.networks import network_of
+from timecli.drawing.render import Pipeline, Settings, render, replaced
 from timecli.drawing.verify import Images, prompts_after, prompts_before
 from timecli.editing import applying, compiling, forecast
 from timecli.editing.delta import Delta, load_delta

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -17,7 +16,7 @@ import torch
 from diffusers.utils import logging
 from PIL.Image import Image
 
-from timecli.drawing import libraries, memory
+from timecli.drawing import libraries, memory, networks
 from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
 from timecli.files.foreign import read_config
@@ -32,8 +31,6 @@ from timecli.text.sizes import require_plausible
 Pipeline: TypeAlias = Any
 """One of diffusers' pipelines from text to pictures."""
 
-DEFAULT_SIDE = 1024
-"""Side of a picture where neither network nor autoencoder says what it was made for."""
 STEPS, GUIDANCE = 25, 7.5
 """What is drawn with where nobody says otherwise."""
 
@@ -106,28 +103,8 @@ def _of_file(kind: Any, file: Path, checkpoint: Checkpoint, options: dict[str, A
     return kind.from_pretrained(config, **{network: part}, **options)
 
 
-def network_of(pipeline: Pipeline) -> torch.nn.Module:
-    """The part that draws: a UNet or a diffusion transformer."""
-    found = pipeline.components
-    network: torch.nn.Module = found.get("unet") or found["transformer"]
-    return network
-
-
-def side_of(pipeline: Pipeline) -> int:
-    """Side of a picture, in latent pixels: what the network was made for, else what the autoencoder was."""
-    side: int | None = getattr(network_of(pipeline).config, "sample_size", None)
-    if side is None:
-        side = int(getattr(pipeline.vae.config, "sample_size", DEFAULT_SIDE)) // int(pipeline.vae_scale_factor)
-    return side
-
-
-def batch_size(pipeline: Pipeline) -> int:
-    """How many pictures are drawn at once: by their size, and on a GPU by the memory that is free."""
-    return memory.pictures(side_of(pipeline) ** 2, memory.free(pipeline._execution_device))
-
-
 def _require_side(pipeline: Pipeline, checkpoint: Checkpoint) -> None:
-    side = side_of(pipeline)
+    side = networks.side_of(pipeline)
     if not isinstance(side, int) or side < 1:
         raise CheckpointError(
             f"{checkpoint.path} has a config whose sample_size is {brief(side)}; it must be a number."
@@ -210,12 +187,6 @@ def replaced(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> It
             parameter.data.copy_(originals[name])
 
 
-def start_noise(pipeline: Pipeline, seed: int) -> torch.Tensor:
-    """Start noise `[channels, height, width]` of a seed; drawn on the CPU so that every device gets the same."""
-    shape = (pipeline.vae.config.latent_channels, side_of(pipeline), side_of(pipeline))
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def render(
     pipeline: Pipeline,
     prompts: Sequence[str],
@@ -233,7 +204,7 @@ def render(
         album: has batches of an earlier run, and keeps those that are drawn.
     """
     jobs = [(prompt, seed) for prompt in dict.fromkeys(prompts) for seed in settings.seeds]
-    size = batch_size(pipeline)
+    size = networks.batch_size(pipeline)
     images: dict[str, list[Image]] = {prompt: [] for prompt in prompts}
     for first in range(0, len(jobs), size):
         batch = jobs[first : first + size]
@@ -247,22 +218,6 @@ def render(
         for (prompt, _), image in zip(batch, found, strict=True):
             images[prompt].append(image)
     return images
-
-
-def _asked(pipeline: Pipeline, batch: list[tuple[str, int]], settings: Settings) -> dict[str, Any]:
-    """Noise, size and guidance, as each kind of pipeline takes them.
-
-    Diffusion transformers pack their noise, and draw it themselves from the seeds. Those that have a guidance of their
-    own, learned from another model, are guided by the empty prompt, too.
-    """
-    if "unet" in pipeline.components:
-        latents = torch.stack([start_noise(pipeline, seed) for _, seed in batch]).to(pipeline.unet.dtype)
-        return {"latents": latents, "guidance_scale": settings.guidance}
-    side = side_of(pipeline) * pipeline.vae_scale_factor
-    asked: dict[str, Any] = {"height": side, "width": side}
-    if "true_cfg_scale" in signature(pipeline.__call__).parameters:
-        return {**asked, "true_cfg_scale": settings.guidance, "negative_prompt": [""] * len(batch)}
-    return {**asked, "guidance_scale": settings.guidance}
 
 
 @torch.no_grad()
@@ -279,7 +234,7 @@ def _draw(
             # Schedulers with noise of their own must not draw it from a generator that everything shares.
             generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
             num_inference_steps=settings.steps,
-            **_asked(pipeline, batch, settings),
+            **networks.asked(pipeline, [seed for _, seed in batch], settings.guidance),
             callback_on_step_end=after_step,
             output_type="np",
         )

@@ -13,7 +13,8 @@ import torch
 from PIL.Image import Image
 
 from timecli.drawing.judge import Judge, load_judge
-from timecli.drawing.render import Pipeline, Settings, load_pipeline, network_of, render, replaced
+from timecli.drawing.networks import network_of
+from timecli.drawing.render import Pipeline, Settings, load_pipeline, render, replaced
 from timecli.editing import applying
 from timecli.editing.delta import Delta
 from timecli.measuring import quality

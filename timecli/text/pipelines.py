@@ -21,13 +21,12 @@ from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family
-from timecli.text.align import align
+from timecli.text import segments
 from timecli.text.fingerprints import of_model
 from timecli.text.readers import TextEncoder
+from timecli.text.segments import Segment
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-MARKS = str.maketrans("", "", "▁Ġ")
-"""What vocabularies put in front of a token that begins a word."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,6 @@ class Norm:
         """Of states `[n, d]`, in float32."""
         wide = states.float()
         return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon) * self.weight.float()
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The tokens at some positions of the text, one behind the other: of one text encoder.
-
-    Attributes:
-        tokens: as the vocabulary has them.
-        first: where those begin that are not padding.
-        stop: where they end.
-    """
-
-    tokens: tuple[str, ...]
-    first: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -88,8 +72,7 @@ class PipelineEncoder(TextEncoder):
     @property
     def tokenizer(self) -> Any:
         """That of the text's last segment."""
-        found = getattr(self.pipeline, self.family.sequence[-1].replace("text_encoder", "tokenizer"))
-        return getattr(found, "tokenizer", found)  # a processor of text and pictures has one
+        return _of_text(getattr(self.pipeline, self.family.sequence[-1].replace("text_encoder", "tokenizer")))
 
     @property
     def most(self) -> int:
@@ -98,16 +81,18 @@ class PipelineEncoder(TextEncoder):
 
     @property
     def length(self) -> int:
-        """How many tokens of a prompt are read."""
+        """How many tokens of a prompt are read: as many as the pipeline takes, where the text encoder holds them."""
         named = inspect.signature(self.pipeline.encode_prompt).parameters["max_sequence_length"].default
-        return int(named)
+        return min(int(named), int(self.tokenizer.model_max_length))
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt without its template; raises PromptError where it would be cut."""
-        ids = list(self.tokenizer(prompt)["input_ids"])
-        if len(ids) > self.length:
-            raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
-        return ids
+        for name in (tower.folder for tower in self.family.towers):
+            tokenizer = _of_text(getattr(self.pipeline, name.replace("text_encoder", "tokenizer")))
+            count, most = len(tokenizer(prompt)["input_ids"]), min(self.length, int(tokenizer.model_max_length))
+            if count > most:
+                raise PromptError(f"{prompt!r} has {count} tokens and the text encoder reads {most}; shorten it.")
+        return list(self.tokenizer(prompt)["input_ids"])
 
     def knows(self, word: str) -> bool:
         """Whether a word is one token."""
@@ -116,12 +101,12 @@ class PipelineEncoder(TextEncoder):
     def pieces(self, word: str) -> list[str]:
         """The tokens of a word alone, as text."""
         ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
-        return [plain(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
+        return [segments.plain(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
 
     def words(self, prompt: str) -> list[str]:
         """The tokens at every position up to the last that is no padding, as text."""
         tokens = [token for segment in self._segments(prompt) for token in segment.tokens]
-        return [plain(token) for token in tokens[: self.own(prompt)[-1] + 1]]
+        return [segments.plain(token) for token in tokens[: self.own(prompt)[-1] + 1]]
 
     def own(self, prompt: str) -> list[int]:
         """The positions that are not padding."""
@@ -137,7 +122,7 @@ class PipelineEncoder(TextEncoder):
         one, other = self.pieces(source), self.pieces(destination)
         if one == other:
             raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
-        if not {compared(token) for token in one} & {compared(token) for token in other}:
+        if not {segments.compared(token) for token in one} & {segments.compared(token) for token in other}:
             raise PromptError(
                 f"{source!r} -> {destination!r}: source and destination have no word in common; name the same thing in "
                 "both."
@@ -145,7 +130,7 @@ class PipelineEncoder(TextEncoder):
         found: list[int] = []
         behind = 0
         for before, after in zip(self._segments(source), self._segments(destination), strict=True):
-            found += [behind + place for place in _aligned(before, after)]
+            found += [behind + place for place in segments.aligned(before, after)]
             behind += len(after.tokens)
         return found
 
@@ -168,7 +153,8 @@ class PipelineEncoder(TextEncoder):
     def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
         self.tokens(prompt)
         asked = inspect.signature(self.pipeline.encode_prompt).parameters
-        options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
+        options: dict[str, Any] = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
+        options["max_sequence_length"] = self.length
         with _handed(self.pipeline, self.family.sequence) as calls:
             result = self.pipeline.encode_prompt(
                 prompt=[prompt], **{name: value for name, value in options.items() if name in asked}
@@ -185,8 +171,7 @@ class PipelineEncoder(TextEncoder):
 
     def _segment(self, prompt: str, name: str, ids: torch.Tensor, mask: torch.Tensor | None, rows: int) -> Segment:
         """The tokens at a text encoder's positions, of which a template's first ones and padding may be gone."""
-        tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"))
-        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        tokenizer = _of_text(getattr(self.pipeline, name.replace("text_encoder", "tokenizer")))
         if mask is None:
             mask = torch.arange(len(ids)) < len(tokenizer(prompt)["input_ids"])
         own = torch.nonzero(mask)[:, 0]
@@ -203,27 +188,9 @@ class PipelineEncoder(TextEncoder):
         return self.known[prompt]
 
 
-def plain(token: str) -> str:
-    """A token as text."""
-    return token.translate(MARKS)
-
-
-def compared(token: str) -> str:
-    """A token as it is compared: a word is the same in front of a sentence and in it, and "an" is "a"."""
-    word = plain(token).lower()
-    return "a" if word == "an" else word
-
-
-def _aligned(source: Segment, destination: Segment) -> list[int]:
-    """For every position of a segment the one of the destination's, padding before and behind one by one."""
-    before, after = (
-        ["", *(compared(token) for token in part.tokens[part.first : part.stop])] for part in (source, destination)
-    )
-    last, shift = len(destination.tokens) - 1, destination.first - source.first
-    front = [max(0, place + shift) for place in range(source.first)]
-    rows = len(source.tokens) - source.first + 1
-    inner = align(before, after, max(rows, len(after)))[1:rows]
-    return front + [min(destination.first + place - 1, last) for place in inner]
+def _of_text(tokenizer: Any) -> Any:
+    """A tokenizer, or that of a processor of text and pictures."""
+    return getattr(tokenizer, "tokenizer", tokenizer)
 
 
 @contextmanager
