@@ -29,6 +29,7 @@ from timecli.manifests import manifest as manifests
 from timecli.manifests import timed
 from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
 from timecli.manifests.manifest import Manifest
+from timecli.models.streams import TEXT
 from timecli.text import everyday, pairing
 from timecli.text.align import align
 from timecli.text.everyday import Everyday
@@ -43,6 +44,17 @@ class Language:
         self.tokenizer, self.model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
         self.seen: dict[str, torch.Tensor] = {}
 
+    stream = TEXT
+
+    def own(self, prompt: str) -> list[int]:
+        return list(range(len(self.tokens(prompt))))
+
+    def enough(self, prompts: Sequence[str], behind: int = 0) -> int:
+        return 0
+
+    def standing(self, rows: int) -> torch.Tensor:
+        return torch.ones(rows, dtype=torch.float64)
+
     def tokens(self, prompt: str) -> list[int]:
         return list(self.tokenizer(prompt).input_ids)
 
@@ -52,7 +64,7 @@ class Language:
         return align(one, other, len(one))
 
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> list[torch.Tensor]:
+    def embed(self, prompts: Sequence[str], positions: int | None = None) -> list[torch.Tensor]:
         for prompt in set(prompts) - self.seen.keys():
             states = self.model(**self.tokenizer(prompt, return_tensors="pt")).last_hidden_state[0]
             self.seen[prompt] = states.double()
@@ -60,7 +72,8 @@ class Language:
 
     def world(self, prompts: Sequence[str]) -> Everyday:
         rows = torch.cat(self.embed(prompts)) / len(prompts) ** 0.5
-        return Everyday(torch.linalg.qr(rows, mode="r").R, torch.zeros(0), tuple(prompts), {"list": "real language"})
+        root = torch.linalg.qr(rows, mode="r").R
+        return Everyday({TEXT: root}, {}, tuple(prompts), {"list": "real language"})
 
 
 Make = Callable[[Manifest], Operator]

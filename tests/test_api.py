@@ -60,7 +60,7 @@ def test_what_the_command_line_refuses_is_refused(
 
 
 def test_nothing_prints_but_the_caller(picturebook: Path, manifest: Manifest, tmp_path: Path) -> None:
-    """In an environment that asks no library to be quiet. The control: the libraries that draw do talk."""
+    """In an environment that asks no library to be quiet. The control: afterwards they talk again."""
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_VERBOSITY")}
     lines = (
         f"import timecli; manifest = timecli.load_manifest({str(tmp_path / 'x.toml')!r})",
@@ -68,14 +68,18 @@ def test_nothing_prints_but_the_caller(picturebook: Path, manifest: Manifest, tm
         "found = timecli.verify(manifest, model, edit, seeds=1)",
         "print(sorted(found['scores']['edited']))",
     )
-    judge = "from pathlib import Path; import torch; from timecli.drawing.judge import load_judge"
-    alone = f"{judge}; load_judge(Path({str(PICTUREBOOK / 'judge')!r}), torch.device('cpu'))"
+    talk = "logging.get_logger('transformers.models').warning"
+    alone = (
+        "from transformers.utils import logging; from timecli.drawing.quiet import quiet",
+        f"with quiet(): {talk}('inside')",
+        f"{talk}('outside')",
+    )
     done, control = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        for code in ("\n".join(lines), alone)
+        for code in ("\n".join(lines), "\n".join(alone))
     )
     assert done.stderr == "" and done.stdout.startswith("['efficacy', ") and done.stdout.count("\n") == 1
-    assert control.stderr != ""
+    assert "outside" in control.stderr and "inside" not in control.stderr
 
 
 def test_it_loads_nothing_before_it_is_needed() -> None:

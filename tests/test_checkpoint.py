@@ -109,7 +109,7 @@ BAD = {
     "renamed.safetensors": (pickle.dumps({"state_dict": {}}), "is a pickle, which can run code"),
     "other.safetensors": (
         header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}') + b"\0" * 4,
-        "has no cross-attention matrices",
+        "has no map that reads text",
     ),
 }
 

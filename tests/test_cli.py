@@ -120,7 +120,7 @@ BAD = {
     "no model": ("edit {m} {t}/none.safetensors -o {t}/out", "does not exist"),
     "pickle": ("edit {m} {t}/model.ckpt -o {t}/out", "is a pickle"),
     "truncated": ("edit {m} {t}/cut.safetensors -o {t}/out", "not a complete safetensors file"),
-    "other model": ("edit {m} {t}/other.safetensors -o {t}/out", "has no cross-attention matrices"),
+    "other model": ("edit {m} {t}/other.safetensors -o {t}/out", "has no map that reads text"),
     "no tokenizer": ("edit {m} {t}/alone.safetensors -o {t}/out", "give its own with --tokenizer or --config"),
     "output exists": ("edit {m} {p} -o {t}/bad.toml", "already exists; use --force"),
     "output is input": ("edit {m} {t}/alone.safetensors --config {c} -o {t}/alone.safetensors --force", "is an input"),

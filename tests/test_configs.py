@@ -16,7 +16,7 @@ from timecli.drawing.render import Settings, load_pipeline, render
 from timecli.errors import CheckpointError
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
-from timecli.text.encoding import load
+from timecli.text.encoding import ClipEncoder, load
 from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer, words
 
@@ -49,7 +49,7 @@ def weights(opened: Checkpoint) -> dict[str, torch.Tensor]:
 
 def read(weights: dict[str, torch.Tensor], config: Path) -> TextEncoder:
     tower = load(weights, layouts.SD1.towers[0], config / "tokenizer", config / TEXT, torch.device("cpu"), "model")
-    return TextEncoder((tower,), "")
+    return ClipEncoder((tower,), fingerprints=("",))
 
 
 def refused(weights: dict[str, torch.Tensor], config: Path) -> str:

@@ -19,7 +19,8 @@ ORIGIN = Origin("x", 'name = "x"\n# ü', "0.1.0", "ab" * 32, (0.1, 1 / 3), ("k",
 @pytest.fixture
 def delta() -> Delta:
     random = torch.Generator().manual_seed(0)
-    return Delta(Operator(torch.randn(8, 3, generator=random), torch.randn(3, 8, generator=random), 1 / 7), ORIGIN)
+    operator = Operator(torch.randn(8, 3, generator=random), torch.randn(3, 8, generator=random), 1 / 7)
+    return Delta({"text": operator}, ORIGIN)
 
 
 @pytest.mark.parametrize("layers", [None, (0, 3)])
@@ -49,7 +50,7 @@ def test_a_file_is_replaced_unless_it_must_stay(delta: Delta, tmp_path: Path) ->
 
 def test_one_column_is_a_delta(delta: Delta, tmp_path: Path) -> None:
     left, right = (torch.ones(shape) for shape in ((8, 1), (1, 8)))
-    save_delta(replace(delta, operator=Operator(left, right, 1.0)), tmp_path / "x.delta")
+    save_delta(replace(delta, operators={"text": Operator(left, right, 1.0)}), tmp_path / "x.delta")
     assert load_delta(tmp_path / "x.delta").operator.rank == 1
 
 

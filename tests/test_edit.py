@@ -14,7 +14,7 @@ from timecli.manifests.manifest import Manifest, parse
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding
-from timecli.text.encoding import fingerprint
+from timecli.text.fingerprints import fingerprint
 from timecli.text.readers import TextEncoder
 
 from .conftest import ldm
@@ -132,7 +132,7 @@ def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder
 
 
 def same_encoder(delta: deltas.Delta, checkpoint: Checkpoint) -> None:
-    applying.require_same_encoder(delta, checkpoint, fingerprint(checkpoint.text_encoders()))
+    applying.require_same_encoder(delta, checkpoint, [fingerprint(checkpoint.text_encoders())])
 
 
 def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(

@@ -9,7 +9,7 @@ from timecli.editing import compiling
 from timecli.manifests.manifest import load
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
-from timecli.text.encoding import Tower
+from timecli.text.encoding import ClipEncoder, Tower
 from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer
 
@@ -57,7 +57,7 @@ def test_picturebook_knows_every_word(path: Path, encoder: TextEncoder) -> None:
 @pytest.mark.parametrize("path", SD14, ids=lambda path: path.stem)
 def test_sd14_pairs_align(path: Path) -> None:
     """Alignment needs tokens only, so that it can be checked without the model."""
-    aligner = TextEncoder((Tower(clip_tokenizer(), _Sizes()),), "")  # type: ignore[arg-type]
+    aligner = ClipEncoder((Tower(clip_tokenizer(), _Sizes()),), fingerprints=("",))  # type: ignore[arg-type]
     manifest = load(path)
     assert compiling.problems(manifest, aligner) == []
     for pair in manifest.edits:

@@ -17,7 +17,7 @@ from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding, tokenizers
 from timecli.text.clip import TextTower
-from timecli.text.encoding import fingerprint
+from timecli.text.fingerprints import fingerprint
 from timecli.text.pairing import Columns, augmented, columns
 from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer
@@ -68,7 +68,7 @@ def test_embeddings_equal_transformers_own(small: Path, small_encoder: TextEncod
 
 
 def test_repeated_prompts_are_the_same_rows(encoder: TextEncoder) -> None:
-    states = encoder.embed(["A rose", "A dog", "A rose"])
+    states = torch.stack(list(encoder.embed(["A rose", "A dog", "A rose"])))
     assert states.shape == (3, 77, 192) and states.dtype == torch.float64
     assert torch.equal(states[0], states[2]) and not torch.equal(states[0], states[1])
 
@@ -103,8 +103,8 @@ def test_columns_of_a_pair(encoder: TextEncoder) -> None:
     found = the_columns(parse(TOML + "[preserve]\neveryday = false\n"), encoder)
     assert found.source.shape == found.destination.shape == (4 * 77, 192)
     assert torch.equal(found.source[0], found.destination[0]), "the start token sees nothing of what follows"
-    assert torch.equal(found.source[2], encoder.embed(["A rose"])[0, 2])
-    assert torch.equal(found.destination[2], encoder.embed(["A blue rose"])[0, 3]), "rose is edited towards (blue) rose"
+    assert torch.equal(found.source[2], encoder.embed(["A rose"])[0][2])
+    assert torch.equal(found.destination[2], encoder.embed(["A blue rose"])[0][3]), "rose is edited towards (blue) rose"
     assert torch.equal(found.weight, torch.full((4 * 77,), 10.0, dtype=torch.float64))
 
 

@@ -48,7 +48,7 @@ def test_the_solve_is_least_squares_with_every_everyday_prompt_written_out(
     wanted = task(listed, "everyday_weight = 0.5\n", "[solve]\nlambda = 0.2\n")
     (rows, world) = list(pairing.columns(wanted, encoder, everyday.measured(wanted, encoder)))
     prompts = ("A dog", "A tulip", "A house in the snow", "")
-    states = encoder.embed(prompts).flatten(0, 1)
+    states = torch.cat(list(encoder.embed(prompts)))
     rho = 0.5 * len(wanted.templates + ("",)) / 0.2
     assert torch.allclose(world.weight, torch.full_like(world.weight, rho), rtol=1e-12)
     source, change = rows.source, rows.destination - rows.source
@@ -66,7 +66,7 @@ def test_with_every_position_it_is_exact(encoder: TextEncoder, listed: Path, mon
     monkeypatch.setattr(everyday, "POSITIONS", 77)
     wanted = task(listed)
     root = everyday.measured(wanted, encoder).roots["text"]
-    states = encoder.embed(("A dog", "A tulip", "A house in the snow", "")).flatten(0, 1)
+    states = torch.cat(list(encoder.embed(("A dog", "A tulip", "A house in the snow", ""))))
     assert torch.allclose(root.T @ root, states.T @ states / 4, rtol=1e-10, atol=1e-10)
 
 

@@ -206,7 +206,7 @@ def random_delta(matrices: tuple[str, ...] = ("k", "v"), layers: tuple[int, ...]
     left, right = (torch.linalg.qr(torch.randn(768, 4, generator=random)).Q for _ in range(2))
     sizes = torch.tensor([8.0, 4.0, 2.0, 1.0]).sqrt()
     return Delta(
-        Operator(left * sizes, (right * sizes).T.contiguous(), 1.0),
+        {"text": Operator(left * sizes, (right * sizes).T.contiguous(), 1.0)},
         Origin("x", "", "0", "", (0.1,), matrices, layers, ()),
     )
 
@@ -228,12 +228,12 @@ def test_the_ranks_that_are_kept_and_what_they_lose() -> None:
 @pytest.mark.parametrize("form", ("lora", "peft", "diff"))
 def test_only_what_the_edit_covers_is_in_the_file(form: str, tiny: Checkpoint) -> None:
     delta = random_delta(("v",), (0, 3))
-    made = export.adapter(tiny, delta, form, torch.float16, delta.operator)
+    made = export.adapter(tiny, delta, form, torch.float16, delta)
     per_matrix = {"lora": 3, "peft": 2, "diff": 1}[form]
     assert len(made.tensors) == 2 * per_matrix and {t.dtype for t in made.tensors.values()} == {torch.float16}
     assert all("to_v" in name for name in made.tensors)
     with pytest.raises(DeltaError, match=r"the delta 'x' covers no matrix of .*tiny\.safetensors"):
-        export.adapter(tiny, random_delta(layers=(99,)), form, torch.float32, delta.operator)
+        export.adapter(tiny, random_delta(layers=(99,)), form, torch.float32, delta)
 
 
 def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -
     save_file({**stored, **twins}, tmp_path / "x.safetensors")
     model = open_checkpoint(tmp_path / "x.safetensors", needs_text=False)
     assert len(model.places) == 64, "the control"
-    found, alone = (export.adapter(one, delta, "lora", torch.float32, delta.operator) for one in (model, tiny))
+    found, alone = (export.adapter(one, delta, "lora", torch.float32, delta) for one in (model, tiny))
     assert found.base == alone.base and found.error == alone.error
     digest = hashlib.sha256(b"".join(stored[ldm(m)].numpy().tobytes() for m in layouts.SD1.matrices))
     assert found.base == digest.hexdigest()
@@ -256,17 +256,17 @@ def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -
 @pytest.mark.parametrize("form", ["lora", "diff"])
 def test_what_does_not_fit_is_named(form: str, tiny: Checkpoint) -> None:
     delta = random_delta()
-    large = Delta(Operator(delta.operator.left * 1e6, delta.operator.right, 1.0), delta.origin)
+    large = Delta({"text": Operator(delta.operator.left * 1e6, delta.operator.right, 1.0)}, delta.origin)
     name = ldm(layouts.SD1.matrices[0])
     with pytest.raises(CheckpointError, match=f"{name} does not fit into float16"):
-        export.adapter(tiny, large, form, torch.float16, large.operator)
+        export.adapter(tiny, large, form, torch.float16, large)
 
 
 @pytest.mark.parametrize("rank", [2, 4])
 @pytest.mark.parametrize("form", ("lora", "peft", "diff"))
 def test_the_error_is_that_of_all_matrices_together(form: str, rank: int, tiny: Checkpoint) -> None:
     delta = random_delta()
-    cut, _ = export.truncated(delta.operator, rank, None)
+    cut, _ = export.smaller(delta, rank, None)
     made = export.adapter(tiny, delta, form, torch.bfloat16, cut)
     rest = whole = 0.0
     for place, weight in tiny.projections():
@@ -287,8 +287,8 @@ def test_the_error_is_that_of_all_matrices_together(form: str, rank: int, tiny: 
 @pytest.mark.parametrize("form", ("lora", "peft", "diff"))
 def test_the_header_and_what_inspect_says(form: str, tiny: Checkpoint, tmp_path: Path) -> None:
     delta, path = random_delta(), tmp_path / "x.safetensors"
-    made = export.adapter(tiny, delta, form, torch.float16, delta.operator)
-    write_tensors(path, made.tensors, export.about(tiny, delta, 4, form, []))
+    made = export.adapter(tiny, delta, form, torch.float16, delta)
+    write_tensors(path, made.tensors, export.about(tiny, delta, form, []))
     file = open_file(path)
     assert file.metadata == {
         "format": "pt",
@@ -304,7 +304,7 @@ def test_the_header_and_what_inspect_says(form: str, tiny: Checkpoint, tmp_path:
         **({"ss_network_dim": "4", "ss_network_alpha": "4"} if form == "lora" else {}),
     }
     records = [{"name": "x", "base": "0", "a": 1}]
-    assert export.about(tiny, delta, 4, form, records)["timecli.edits"] == json.dumps(records, sort_keys=True)
+    assert export.about(tiny, delta, form, records)["timecli.edits"] == json.dumps(records, sort_keys=True)
     assert export.is_adapter(file) and not export.is_adapter(tiny.places[0].file)
     assert export.describe(file) == {
         "form": "adapter",

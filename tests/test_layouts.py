@@ -55,9 +55,9 @@ def test_refusals_say_what_the_file_is() -> None:
     for mark, kind in layouts.FOREIGN.items():
         with pytest.raises(CheckpointError, match=f"x is {kind}, which has no edit"):
             layouts.find({**shapes, f"prefix{mark}": (8, 8)}, "x")
-    with pytest.raises(CheckpointError, match="x has no cross-attention matrices"):
+    with pytest.raises(CheckpointError, match="x has no map that reads text"):
         layouts.find({"some.weight": (1,)}, "x")
-    with pytest.raises(CheckpointError, match="x has 0|x has no cross-attention matrices"):
+    with pytest.raises(CheckpointError, match="x has 0|x has no map that reads text"):
         layouts.find(dict.fromkeys(shapes, (32, 768, 1, 1)), "x")
     assert layouts.tower_prefix(shapes, layouts.SD1.towers[0]) is None
 

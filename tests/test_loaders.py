@@ -58,14 +58,14 @@ def delta(model: Checkpoint) -> Delta:
     random, width = torch.Generator().manual_seed(1), model.width
     left, right = torch.randn(width, 5, generator=random), torch.randn(5, width, generator=random)
     origin = Origin("x", "", "0", "", (0.1,), ("k", "v"), None, ())
-    return Delta(Operator(0.01 * left, right, 1.0), origin)
+    return Delta({"text": Operator(0.01 * left, right, 1.0)}, origin)
 
 
 @pytest.fixture(scope="module")
 def lora(model: Checkpoint, delta: Delta, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, rank = tmp_path_factory.mktemp("lora") / "lora.safetensors", delta.operator.rank
-    made = export.adapter(model, delta, "lora", torch.float32, delta.operator)
-    write_tensors(path, made.tensors, export.about(model, delta, rank, "lora", []))
+    path = tmp_path_factory.mktemp("lora") / "lora.safetensors"
+    made = export.adapter(model, delta, "lora", torch.float32, delta)
+    write_tensors(path, made.tensors, export.about(model, delta, "lora", []))
     return path
 
 
@@ -103,9 +103,9 @@ def kohyas_modules(name: str) -> set[str]:
 def test_the_names_are_kohyas(name: str, model: Checkpoint, delta: Delta, lora: Path) -> None:
     modules = {key.split(".")[0] for key in load_file(lora)}
     assert modules == kohyas_modules(name) and len(modules) == len(model.family.matrices)
-    dense = export.adapter(model, delta, "diff", torch.float32, delta.operator).tensors
+    dense = export.adapter(model, delta, "diff", torch.float32, delta).tensors
     assert {key.split(".")[0] for key in dense} == modules
-    peft = export.adapter(model, delta, "peft", torch.float32, delta.operator).tensors
+    peft = export.adapter(model, delta, "peft", torch.float32, delta).tensors
     assert {key.rsplit(".", 2)[0] for key in peft} == {
         f"unet.{m.names[streams.DIFFUSERS].removesuffix('.weight')}" for m in model.family.matrices
     }
@@ -118,7 +118,7 @@ def test_sd_mecha_finds_the_same_change(name: str, model: Checkpoint, delta: Del
     found: dict[str, torch.Tensor] = {}
     some = tuple(SDXL_ROWS) if name == "sdxl" else None
     part = replace(delta, origin=replace(delta.origin, layers=some))
-    made = export.adapter(model, part, "lora", torch.float32, delta.operator)
+    made = export.adapter(model, part, "lora", torch.float32, part)
     write_tensors(tmp_path / "x.safetensors", made.tensors, {})
     recipe = sd_mecha.convert(sd_mecha.model(tmp_path / "x.safetensors"), FAMILIES[name][1])
     options = {"output_dtype": torch.float32, "merge_dtype": torch.float32, "strict_mandatory_keys": False}
