@@ -253,6 +253,7 @@ def test_what_a_model_is(tmp_path: Path) -> None:
         "parameters": sum(tensor.numel() for tensor in stored.values()),
         "cross_attention_matrices": 32,
         "cross_attention_parameters": 32 * 2 * 64,
+        "streams": ["text"],
         "twins": 2,
         "copies": [{"variant": "plain", "form": "whole", "files": [str(path)]}],
         "edits": [],

@@ -247,7 +247,7 @@ def test_a_folder_that_is_no_model_is_named(model: Path, picturebook: Path, tmp_
     with pytest.raises(CheckpointError, match="is a folder of files and not a model; give one file"):
         open_checkpoint(tmp_path / "files")
     (model / "unet").rename(model / "transformer")
-    with pytest.raises(CheckpointError, match="has a transformer and no unet"):
+    with pytest.raises(CheckpointError, match="network belongs into a folder unet"):
         open_checkpoint(model)
 
 

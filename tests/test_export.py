@@ -232,8 +232,9 @@ def test_only_what_the_edit_covers_is_in_the_file(form: str, tiny: Checkpoint) -
     per_matrix = {"lora": 3, "peft": 2, "diff": 1}[form]
     assert len(made.tensors) == 2 * per_matrix and {t.dtype for t in made.tensors.values()} == {torch.float16}
     assert all("to_v" in name for name in made.tensors)
+    other = random_delta(layers=(99,))
     with pytest.raises(DeltaError, match=r"the delta 'x' covers no matrix of .*tiny\.safetensors"):
-        export.adapter(tiny, random_delta(layers=(99,)), form, torch.float32, delta)
+        export.adapter(tiny, other, form, torch.float32, other)
 
 
 def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_layers_are_numbered_from_the_input() -> None:
 
 
 def test_sdxl_has_70_layers() -> None:
-    assert len(layouts.SDXL.matrices) == 140 and layouts.SDXL.matrices[-1].layer == 69
+    assert len(layouts.SDXL.matrices) == 141 and layouts.SDXL.matrices[-2].layer == 69
 
 
 def shapes_of(family: streams.Family, prefix: str, spelling: int, width: int) -> dict[str, tuple[int, ...]]:

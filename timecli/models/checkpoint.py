@@ -220,6 +220,11 @@ def open_checkpoint(
     found = unets.find(path, ema)
     first = found.copies[0]
     family, places = _places(first, str(path), False)
+    if path.is_dir() and any((path / name).is_dir() for name in unets.NETWORKS if name != family.network):
+        raise CheckpointError(
+            f"{path} is {family.name}, whose network belongs into a folder {family.network}, and has another in place "
+            "of it; no loader finds it there."
+        )
     places += _averages(places) if ema and not path.is_dir() else []
     for copy in found.copies[1:]:
         places += _places(copy, str(copy.files[0].path), True)[1]
