@@ -86,6 +86,11 @@ class PipelineEncoder(TextEncoder):
         return self.widths.get(POOLED, 0)
 
     @property
+    def behind_norm(self) -> bool:
+        """Whether the network has a norm before its map of the text."""
+        return self.norm is not None
+
+    @property
     def tokenizer(self) -> Any:
         """That of the text's last segment."""
         found = getattr(self.pipeline, self.family.sequence[-1].replace("text_encoder", "tokenizer"))
