@@ -297,11 +297,15 @@ asyncio.run(main())
 """
 
 
+def require_comfyui() -> None:
+    if importlib.util.find_spec("comfy_execution") is None:
+        pytest.skip("ComfyUI is not on PYTHONPATH")
+
+
 @pytest.fixture(scope="module")
 def comfyui(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A workflow by ComfyUI's own loader of nodes, validation and executor: the folder, and what it said."""
-    if importlib.util.find_spec("comfy_execution") is None:
-        pytest.skip("ComfyUI is not on PYTHONPATH")
+    require_comfyui()
     base = tmp_path_factory.mktemp("ComfyUI")
     shutil.copytree(NODE, base / "custom_nodes" / "timecli")
     (base / "custom_nodes" / "helpers.py").write_text(HELPERS)
@@ -331,3 +335,14 @@ def test_comfyui_says_what_is_wrong(comfyui: tuple[Path, dict[str, Any]]) -> Non
     assert valid and not success and "only keys or values" in messages and "ValueError" in messages
     assert not said["gone"][0] and "gone" in said["gone"][1]
     assert not said["far"][0] and "strength" in said["far"][1]
+
+
+def test_comfyui_s_networks_draw_of_it_what_edited_ones_draw() -> None:
+    require_comfyui()
+    done = subprocess.run([sys.executable, ROOT / "tests" / "comfyui.py", NODE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert list(found) == ["FLUX.1", "SD 3", "SDXL"]
+    for name, off in found.items():
+        assert off["edited"] < 1e-4, name
+        assert off["other"] > 0.1 and off["alone"] > 0.01, "the control: another edit, and one of the text alone"
