@@ -86,11 +86,6 @@ class PipelineEncoder(TextEncoder):
         return self.widths.get(POOLED, 0)
 
     @property
-    def behind_norm(self) -> bool:
-        """Whether the network has a norm before its map of the text."""
-        return self.norm is not None
-
-    @property
     def tokenizer(self) -> Any:
         """That of the text's last segment."""
         found = getattr(self.pipeline, self.family.sequence[-1].replace("text_encoder", "tokenizer"))
@@ -106,6 +101,11 @@ class PipelineEncoder(TextEncoder):
         """How many tokens of a prompt are read."""
         named = inspect.signature(self.pipeline.encode_prompt).parameters["max_sequence_length"].default
         return int(named)
+
+    @property
+    def behind_norm(self) -> bool:
+        """Whether the network has a norm before its map of the text."""
+        return self.norm is not None
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt without its template; raises PromptError where it would be cut."""
