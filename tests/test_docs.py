@@ -9,6 +9,7 @@ import pytest
 
 from timecli.manifests import manifest
 from timecli.manifests.rows import KINDS
+from timecli.models.layouts import SD1, SD2, SDXL, TRANSFORMERS
 
 from .conftest import PICTUREBOOK, ROOT, Run
 
@@ -145,6 +146,29 @@ def test_every_key_of_a_manifest_is_in_the_reference() -> None:
 def test_the_complete_example_has_every_kind_of_prompt() -> None:
     (edit,) = (one for text in blocks(read(DOCS / "manifest.md"), "toml") for one in manifest.parse(text).edits)
     assert all(getattr(edit, where) for where in KINDS.values())
+
+
+def unlisted(text: str) -> list[str]:
+    """What the table of models leaves out of the families' rows: maps, text encoders, norms."""
+    found = []
+    families = [one for row in (SD1, SD2, SDXL, *TRANSFORMERS) for one in (row, *row.kinds)]
+    for family in families:
+        line = next((line for line in text.splitlines() if line.startswith(f"| {family.name} ")), "")
+        maps = {name.split(".attn2.")[-1] for matrix in family.matrices for name in matrix.names}
+        names = {name.removesuffix(".weight").replace("to_", "attn2.to_") for name in maps if name.startswith("to_")}
+        names |= {name.removesuffix(".weight") for name in maps if not name.startswith("to_")}
+        names |= {family.norm[0].removesuffix(".weight")} if family.norm else set()
+        cells = [f"`{name}`" for name in names] + [tower.name for tower in family.towers]
+        cells += [str(family.towers[0].width)] if len(family.towers) == 1 else []
+        found += [f"{family.name}: {cell}" for cell in cells if cell not in line]
+    return sorted(found)
+
+
+def test_the_table_of_models_has_every_map_text_encoder_and_norm() -> None:
+    page = read(DOCS / "models.md")
+    assert unlisted(page) == []
+    assert unlisted(page.replace("`vector_in.in_layer`", "`vector_in`")) == ["FLUX.1: `vector_in.in_layer`"]
+    assert unlisted(page.replace("`txt_norm`", "")) == ["Qwen-Image: `txt_norm`"]
 
 
 def test_makefile_runs_what_the_readme_says() -> None:

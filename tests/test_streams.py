@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from timecli.editing.delta import Delta, load_delta, save_delta
 from timecli.models.checkpoint import open_checkpoint
 from timecli.models.streams import POOLED, TEXT
-from timecli.text import encoding, fingerprints
+from timecli.text import encoding, everyday, fingerprints
 
+from . import small
 from .conftest import Run
 from .test_families import MANIFEST, PROMPTS, sdxl, sdxl_file
 
@@ -26,6 +27,7 @@ __all__ = ["sdxl", "sdxl_file"]  # the fixtures
 CPU = torch.device("cpu")
 SDXL = tuple[StableDiffusionXLPipeline, Path]
 OTHER = MANIFEST.replace("blue", "tall")
+PAIR = 'name = "x"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
 
 
 @pytest.fixture
@@ -161,3 +163,29 @@ def test_a_text_encoder_without_its_projection_is_named(run: Run, sdxl: SDXL, ma
     save_file(weights, folder / "text_encoder_2" / "model.safetensors", {"format": "pt"})
     done = run("edit", manifest, folder, "--delta", tmp_path / "d")
     assert done.code == 2 and "text_projection.weight" in done.err
+
+
+def test_a_file_of_everyday_prompts_has_every_stream(run: Run, tmp_path: Path) -> None:
+    """An edit with the file is the edit without it, byte for byte, and both streams are preserved."""
+    model, listed = small.saved("flux", tmp_path / "model"), tmp_path / "list.txt"
+    listed.write_text("A dog\nA painting of the snow\n")
+    done = run("everyday", model, "--list", listed, "-o", tmp_path / "world")
+    assert done.code == 0, done.err
+    found = everyday.load(tmp_path / "world")
+    assert {stream: root.shape[1] for stream, root in found.roots.items()} == {TEXT: 16, POOLED: 12}
+    for reader in encoding.read_text_encoder(open_checkpoint(model), None, CPU).readers:
+        rows, root = torch.cat(list(reader.embed(found.prompts))), found.roots[reader.stream]
+        assert torch.allclose(root.T @ root, rows.T @ rows / 3, rtol=1e-9, atol=1e-9), reader.stream
+
+    def compiled(kept: str, *options: object) -> Path:
+        (tmp_path / "m.toml").write_text(f"{PAIR}[preserve]\neveryday = {kept}\n")
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.delta"
+        done = run("edit", tmp_path / "m.toml", model, "--delta", path, "--no-cache", *options)
+        assert done.code == 0, done.err
+        return path
+
+    given, own = compiled('"list.txt"', "--everyday", tmp_path / "world"), compiled('"list.txt"')
+    assert given.read_bytes() == own.read_bytes()
+    alone = load_delta(compiled("false"))
+    for stream, operator in load_delta(own).operators.items():
+        assert abs(operator.norm - alone.operators[stream].norm) > 0.01 * operator.norm, "the control"

@@ -109,6 +109,7 @@ def origin(manifest: Manifest, encoder: TextEncoder, world: Everyday | None = No
         tuple(manifest.strength(edit) for edit in manifest.edits),
         world.digest if world else "",
         manifest.preserve.everyday_weight if world else 0.0,
+        encoder.behind_norm,
     )
 
 

@@ -53,6 +53,8 @@ class Origin:
     """SHA-256 of the list of everyday prompts that were preserved; empty for none."""
     everyday_weight: float = 0.0
     """Their weight, relative to the edits' own prompts."""
+    behind_norm: bool = False
+    """Whether D is of the text behind a norm of the network, so that the states before it cannot be edited with it."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ KEYS = {
     "everyday_weight": kinds.number(0, 1e12),
     "norm": NUMBER,
     "averages": BOOLEAN,
+    "behind_norm": BOOLEAN,
     "condition": kinds.number(0, 1e300),
     "matrices": kinds.list_of(kinds.MATRIX, unique=True),
     "layers": kinds.either(None, None, kinds.list_of(kinds.LAYER, unique=True)),

@@ -170,7 +170,8 @@ def recover(one: Checkpoint, other: Checkpoint, name: str) -> Recovered | None:
     if not changed:
         return None
     fingerprint = fingerprints.fingerprint(one.text_encoders()) if one.texts else ""
-    origin = Origin(name, "", __version__, fingerprint, (), *_covered(one, changed), ())
+    normed = one.family.norm is not None
+    origin = Origin(name, "", __version__, fingerprint, (), *_covered(one, changed), (), behind_norm=normed)
     operators: dict[str, Operator] = {}
     every: list[Share] = []
     rows: list[int] = []

@@ -85,6 +85,11 @@ class PipelineEncoder(TextEncoder):
         named = inspect.signature(self.pipeline.encode_prompt).parameters["max_sequence_length"].default
         return min(int(named), int(self.tokenizer.model_max_length))
 
+    @property
+    def behind_norm(self) -> bool:
+        """Whether the network has a norm before its map of the text."""
+        return self.norm is not None
+
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt without its template; raises PromptError where it would be cut."""
         for name in (tower.folder for tower in self.family.towers):

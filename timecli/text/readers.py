@@ -50,6 +50,11 @@ class TextEncoder(ABC):
         return (self, Pooled(self)) if self.pooled_width else (self,)
 
     @property
+    def behind_norm(self) -> bool:
+        """Whether the states are what a norm of the network makes of them."""
+        return False
+
+    @property
     @abstractmethod
     def width(self) -> int:
         """The d of the states."""

@@ -1,0 +1,124 @@
+"""A timecli delta on the conditioning: c becomes c + s D c, for the text states and for the pooled vector.
+
+Where text enters a network through linear maps, W (I + s D) c = W (c + s D c): an edit of the conditioning is the edit
+of the weights, in whatever form these are. Torch and safetensors are all it needs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+KEY, FORMAT = "timecli.delta", 1
+POOLED = "pooled_output"
+"""How a conditioning calls the vector for the whole prompt."""
+WEIGHTS = "edit the model with `timecli apply`, or load it as a LoRA of `timecli export`"
+"""What can be done with a delta that is none for the conditioning."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """D = left @ right, `[d, r]` and `[r, d]` float32."""
+
+    left: torch.Tensor
+    right: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        """The d of what it edits."""
+        return self.left.shape[0]
+
+    def __call__(self, states: torch.Tensor, strength: float) -> torch.Tensor:
+        """Every row c of `states` `[..., d]` as c + s D c, in float32; dtype and device are those of `states`."""
+        wide = states.float()
+        left, right = self.left.to(wide.device), self.right.to(wide.device)
+        return (wide + strength * ((wide @ right.T) @ left.T)).to(states.dtype)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An edit of what a network is given of a prompt: `pooled` is None where it leaves the vector alone."""
+
+    name: str
+    text: Operator
+    pooled: Operator | None
+
+
+def read(path: str) -> Delta:
+    """Read a delta file.
+
+    Raises:
+        ValueError: it is none, or one of which the conditioning is not the place.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = _about(path, file.metadata() or {})
+            names = set(file.keys())
+            text = _operator(path, file, "")
+            pooled = _operator(path, file, "pooled.") if "pooled.left" in names else None
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a delta ({error}); `timecli edit --delta` writes one.") from error
+    return Delta(str(about.get("name", path)), text, pooled)
+
+
+def _about(path: str, metadata: dict[str, str]) -> dict[str, Any]:
+    """What a delta says of itself; raises ValueError where the edit is no edit of the conditioning."""
+    if KEY not in metadata:
+        raise ValueError(f"{path} is no delta (no {KEY!r} in its metadata); `timecli edit --delta` writes one.")
+    try:
+        about = json.loads(metadata[KEY])
+    except ValueError as error:
+        raise ValueError(f"{path} is a damaged delta ({error}); compile the edit again.") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError(f"{path} has another delta format than {FORMAT}; take the node of the timecli that wrote it.")
+    if about.get("layers") is not None or set(about.get("matrices") or ()) != {"k", "v"}:
+        raise ValueError(
+            f"{path} edits some layers or only keys or values, and every layer reads the same conditioning; {WEIGHTS}."
+        )
+    if about.get("behind_norm"):
+        raise ValueError(
+            f"{path} edits text behind a norm of the network, where the conditioning has not been; {WEIGHTS}."
+        )
+    return about
+
+
+def _operator(path: str, file: Any, prefix: str) -> Operator:
+    """The factors of one stream."""
+    left, right = (file.get_tensor(f"{prefix}{name}") for name in ("left", "right"))
+    if left.ndim != 2 or left.shape != right.T.shape or {left.dtype, right.dtype} != {torch.float32}:
+        raise ValueError(f"{path} is a damaged delta ({prefix}left and {prefix}right do not fit); compile it again.")
+    return Operator(left, right)
+
+
+def edited(conditioning: list[Any], delta: Delta, strength: float) -> list[Any]:
+    """An edited copy of a conditioning, a list of `[states, extras]`; what else is in the extras is handed on.
+
+    Raises:
+        ValueError: the delta is for states or for a pooled vector of another width, or there is none.
+    """
+    return [list(_part(states, extras, delta, strength)) for states, extras in conditioning]
+
+
+def _part(
+    states: torch.Tensor, extras: dict[str, Any], delta: Delta, strength: float
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    _require_width(delta, "text states", delta.text, states)
+    extras = dict(extras)
+    if delta.pooled is not None:
+        vector = extras.get(POOLED)
+        _require_width(delta, "a pooled vector", delta.pooled, vector)
+        extras[POOLED] = delta.pooled(vector, strength)
+    return delta.text(states, strength), extras
+
+
+def _require_width(delta: Delta, what: str, operator: Operator, found: torch.Tensor | None) -> None:
+    width = None if found is None else found.shape[-1]
+    if width != operator.width:
+        raise ValueError(
+            f"the delta {delta.name!r} is for {what} of width {operator.width} and this conditioning has "
+            f"{'none' if width is None else width}; compile the manifest for the model that you draw with."
+        )
