@@ -1,0 +1,112 @@
+"""Diffusion transformers as user interfaces keep them: the network in a file, the text encoders in others, or all in one.
+
+They are edited as the folder is, and nothing else in them changes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from timecli.editing.delta import load_delta
+from timecli.models import streams
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
+
+from . import small
+from .conftest import Run
+from .test_transformers import CPU, MANIFEST, SOURCE, manifest
+
+__all__ = ["manifest"]  # the fixture
+UNET = "model.diffusion_model."
+OPTIONS = ("--no-cache",)
+
+
+@pytest.fixture(scope="module", params=list(small.FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.saved(family, tmp_path_factory.mktemp(family) / "model")
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> Path:
+    """The folder without the weights of network and text encoders."""
+    return small.config_only(folder, folder.parent / "empty")
+
+
+def given(texts: dict[str, dict[str, torch.Tensor]], at: Path, dtype: torch.dtype | None = None) -> list[object]:
+    """Text encoders in files of their own, the last first."""
+    found: list[object] = []
+    for name, state in reversed(texts.items()):
+        path = at / f"{name}.safetensors"
+        save_file({key: tensor if dtype is None else tensor.to(dtype) for key, tensor in state.items()}, path)
+        found += ["--text-encoder", path]
+    return found
+
+
+def test_every_form_is_edited_as_the_folder(
+    run: Run, family: str, folder: Path, config: Path, manifest: Path, tmp_path: Path
+) -> None:
+    """The network alone with and without a prefix, and with everything in one file; the config beside it, or given."""
+    done = run("edit", manifest, folder, "-o", tmp_path / "folder", "--delta", tmp_path / "d", *OPTIONS)
+    assert done.code == 0, done.err
+    wanted = load_file(tmp_path / "folder" / "transformer" / "diffusion_pytorch_model.safetensors")
+    row, network, texts = open_checkpoint(folder).family, small.single(family, folder), small.text_encoders(folder)
+    prefixes = {tower.folder: tower.prefixes[0] for tower in row.towers}
+    whole = {f"{prefixes[part]}{name}": tensor for part, state in texts.items() for name, tensor in state.items()}
+    (tmp_path / "beside").mkdir()
+    shutil.copytree(config, tmp_path / "beside" / "config")
+    for form, at, prefix, rest, options in (
+        ("plain", tmp_path, "", {}, ["--config", config, *given(texts, tmp_path)]),
+        ("prefix", tmp_path, UNET, {}, ["--config", folder]),
+        ("whole", tmp_path / "beside", UNET, {**whole, "vae.decoder.conv_in.weight": torch.ones(2, 3, 3, 3)}, []),
+    ):
+        before = {f"{prefix}{name}": tensor for name, tensor in network.items()} | rest
+        model, out = at / f"{form}.safetensors", tmp_path / f"{form}-out.safetensors"
+        save_file(before, model, {"format": "pt"})
+        done = run("edit", manifest, model, *options, "-o", out, "--delta", tmp_path / form, *OPTIONS)
+        assert done.code == 0, done.err
+        after = load_file(out)
+        for matrix in row.matrices:
+            theirs, ours = wanted[matrix.names[streams.DIFFUSERS]], after[prefix + matrix.names[streams.LDM]]
+            assert torch.equal(theirs, ours), (form, matrix)
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed == {prefix + matrix.names[streams.LDM] for matrix in row.matrices}
+        one, other = load_delta(tmp_path / "d"), load_delta(tmp_path / form)
+        assert one.origin.encoder == other.origin.encoder, form
+        done = run("apply", tmp_path / "d", model, "-o", tmp_path / "again.safetensors", "--force")
+        assert done.code == 0 and (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
+        assert ("only the delta's width" in done.err) == (form != "whole"), "its text encoder is not at hand"
+        about = json.loads(run("inspect", out, "--json").out)
+        assert about["architecture"] in (row.name, "FLUX.2 dev") and about["edits"][0]["name"] == "blue"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)
+def test_text_encoders_in_other_dtypes_are_read(
+    dtype: torch.dtype, run: Run, family: str, folder: Path, config: Path, manifest: Path, tmp_path: Path
+) -> None:
+    texts = small.text_encoders(folder)
+    network = {name: tensor.to(dtype) for name, tensor in small.single(family, folder).items()}
+    save_file(network, tmp_path / "m.safetensors")
+    options = ["--config", config, *given(texts, tmp_path, dtype)]
+    done = run("edit", manifest, tmp_path / "m.safetensors", *options, "-o", tmp_path / "out", *OPTIONS)
+    assert done.code == 0, done.err
+    after, row = load_file(tmp_path / "out"), open_checkpoint(folder).family
+    changed = {name for name in network if not torch.equal(network[name].float(), after[name].float())}
+    assert changed == {matrix.names[streams.LDM] for matrix in row.matrices}
+    assert {tensor.dtype for tensor in after.values()} == {dtype}
+    files = [path for path in options[3::2] if isinstance(path, Path)]
+    exact, rough = (
+        encoding.read_text_encoder(open_checkpoint(model, config=at, text_encoder=more), None, CPU).embed([SOURCE])[0]
+        for model, at, more in ((folder, None, []), (tmp_path / "m.safetensors", config, files))
+    )
+    assert rough.isfinite().all() and rough.shape == exact.shape
