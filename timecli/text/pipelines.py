@@ -288,13 +288,14 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     dtype = torch.bfloat16 if dtype in FP8 else dtype
     model, found = kind.from_pretrained(
-        None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+        None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    missing = sorted(name for name in found["missing_keys"] if text.is_seen(name))
-    if missing:  # transformers draws them at random
+    # transformers draws at random what is missing, or of another shape.
+    wrong = sorted(name for name, *_ in found["mismatched_keys"]) or sorted(filter(text.is_seen, found["missing_keys"]))
+    if wrong:
         raise CheckpointError(
-            f"{text.files[0].path} has no {missing[0]} of the text encoder {text.tower.name}, and {len(missing) - 1} "
-            "more are missing; use a complete copy."
+            f"{text.files[0].path} lacks {wrong[0]} of the text encoder {text.tower.name} as {text.folder} describes "
+            f"it, and {len(wrong) - 1} tensors more; use a complete copy, or its own config."
         )
     return model.eval()
 
