@@ -131,7 +131,8 @@ def test_scaled_fp8_is_refused_where_it_is_edited(
 def test_scaled_fp8_text_encoders_are_refused(
     run: Run, folder: Path, file: Path, manifest: Path, tmp_path: Path
 ) -> None:
-    t5 = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in small.text_encoders(folder)["text_encoder_2"].items()}
+    weights = small.text_encoders(folder)["text_encoder_2"]
+    t5 = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in weights.items()}
     name = "encoder.block.0.layer.0.SelfAttention.k"
     save_file({**t5, f"{name}.scale_weight": torch.tensor(2.0)}, tmp_path / "t5.safetensors")
     done = run(

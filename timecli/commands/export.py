@@ -54,4 +54,6 @@ def export(
         return terminal.print_json("export", {**summary, "written": [str(output)]})
     ranks = f"rank {small.operator.rank} of {delta.operator.rank}"
     terminal.say(f"{delta.origin.name} as {form}: {ranks}, {lost:.2e} of D lost, error {made.error:.2e} with {dtype}")
+    if form == "lora" and checkpoint.family.by_pipeline:
+        terminal.say("under the names of single files, which ComfyUI loads; diffusers loads --format peft")
     terminal.print_written([str(output)])

@@ -111,7 +111,10 @@ def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
     from timecli.models.checkpoint import require_maps, require_unedited
 
     found = []
-    checks = (partial(require_unedited, checkpoint), partial(require_maps, checkpoint, manifest.solve.matrices, manifest.solve.layers))
+    checks = (
+        partial(require_unedited, checkpoint),
+        partial(require_maps, checkpoint, manifest.solve.matrices, manifest.solve.layers),
+    )
     for check in checks:
         try:
             check()

@@ -236,7 +236,7 @@ def open_checkpoint(
     for place in places:
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
-    family = _of_config(family, config)
+    family = _of_config(family, config, width)
     by_clip, by_pipeline = needs_text and not family.by_pipeline, needs_text and family.by_pipeline
     texts = towers.find(family, path, first.files, text_encoder, width) if by_clip else ()
     others = encoders.find(family, path, first.files, text_encoder, config, reads) if by_pipeline else ()
@@ -255,12 +255,14 @@ def open_checkpoint(
     )
 
 
-def _of_config(family: streams.Family, config: Path | None) -> streams.Family:
-    """The kind of a family that a folder says it is: two kinds of FLUX.2 differ in their text encoders alone."""
-    if family.by_pipeline and config is not None:
-        said = read_config(config / "model_index.json").get("_class_name")
-        return next((one for one in (family, *family.kinds) if one.pipeline == said), family)
-    return family
+def _of_config(family: streams.Family, config: Path | None, width: int) -> streams.Family:
+    """The kind of a family that a folder says it is, or else its width: kinds differ in their text encoders alone."""
+    if not family.kinds:
+        return family
+    if config is None:
+        return family if width == family.towers[0].width else family.kinds[0]
+    said = read_config(config / "model_index.json").get("_class_name")
+    return next((one for one in (family, *family.kinds) if one.pipeline == said), family)
 
 
 def _channels(shapes: layouts.Shapes) -> int:
