@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+
+from timecli.models import layouts, streams
 
 WORDS = ["a", "an", "pack", "of", "roses", "rose", "blue", "tall", "photo", "painting", "dog", "in", "the", "snow"]
 
@@ -168,10 +172,11 @@ def flux2() -> Any:
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, image_size=16, patch_size=8
     )
     config = transformers.Mistral3Config(text_config=text, vision_config=eyes, image_token_index=1)
+    # Looks hard at few tokens: else one word among the many of its template would hardly be seen.
+    reader = sized(transformers.Mistral3ForConditionalGeneration(config), 1.0)
     return diffusers.Flux2Pipeline(
-        scheduler=scheduler(), vae=flux2_vae(), transformer=flux2_network(48), tokenizer=words,
-        text_encoder=sized(transformers.Mistral3ForConditionalGeneration(config)),
-    )  # fmt: skip
+        scheduler=scheduler(), vae=flux2_vae(), transformer=flux2_network(48), tokenizer=words, text_encoder=reader
+    )
 
 
 def qwen_image() -> Any:
@@ -229,3 +234,64 @@ def saved(family: str, folder: Path) -> Path:
     """A family's small model as a diffusers folder."""
     FAMILIES[family]().save_pretrained(folder)
     return folder
+
+
+SINGLE = {
+    # what is called otherwise in a single file
+    "sd3": {"pos_embed.proj.": "x_embedder.proj."},
+    "flux": {"x_embedder.": "img_in."},
+    "chroma": {"x_embedder.": "img_in."},
+    "flux2": {"_img.linear.": "_img.lin."},
+    "klein": {"_img.linear.": "_img.lin."},
+    "qwen-image": {},
+    "z-image": {
+        "all_x_embedder.2-1.": "x_embedder.", "all_final_layer.2-1.": "final_layer.", ".to_out.0.": ".out.",
+        ".norm_k.": ".k_norm.", ".norm_q.": ".q_norm.",
+    },
+}  # fmt: skip
+FUSED = {"sd3": "joint_blocks.0.context_block.attn.qkv", "flux": "double_blocks.0.img_attn.qkv"}
+
+
+def single(family: str, folder: Path) -> dict[str, torch.Tensor]:
+    """A small model's network as a single file has it: what tells the family, and what is edited, by those names."""
+    state = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    row = layouts.find({name: tuple(tensor.shape) for name, tensor in state.items()}, str(folder))[0]
+    names = {matrix.names[streams.DIFFUSERS]: matrix.names[streams.LDM] for matrix in row.matrices}
+    if family in FUSED:
+        first = "transformer_blocks.0.attn." + ("add_{}_proj" if family == "sd3" else "to_{}") + ".weight"
+        state[f"{FUSED[family]}.weight"] = torch.cat([state.pop(first.format(letter)) for letter in "qkv"])
+    found = {}
+    for name, tensor in state.items():
+        for theirs, ours in SINGLE[family].items():
+            name = name.replace(theirs, ours) if name not in names else name
+        found[names.get(name, name)] = tensor
+    return found
+
+
+EYES = ("vision_tower.", "multi_modal_projector.", "visual.", "lm_head.")
+"""Parts of a text encoder that text does not go through."""
+
+
+def text_encoders(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The text encoders of a small model by their folders, under the names that user interfaces keep them."""
+    found = {}
+    for part in sorted(folder.glob("text_encoder*")):
+        state = load_file(part / "model.safetensors")
+        if any(name.startswith("embeddings.") for name in state):
+            state = {f"text_model.{name}": tensor for name, tensor in state.items()}
+        if "embed_tokens.weight" in state:
+            state = {f"model.{name}": tensor for name, tensor in state.items()}
+        inner = {name.removeprefix("language_model."): tensor for name, tensor in state.items()}
+        found[part.name] = {name: tensor for name, tensor in inner.items() if not name.startswith(EYES)}
+    return found
+
+
+def config_only(folder: Path, target: Path) -> Path:
+    """The configs and tokenizers of a model, and its autoencoder, without the weights of network and text encoders."""
+    heavy = ("transformer", "text_encoder")
+    shutil.copytree(
+        folder, target, ignore=lambda at, names: [
+            name for name in names if name.endswith(".safetensors") and Path(at).name.startswith(heavy)
+        ],
+    )  # fmt: skip
+    return target

@@ -7,7 +7,15 @@ from pathlib import Path
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, Writing, grouped
 from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
-from timecli.commands.shared import given, model_last, open_model, warn_of_rounding, warn_of_size, warn_of_streams
+from timecli.commands.shared import (
+    given,
+    model_last,
+    open_model,
+    warn_of_encoder,
+    warn_of_rounding,
+    warn_of_size,
+    warn_of_streams,
+)
 from timecli.commands.summaries import print_edit
 from timecli.errors import OutputError, TimecliError
 
@@ -57,6 +65,7 @@ def apply(
     encoder = of_model(checkpoint)
     for delta in edits:
         applying.require_same_encoder(delta, checkpoint, encoder)
+    warn_of_encoder(encoder, checkpoint)
     warn_of_streams(edits, checkpoint)
     made = undoing.undone(checkpoint, edits, not writing.leave_ema) if undo else edits
     off = undoing.require_near(checkpoint, made) if undo else None

@@ -188,11 +188,11 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
     """Refuse what cannot be measured before anything is drawn."""
     from timecli.measuring.schedule import TRAINED
-    from timecli.models.checkpoint import require_layers, require_unedited
+    from timecli.models.checkpoint import require_maps, require_unedited
 
     require_unedited(checkpoint, "give the original")
     for task in tasks:
-        require_layers(checkpoint, task.solve.layers)
+        require_maps(checkpoint, task.solve.matrices, task.solve.layers)
     for one in wanted:
         if one.method == "manifest" and one.weight is not None:
             for task in (task for task in tasks if task.preserve.everyday is False):

@@ -43,12 +43,12 @@ def edit(
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
     with terminal.stage(seconds, "open"):
-        from timecli.models.checkpoint import require_layers, require_unedited
+        from timecli.models.checkpoint import require_maps, require_unedited
 
         manifest = load_manifest(manifest_path, reading, trying)
         require_readable(reading)
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
-        require_layers(checkpoint, manifest.solve.layers)
+        require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
         if not writing.stack:
             require_unedited(checkpoint)
         output = choose_output(model, output, writing.in_place)

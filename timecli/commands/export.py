@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, grouped
-from timecli.commands.shared import given, open_model, warn_of_streams
+from timecli.commands.shared import given, open_model, warn_of_encoder, warn_of_streams
 from timecli.errors import OutputError
 
 
@@ -41,7 +41,9 @@ def export(
     from timecli.text.fingerprints import of_model
 
     delta, target_dtype = deltas.load_delta(delta_path), DTYPES[dtype]
-    applying.require_same_encoder(delta, checkpoint, of_model(checkpoint))
+    encoder = of_model(checkpoint)
+    applying.require_same_encoder(delta, checkpoint, encoder)
+    warn_of_encoder(encoder, checkpoint)
     warn_of_streams([delta], checkpoint)
     small, lost = exporting.smaller(delta, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, small)
@@ -52,4 +54,6 @@ def export(
         return terminal.print_json("export", {**summary, "written": [str(output)]})
     ranks = f"rank {small.operator.rank} of {delta.operator.rank}"
     terminal.say(f"{delta.origin.name} as {form}: {ranks}, {lost:.2e} of D lost, error {made.error:.2e} with {dtype}")
+    if form == "lora" and checkpoint.family.by_pipeline:
+        terminal.say("under the names of single files, which ComfyUI loads; diffusers loads --format peft")
     terminal.print_written([str(output)])

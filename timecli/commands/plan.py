@@ -108,10 +108,13 @@ def _look(
 
 def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
     """Everything for which `edit` would refuse this model."""
-    from timecli.models.checkpoint import require_layers, require_unedited
+    from timecli.models.checkpoint import require_maps, require_unedited
 
     found = []
-    checks = (partial(require_unedited, checkpoint), partial(require_layers, checkpoint, manifest.solve.layers))
+    checks = (
+        partial(require_unedited, checkpoint),
+        partial(require_maps, checkpoint, manifest.solve.matrices, manifest.solve.layers),
+    )
     for check in checks:
         try:
             check()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from timecli.commands import terminal
+from timecli.commands.memory import require_room
 from timecli.errors import Interrupted, ManifestError, TimecliError
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ def open_model(
     from timecli.models.checkpoint import open_checkpoint, require_encoders
 
     settle(*given(path, config, text_encoder))
-    checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text)
+    checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text, reads)
     if needs_text and reads:
         require_encoders(checkpoint)
+        require_room(checkpoint)
     for sentence in checkpoint.cautions:
         terminal.warn(sentence)
     return checkpoint
@@ -93,6 +95,14 @@ def warn_of_streams(deltas: Sequence[Delta], checkpoint: Checkpoint) -> None:
                 f"{delta.origin.name} has no operator for what {checkpoint.path} reads as {' and '.join(left)}, which "
                 "stays as it is; compile the manifest for this model to edit all that it reads."
             )
+
+
+def warn_of_encoder(fingerprints: Sequence[str], checkpoint: Checkpoint) -> None:
+    """Say so where there is no text encoder to compare a delta's with."""
+    if not fingerprints:
+        terminal.warn(
+            f"the text encoder of {checkpoint.path} is not here, so only the delta's width was compared with it."
+        )
 
 
 def warn_of_size(name: str, changes: Sequence[Change]) -> None:

@@ -63,7 +63,7 @@ def tune(
     """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
     from timecli.measuring import objectives, schedule
-    from timecli.models.checkpoint import require_layers, require_unedited
+    from timecli.models.checkpoint import require_maps, require_unedited
 
     if objective is not None:
         options.choice(objective, "--objective", objectives.OBJECTIVES)
@@ -80,7 +80,7 @@ def tune(
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     require_unedited(checkpoint, "give the original")
     for task in tasks:
-        require_layers(checkpoint, task.solve.layers)
+        require_maps(checkpoint, task.solve.matrices, task.solve.layers)
     if not any(targets):
         terminal.say("what is found is printed and not written; -o or --in-place write it.", stderr=True)
     dtype = drawing.precision

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast
 
@@ -34,3 +36,9 @@ def text_encoder(own: TextTower, dtype: torch.dtype) -> CLIPTextModel:
     model.load_state_dict(kept, strict=False, assign=True)
     model.embeddings.position_ids = torch.arange(own.length)[None]
     return model.eval()
+
+
+def in_dtype(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """The model where it has this dtype, else a copy of it that has."""
+    same = all(tensor.dtype == dtype for tensor in model.parameters())
+    return model if same else copy.deepcopy(model).to(dtype)

@@ -25,6 +25,7 @@ from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.shown import brief
 from timecli.text.encoding import ClipEncoder
+from timecli.text.pipelines import PipelineEncoder
 from timecli.text.readers import TextEncoder
 from timecli.text.sizes import require_plausible
 
@@ -148,6 +149,11 @@ def _require_sound(pipeline: Pipeline, path: Path) -> None:
 
 def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> dict[str, Any]:
     """What is in memory already. SDXL needs more of its text encoders than their states, so diffusers reads them."""
+    if isinstance(encoder, PipelineEncoder):
+        return {
+            name: libraries.in_dtype(part, dtype) if isinstance(part, torch.nn.Module) else part
+            for name, part in encoder.parts.items()
+        }
     if not isinstance(encoder, ClipEncoder):
         return {}
     folders = [text.tower.folder for text in checkpoint.texts]

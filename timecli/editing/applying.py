@@ -19,7 +19,7 @@ from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import convert, raw
-from timecli.models.checkpoint import Checkpoint, require_layers
+from timecli.models.checkpoint import Checkpoint, require_maps
 from timecli.models.streams import ENTRY, Matrix
 
 
@@ -54,11 +54,13 @@ def require_same_encoder(delta: Delta, checkpoint: Checkpoint, fingerprints: Col
 
     Of a diffusion transformer whose text encoders are elsewhere, there are none, and its width is all that is compared.
     """
-    if delta.operator.width != checkpoint.width:
-        raise DeltaError(
-            f"the delta {delta.origin.name!r} has width {delta.operator.width} and {checkpoint.path} takes text of "
-            f"width {checkpoint.width}; compile the manifest for this model."
-        )
+    for stream in (stream for stream in checkpoint.family.streams if stream in delta.operators):
+        width, wanted = delta.operators[stream].width, checkpoint.width_of(stream)
+        if width != wanted:
+            raise DeltaError(
+                f"the delta {delta.origin.name!r} has width {width} and {checkpoint.path} takes {stream} of width "
+                f"{wanted}; compile the manifest for this model."
+            )
     if fingerprints and delta.origin.encoder not in fingerprints:
         raise DeltaError(
             f"the delta {delta.origin.name!r} was compiled for another text encoder than that of {checkpoint.path}; "
@@ -86,7 +88,7 @@ def edit_matrices(
         CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
     """
     for delta in deltas:
-        require_layers(checkpoint, delta.origin.layers)
+        require_maps(checkpoint, delta.origin.matrices, delta.origin.layers)
     _ = checkpoint.edits  # refuses files that carry different ones
     tensors, changes, digest, lost, whole = {}, [], hashlib.sha256(), 0.0, 0.0
     for place, before in checkpoint.projections():

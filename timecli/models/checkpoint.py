@@ -171,8 +171,16 @@ def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the orig
         raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
 
 
-def require_layers(checkpoint: Checkpoint, layers: tuple[int, ...] | None) -> None:
-    """Refuse layers that the model does not have."""
+def require_maps(checkpoint: Checkpoint, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
+    """Refuse keys, values or layers of which the model has none."""
+    if all(matrix.kind == streams.ENTRY for matrix in checkpoint.family.matrices):
+        if layers is not None or set(matrices) != {"k", "v"}:
+            raise CheckpointError(
+                f"{checkpoint.path} is {checkpoint.family.name}, whose text enters by one map and not by the keys and "
+                "values of layers; an edit of some of these has nothing to edit here, so leave out solve.matrices and "
+                "solve.layers."
+            )
+        return
     last = max(matrix.layer for matrix in checkpoint.family.matrices)
     if layers is not None and max(layers) > last:
         raise CheckpointError(
@@ -197,6 +205,7 @@ def open_checkpoint(
     text_encoder: Sequence[Path] = (),
     ema: bool = True,
     needs_text: bool = True,
+    reads: bool = True,
 ) -> Checkpoint:
     """Find out what a model is.
 
@@ -207,6 +216,7 @@ def open_checkpoint(
         text_encoder: other models, or text encoders, for a model that has none; one for each that is missing.
         ema: whether moving averages are edited too.
         needs_text: whether a model without a text encoder is refused.
+        reads: whether prompts are to be read; if not, the text encoders of a diffusion transformer may be elsewhere.
 
     Raises:
         CheckpointError: it is not a model of a known family in safetensors form.
@@ -231,11 +241,11 @@ def open_checkpoint(
     for place in places:
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
-    family = _of_config(family, config)
+    family = _of_config(family, config, width)
     by_clip, by_pipeline = needs_text and not family.by_pipeline, needs_text and family.by_pipeline
     texts = towers.find(family, path, first.files, text_encoder, width) if by_clip else ()
-    others = encoders.find(family, path, first.files, text_encoder, config) if by_pipeline else ()
-    channels = _channels(first.shapes)
+    others = encoders.find(family, path, first.files, text_encoder, config, reads) if by_pipeline else ()
+    channels = 4 if family.by_pipeline else _channels(first.shapes)
     return Checkpoint(
         path,
         family,
@@ -250,12 +260,14 @@ def open_checkpoint(
     )
 
 
-def _of_config(family: streams.Family, config: Path | None) -> streams.Family:
-    """The kind of a family that a folder says it is: two kinds of FLUX.2 differ in their text encoders alone."""
-    if family.by_pipeline and config is not None:
-        said = read_config(config / "model_index.json").get("_class_name")
-        return next((one for one in (family, *family.kinds) if one.pipeline == said), family)
-    return family
+def _of_config(family: streams.Family, config: Path | None, width: int) -> streams.Family:
+    """The kind of a family that a folder says it is, or else its width: kinds differ in their text encoders alone."""
+    if not family.kinds:
+        return family
+    if config is None:
+        return family if width == family.towers[0].width else family.kinds[0]
+    said = read_config(config / "model_index.json").get("_class_name")
+    return next((one for one in (family, *family.kinds) if one.pipeline == said), family)
 
 
 def _channels(shapes: layouts.Shapes) -> int:

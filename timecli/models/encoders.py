@@ -24,6 +24,14 @@ TABLES = ("embed_tokens.weight", "token_embedding.weight", "shared.weight")
 """How the name of a table of token embeddings ends, `[vocabulary, width]`."""
 WIDTHS = ("hidden_size", "d_model")
 """How configs call a text encoder's width."""
+TEXT_ALONE = ("model.layers.", "model.embed_tokens.", "model.norm.")
+"""How the names of a language model begin in a file that has no other part."""
+WHOLE = "text_encoders."
+"""How the names of text encoders begin in a file that holds a whole model."""
+FP8 = ("F8_E4M3", "F8_E5M2")
+"""What only stores: it is calculated with in two bytes."""
+UNSEEN = {"visual", "vision_tower", "multi_modal_projector", "lm_head", "position_ids", "logit_scale"}
+"""Parts of a text encoder that no state depends on; one form of it has them, and another has not."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,18 @@ class EncoderFiles:
 
     @property
     def size(self) -> int:
-        """Bytes of the weights."""
+        """Bytes of the weights in memory."""
         entries = [entry for file in self.files for name, entry in file.entries.items() if name.startswith(self.prefix)]
-        return sum(stop - start for start, stop in (entry["data_offsets"] for entry in entries))
+        return sum(
+            (stop - start) * (2 if entry["dtype"] in FP8 else 1)
+            for entry in entries
+            for start, stop in [entry["data_offsets"]]
+        )
+
+    def is_seen(self, name: str) -> bool:
+        """Whether a state can depend on a tensor."""
+        projection = name.startswith("text_projection.") and not self.tower.model.endswith("WithProjection")
+        return not projection and UNSEEN.isdisjoint(name.split("."))
 
     def read(self) -> dict[str, torch.Tensor]:
         """Its tensors by transformers' names, in their stored dtypes; the weights stay on disk until they are used.
@@ -62,12 +79,18 @@ class EncoderFiles:
             require_floats(file, (name for name in names if not name.endswith("position_ids")))
             for name, tensor in zip(names, file.read(names), strict=True):
                 require_finite(tensor, f"{file.path}: {name}")
-                weights[name.removeprefix(self.prefix)] = tensor
+                inner = name.removeprefix(self.prefix)
+                weights[self.tower.inner + inner if inner.startswith(TEXT_ALONE) else inner] = tensor
         return weights
 
 
 def find(
-    family: Family, path: Path, files: Sequence[SafeFile], given: Sequence[Path], config: Path | None
+    family: Family,
+    path: Path,
+    files: Sequence[SafeFile],
+    given: Sequence[Path],
+    config: Path | None,
+    needed: bool = True,
 ) -> tuple[EncoderFiles, ...]:
     """The text encoders of a diffusion transformer, in the order of the family's table.
 
@@ -75,22 +98,42 @@ def find(
         family: the kind of model.
         path: the model.
         files: those of its network; a single file may hold everything.
-        given: files of text encoders, in any order: their widths tell them apart.
+        given: text encoders, or whole models, in any order: their widths tell them apart.
         config: the diffusers folder with configs and tokenizers, and with the weights that are nowhere else; None
             finds none.
+        needed: whether a missing one is refused; else there are none then.
 
     Raises:
-        CheckpointError: a config, a tokenizer or the weights of one are missing.
+        CheckpointError: a config, a tokenizer or the weights of one are missing, or what was given is another one.
     """
     if config is None:
         return ()
-    singles = [open_file(one) for one in given if not one.is_dir()]
-    return tuple(_found(tower, path, files, singles, config) for tower in family.towers)
+    sources = [source for one in given for source in _sources(one, family)]
+    try:
+        found = tuple(_found(tower, path, [*sources, tuple(files)], config) for tower in family.towers)
+    except CheckpointError:
+        if needed:
+            raise
+        return ()
+    used = {file.path for text in found for file in text.files}
+    for source in sources:
+        if source[0].path not in used:
+            raise CheckpointError(
+                f"{source[0].path} is none of the text encoders of {path}, whose configs are in {config}; their widths "
+                f"are {' and '.join(str(_width(text.folder / 'config.json')) for text in found)}."
+            )
+    return found
 
 
-def _found(
-    tower: Tower, path: Path, files: Sequence[SafeFile], singles: Sequence[SafeFile], config: Path
-) -> EncoderFiles:
+def _sources(given: Path, family: Family) -> list[tuple[SafeFile, ...]]:
+    """The text encoders, or the whole model, in something that was given."""
+    if not given.is_dir():
+        return [(open_file(given),)]
+    folders = [given / tower.folder for tower in family.towers if (given / tower.folder).is_dir()]
+    return [own[0].files for folder in folders or [given] if (own := groups(folder))]
+
+
+def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], config: Path) -> EncoderFiles:
     folder, tokenizer = config / tower.folder, config / tower.folder.replace("text_encoder", "tokenizer")
     for needed in (folder / "config.json", tokenizer):
         if not needed.exists():
@@ -99,12 +142,10 @@ def _found(
                 "--config."
             )
     width = _width(folder / "config.json")
-    for single in singles:
-        if _table(single, "") == width:
-            return EncoderFiles(tower, folder, tokenizer, (single,))
-    for prefix in tower.prefixes:
-        if any(_table(file, prefix) == width for file in files):
-            return EncoderFiles(tower, folder, tokenizer, tuple(files), prefix)
+    for files in sources:
+        for prefix in tower.prefixes if _is_whole(files) else ("",):
+            if any(_table(file, prefix) == width for file in files):
+                return EncoderFiles(tower, folder, tokenizer, files, prefix)
     own = groups(folder)
     if not own:
         raise CheckpointError(
@@ -112,6 +153,10 @@ def _found(
             "--text-encoder, once for each text encoder."
         )
     return EncoderFiles(tower, folder, tokenizer, own[0].files)
+
+
+def _is_whole(files: Sequence[SafeFile]) -> bool:
+    return any(name.startswith(WHOLE) for file in files for name in file.entries)
 
 
 def _width(config: Path) -> int | None:

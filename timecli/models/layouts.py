@@ -185,21 +185,40 @@ CHROMA = _transformer(
 )  # fmt: skip
 FLUX2_DEV = _transformer(
     "FLUX.2 dev", "flux-2-dev", "Flux2Pipeline", (_entry("txt_in", "context_embedder"),), FLUX2_MARKS,
-    (Tower("text_encoder", "Mistral Small 3", 15360, (), model="Mistral3ForConditionalGeneration"),), {TEXT: 0},
+    (
+        Tower(
+            "text_encoder", "Mistral Small 3", 15360, ("text_encoders.mistral3_24b.transformer.",),
+            model="Mistral3ForConditionalGeneration", inner="language_model.",
+        ),
+    ),
+    {TEXT: 0},
 )  # fmt: skip
 KLEIN = replace(
     FLUX2_DEV, name="FLUX.2 klein", short="flux-2-klein", pipeline="Flux2KleinPipeline",
-    towers=(Tower("text_encoder", "Qwen3", 7680, (), model="Qwen3ForCausalLM"),),
+    towers=(
+        Tower(
+            "text_encoder", "Qwen3", 7680,
+            ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen3_8b.transformer."), model="Qwen3ForCausalLM",
+        ),
+    ),
 )  # fmt: skip
 FLUX2 = replace(FLUX2_DEV, kinds=(KLEIN,))
 QWEN_IMAGE = _transformer(
-    "Qwen-Image", "qwen-image", "QwenImagePipeline", (_entry("txt_in", "txt_in"),), ("txt_norm.weight",) * 2,
-    (Tower("text_encoder", "Qwen2.5-VL 7B", 3584, (), model="Qwen2_5_VLForConditionalGeneration"),), {TEXT: 0},
+    "Qwen-Image", "qwen-image", "QwenImagePipeline", (_entry("txt_in", "txt_in"),),
+    ("transformer_blocks.0.img_mod.1.weight",) * 2,
+    (
+        Tower(
+            "text_encoder", "Qwen2.5-VL 7B", 3584, ("text_encoders.qwen25_7b.transformer.",),
+            model="Qwen2_5_VLForConditionalGeneration",
+        ),
+    ),
+    {TEXT: 0},
     norm=("txt_norm.weight", 1e-6),
 )  # fmt: skip
 Z_IMAGE = _transformer(
     "Z-Image", "z-image", "ZImagePipeline", (_entry("cap_embedder.1", "cap_embedder.1"),), ("cap_pad_token",) * 2,
-    (Tower("text_encoder", "Qwen3 4B", 2560, (), model="Qwen3Model"),), {TEXT: 0}, norm=("cap_embedder.0.weight", 1e-5),
+    (Tower("text_encoder", "Qwen3 4B", 2560, ("text_encoders.qwen3_4b.transformer.",), model="Qwen3Model"),),
+    {TEXT: 0}, norm=("cap_embedder.0.weight", 1e-5),
 )  # fmt: skip
 TRANSFORMERS = (CHROMA, SD3, FLUX1, FLUX2, QWEN_IMAGE, Z_IMAGE)
 """Families by their marks. FLUX.2's two kinds have the same names; the config says which a model is."""
@@ -214,6 +233,30 @@ FOREIGN = {
     ".lora_up.weight": "a LoRA, not a model",
     ".lora_B.weight": "a LoRA, not a model",
     "_attn2_to_k.diff": "a LoRA, not a model",
+    "encoder_hid_proj.weight": "a Kolors model",
+    "caption_projection.0.linear.weight": "a HiDream model",
+    "head.modulation": "a Wan model",
+    "condition_embedder.text_embedder.linear_1.weight": "a Wan model",
+    "attention_y_norm.weight": "a Sana model",
+    "caption_norm.weight": "a Sana model",
+    "patchify_proj.weight": "an LTX model",
+    "time_embed.linear.weight": "an LTX model",  # behind Sana, which has it, too
+    "y_embedder.y_proj.fc1.weight": "a PixArt model",
+    "adaln_single.linear.weight": "a PixArt model",
+    "layers.0.adaLN_modulation.1.weight": "a Lumina 2 model",
+    "time_caption_embed.caption_embedder.1.weight": "a Lumina 2 model",
+    "register_tokens": "an AuraFlow model",
+    "txt_in.input_embedder.weight": "a Hunyuan model",
+    "context_embedder.proj_in.weight": "a Hunyuan model",
+    "text_embedding_padding": "a Hunyuan-DiT model",
+    "cross_attn.k_proj.weight": "a Cosmos or Anima model",
+    "txt_in.text_norm.weight": "a Qwen-Image 2 model",
+    "context_embedder_norm.weight": "an Ovis-Image model",
+    "early_stream_modulations.image.lin.weight": "a FLUX.3 model",
+    "early_stream_modulations.image.linear.weight": "a FLUX.3 model",
+    "txtfusion.projector.weight": "a Krea 2 model",
+    "text_fusion.projector.weight": "a Krea 2 model",
+    "pooled_text_embeddings.in_layer.weight": "a Kandinsky model",
 }
 
 

@@ -51,6 +51,7 @@ class Tower:
         blocks: how many of OpenCLIP's blocks a single file's text goes through; None for all that it has.
         pooled: whether the network is given its projection of the end token, too.
         model: the class of transformers that it is; empty for CLIP's text tower, which is read here.
+        inner: what transformers has before the names of its text, and a file with the text alone has not.
     """
 
     folder: str
@@ -63,6 +64,7 @@ class Tower:
     blocks: int | None = None
     pooled: bool = False
     model: str = ""
+    inner: str = ""
 
 
 @dataclass(frozen=True)

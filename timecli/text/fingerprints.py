@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from timecli.files.tensors import raw
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.encoders import EncoderFiles
 from timecli.models.openclip import HF_PROJECTION
 
 
@@ -33,19 +34,26 @@ def _digest(towers: Sequence[Mapping[str, torch.Tensor]], left_out: tuple[str, .
 
 def of_model(checkpoint: Checkpoint) -> tuple[str, ...]:
     """The fingerprints that a delta for a model can have; none where its text encoder is elsewhere."""
-    weights = checkpoint.text_encoders()
     if not checkpoint.family.by_pipeline:
-        return fingerprints(weights)
+        return fingerprints(checkpoint.text_encoders())
+    parts = [hashes(text, text.read()) for text in checkpoint.encoders]  # one of them at a time is in memory
+    return (of_parts(checkpoint, parts),) if parts else ()
+
+
+def hashes(text: EncoderFiles, weights: Mapping[str, torch.Tensor]) -> set[str]:
+    """SHA-256 of each tensor that states depend on, rounded to fp16."""
+    return {_hash(tensor) for name, tensor in weights.items() if tensor.is_floating_point() and text.is_seen(name)}
+
+
+def of_parts(checkpoint: Checkpoint, parts: Iterable[set[str]]) -> str:
+    """The fingerprint of a diffusion transformer's text encoders, whatever their tensors' names and order are.
+
+    They differ between forms of one text encoder. The norm before the map is a part of it.
+    """
     norm = checkpoint.norm()
-    return (of_weights([*weights, *([{"norm": norm}] if norm is not None else [])]),) if weights else ()
-
-
-def of_weights(parts: Sequence[Mapping[str, torch.Tensor]]) -> str:
-    """SHA-256 of all tensors, rounded to fp16, whatever their names: they differ between forms of one text encoder."""
-    own = {
-        hashlib.sha256(f"{list(tensor.shape)}".encode() + raw(tensor.half())).hexdigest()
-        for weights in parts
-        for tensor in weights.values()
-        if tensor.is_floating_point()
-    }
+    own = set().union(*parts) | ({_hash(norm)} if norm is not None else set())
     return hashlib.sha256("".join(sorted(own)).encode()).hexdigest()
+
+
+def _hash(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(f"{list(tensor.shape)}".encode() + raw(tensor.half())).hexdigest()

@@ -21,8 +21,7 @@ from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family
-from timecli.text import segments
-from timecli.text.fingerprints import of_model
+from timecli.text import fingerprints, segments
 from timecli.text.readers import TextEncoder
 from timecli.text.segments import Segment
 
@@ -68,6 +67,11 @@ class PipelineEncoder(TextEncoder):
     def pooled_width(self) -> int:
         """The d of the vector for the whole prompt; 0 where there is none."""
         return self.widths.get(POOLED, 0)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Text encoders and tokenizers, by diffusers' names."""
+        return {name: part for name, part in self.pipeline.components.items() if part is not None}
 
     @property
     def tokenizer(self) -> Any:
@@ -230,9 +234,11 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
             "clip_skip."
         )
     transformers.utils.logging.disable_progress_bar()
-    family, parts = checkpoint.family, {}
+    transformers.utils.logging.set_verbosity_error()  # what it would say of missing weights is refused here
+    family, parts, hashes = checkpoint.family, {}, []
     for text in checkpoint.encoders:
         tensors = text.read()
+        hashes.append(fingerprints.hashes(text, tensors))
         with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
             parts[text.tower.folder] = _model(text, tensors).to(device)
             parts[text.tokenizer.name] = _tokenizer(text.tokenizer)
@@ -243,7 +249,11 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
     norm = None if weight is None or family.norm is None else Norm(weight, family.norm[1])
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
     return PipelineEncoder(
-        fingerprints=of_model(checkpoint), family=family, pipeline=pipeline, widths=widths, norm=norm
+        fingerprints=(fingerprints.of_parts(checkpoint, hashes),),
+        family=family,
+        pipeline=pipeline,
+        widths=widths,
+        norm=norm,
     )
 
 
@@ -253,7 +263,17 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     config = kind.config_class.from_pretrained(text.folder, local_files_only=True)
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     dtype = torch.bfloat16 if dtype in FP8 else dtype
-    return kind.from_pretrained(None, config=config, state_dict=tensors, dtype=dtype).eval()
+    model, found = kind.from_pretrained(
+        None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    # transformers draws at random what is missing, or of another shape.
+    wrong = sorted(name for name, *_ in found["mismatched_keys"]) or sorted(filter(text.is_seen, found["missing_keys"]))
+    if wrong:
+        raise CheckpointError(
+            f"{text.files[0].path} lacks {wrong[0]} of the text encoder {text.tower.name} as {text.folder} describes "
+            f"it, and {len(wrong) - 1} tensors more; use a complete copy, or its own config."
+        )
+    return model.eval()
 
 
 def _tokenizer(folder: Path) -> Any:
