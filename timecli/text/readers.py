@@ -112,7 +112,7 @@ class TextEncoder(ABC):
         distinct = dict.fromkeys(prompts)
         left = [p for p in distinct if p not in self.memory or len(self.memory[p][TEXT]) < positions]
         known = {prompt: self.memory[prompt] for prompt in distinct.keys() - left}
-        for states, prompt in zip(self.encode(left, positions), left, strict=True):
+        for states, prompt in zip(self.encode(left, positions or None), left, strict=True):
             known[prompt] = states
             if states[TEXT].nbytes * (len(self.memory) + 1) <= MEMORY:
                 self.memory[prompt] = states
