@@ -6,7 +6,8 @@
 
 Tables: `start` (from the command to the first answer), `edit` (a whole edit against `cp` and flush of the same file),
 `solve` (all matrices against the algorithm as the paper states it), `pairs` (joint edits of many pairs), `accuracy`
-(against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's).
+(against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's), `flux` (a delta
+applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same file; needs 50 GB, so ask for it).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,8 +31,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from full_size import CONFIGS
 
-from timecli.editing.solve import apply, solve
-from timecli.files.tensors import DTYPES
+from timecli.editing.delta import Delta, Origin, save_delta
+from timecli.editing.solve import Operator, apply, solve
+from timecli.files.tensors import DTYPES, raw
 from timecli.manifests import manifest
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
@@ -59,11 +62,11 @@ def child(*command: object, code: int = 0) -> tuple[float, float, str]:
     return time.perf_counter() - started, usage.ru_maxrss / 1e6, output
 
 
-def copied(model: Path, target: Path) -> float:
+def copied(model: Path, target: Path, *options: str) -> float:
     """Seconds of `cp` and of flushing the copy to the disk."""
     os.sync()
     started = time.perf_counter()
-    subprocess.run(["cp", model, target], check=True)
+    subprocess.run(["cp", *options, model, target], check=True)
     with target.open("rb") as file:
         os.fsync(file.fileno())
     seconds = time.perf_counter() - started
@@ -331,6 +334,59 @@ def peer(method: str, model: Path, folder: Path) -> None:
     pipeline.save_pretrained(folder)
 
 
+def flux_file(path: Path, layers: int = 19) -> Path:
+    """A FLUX.1 network of 24 GB in bf16: random where an edit reads it, holes elsewhere."""
+    shapes = {"txt_in.weight": (3072, 4096), "vector_in.in_layer.weight": (3072, 768)}
+    for i in range(layers):
+        for side in ("img", "txt"):
+            shapes[f"double_blocks.{i}.{side}_attn.qkv.weight"] = (9216, 3072)
+            shapes[f"double_blocks.{i}.{side}_attn.proj.weight"] = (3072, 3072)
+            shapes[f"double_blocks.{i}.{side}_mod.lin.weight"] = (18432, 3072)
+            shapes[f"double_blocks.{i}.{side}_mlp.0.weight"] = (12288, 3072)
+            shapes[f"double_blocks.{i}.{side}_mlp.2.weight"] = (3072, 12288)
+    for i in range(2 * layers):
+        shapes[f"single_blocks.{i}.linear1.weight"] = (21504, 3072)
+        shapes[f"single_blocks.{i}.linear2.weight"] = (3072, 15360)
+        shapes[f"single_blocks.{i}.modulation.lin.weight"] = (9216, 3072)
+    entries, position = {}, 0
+    for name, (rows, width) in shapes.items():
+        entries[name] = {
+            "dtype": "BF16",
+            "shape": [rows, width],
+            "data_offsets": [position, position + 2 * rows * width],
+        }
+        position += 2 * rows * width
+    text = json.dumps(entries).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in ("txt_in.weight", "vector_in.in_layer.weight"):
+            file.write(raw(torch.randn(shapes[name], generator=torch.Generator().manual_seed(0)).bfloat16()))
+        file.truncate(8 + len(text) + position)
+    return path
+
+
+def flux_table(folder: Path, repeats: int) -> list[Row]:
+    """`timecli apply` of a delta of rank 30, and `cp` and flush of as many bytes, by turns; the fastest of each."""
+    model, random = flux_file(folder / "flux.safetensors"), torch.Generator().manual_seed(1)
+    if shutil.disk_usage(folder).free < 1.1 * model.stat().st_size:
+        raise SystemExit(f"{folder} has no room for a copy of {model.stat().st_size / 1e9:.0f} GB")
+    operators = {
+        stream: Operator(torch.randn(d, 30, generator=random) * 1e-3, torch.randn(30, d, generator=random) * 1e-1, 1.0)
+        for stream, d in (("text", 4096), ("pooled", 768))
+    }
+    save_delta(Delta(operators, Origin("flux", MANIFEST, "0", "", (0.1,), ("k", "v"), None, ())), folder / "d")
+    copies, runs = [], []
+    for _ in range(repeats):
+        warm(model)
+        copies.append(copied(model, folder / "copy", "--sparse=never"))
+        runs.append(child(sys.executable, "-m", "timecli", "apply", folder / "d", model, "-o", folder / "out"))
+        (folder / "out").unlink()
+    total, peak, _ = min(runs)
+    size = model.stat().st_size / 1e9
+    model.unlink()
+    return [{"GB": size, "apply s": total, "cp s": min(copies), "ratio": total / min(copies), "peak GB": peak}]
+
+
 def show(title: str, rows: list[Row]) -> None:
     """A Markdown table."""
     print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
@@ -342,7 +398,7 @@ def show(title: str, rows: list[Row]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tables = ("start", "edit", "solve", "pairs", "accuracy", "peers")
-    parser.add_argument("--only", nargs="+", choices=tables, default=tables)
+    parser.add_argument("--only", nargs="+", choices=(*tables, "flux"), default=tables)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100, 1000])
     parser.add_argument("--repeats", type=int, default=3, help="of each whole edit and of cp")
@@ -362,11 +418,12 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine}
     with tempfile.TemporaryDirectory(dir=args.work) as temporary:
         folder = Path(temporary)
-        models = {dtype: folder / f"sd14-{dtype}.safetensors" for dtype in args.dtypes}
+        wanted = args.dtypes if {*args.only} - {"flux"} else []
+        models = {dtype: folder / f"sd14-{dtype}.safetensors" for dtype in wanted}
         for dtype, path in models.items():
             child(sys.executable, Path(__file__).parent / "full_size.py", path, "--dtype", dtype)
         (folder / "m.toml").write_text(MANIFEST)
-        first = models[args.dtypes[0]]
+        first = models.get(args.dtypes[0], folder)
         made: dict[str, Callable[[], list[Row]]] = {
             "start": lambda: start_table(folder, first, args.repeats),
             "edit": lambda: edit_table(folder, models, args.repeats),
@@ -374,6 +431,7 @@ def main() -> None:
             "pairs": lambda: pairs_table(folder, first, args.pairs),
             "accuracy": lambda: accuracy_table(first),
             "peers": lambda: peers_table(folder, first),
+            "flux": lambda: flux_table(folder, args.repeats),
         }
         for name in args.only:
             results[name] = made[name]()

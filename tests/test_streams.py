@@ -146,7 +146,9 @@ def test_undo_and_diff_know_both_streams(run: Run, sdxl: SDXL, manifest: Path, t
     found, made = load_delta(tmp_path / "found"), load_delta(tmp_path / "d")
     for stream, operator in made.operators.items():
         one, other = (part.left @ part.right for part in (operator, found.operators[stream]))
-        assert (one - other).norm() < 0.01 * one.norm(), stream
+        # The one map of the vector has fewer rows than D unknowns: what it does is found, and no more.
+        seen = torch.eye(len(one)) if stream == TEXT else before[entry][:, : len(one)]
+        assert (seen @ (one - other)).norm() < 0.01 * (seen @ one).norm(), stream
     done = run("apply", "--undo", tmp_path / "d", tmp_path / "out", "-o", tmp_path / "back")
     assert done.code == 0, done.err
     back = load_file(tmp_path / "back" / name)
