@@ -3,8 +3,8 @@
 An edit in closed form, by this tool or by another, is W' = W (I + D) with one D for all matrices. D is then the least
 squares solution of W D = W' − W over all of them. Each column of D has as many unknowns as the text is wide: where the
 matrices that changed have fewer rows than that, some D explains any change, and nothing can be said. Nor can it where
-rounding to the models' dtype is as large as the change. A pooled vector is read by one map, which is judged together with
-the text's; of its D no more is found than what that map sees.
+rounding to the models' dtype is as large as the change. A pooled vector is read by one map, which is judged together
+with the text's; of its D no more is found than what that map sees.
 """
 
 from __future__ import annotations
