@@ -34,6 +34,12 @@ def plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither network nor autoencoder says how large its pictures are."""
+    monkeypatch.setattr("timecli.drawing.networks.DEFAULT_SIDE", 64)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache folder of the suite's own, also for the processes that it starts."""

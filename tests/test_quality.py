@@ -79,7 +79,7 @@ def test_a_bench_draws_captions_and_shares_them_out(
     assert drawn == {
         ("base", "A red rose"),
         ("base", "A blue rose"),
-        (f"time/{edits[0].stem}", "A red rose"),
-        (f"time/{edits[1].stem}", "A blue rose"),
+        (f"manifest/{edits[0].stem}", "A red rose"),
+        (f"manifest/{edits[1].stem}", "A blue rose"),
     }
     assert "|  | FID in the judge's features | CLIP Score |" in (tmp_path / "out" / "table.md").read_text()

@@ -38,8 +38,9 @@ RIGHT: dict[str, list[Any]] = {
     "strengths": [[], [1]],
     "everyday": ["", "x", "\x1b"],
     "everyday_weight": [0, 1],
+    "behind_norm": [True],
 }
-OPTIONAL = {"clip_skip", "strengths", "everyday", "everyday_weight"}
+OPTIONAL = {"clip_skip", "strengths", "everyday", "everyday_weight", "behind_norm"}
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from .conftest import Run
 CPU = torch.device("cpu")
 SOURCE, DESTINATION = "A pack of roses", "A pack of blue roses"
 PAIR = f'[[edit]]\nsource = "{SOURCE}"\ndestination = "{DESTINATION}"\n'
-MANIFEST = f'name = "blue"\n[solve]\naugment = false\nlambda = 1e-6\n[preserve]\neveryday = "list.txt"\n{PAIR}'
+MANIFEST = f'name = "blue"\n[solve]\naugment = false\nlambda = 0.001\n[preserve]\neveryday = "list.txt"\n{PAIR}'
 LIST = "A dog\nA painting of the snow\n"
 
 
