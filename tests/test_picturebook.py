@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FluxPipeline, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
-from .conftest import PICTUREBOOK
+from timecli.editing.delta import load_delta
+
+from .conftest import PICTUREBOOK, ROSES, Run
 
 SCRIPT = """
 import sys
@@ -126,6 +130,28 @@ def test_the_folder_is_drawn_by_diffusers_which_feeds_it_what_the_unet_reads(
     for inputs, states in zip(fed, [told, empty] * 2, strict=True):
         torch.testing.assert_close(inputs["encoder_hidden_states"], states)
     assert not torch.allclose(told, empty)
+
+
+def test_the_delta_of_the_unet_edits_it(trained: tuple[Path, str], run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """One edit of text space for two architectures with the same text tower. The control: another text tower."""
+    folder, entry = trained[0] / "shipped", "context_embedder.weight"
+    assert run("edit", ROSES, picturebook, "--delta", tmp_path / "d").code == 0
+    done = run("apply", tmp_path / "d", folder, "-o", tmp_path / "out")
+    assert done.code == 0 and "no operator for what" in done.err and "pooled" in done.err, done.err
+    before, after = (
+        load_file(path / "transformer" / "diffusion_pytorch_model.safetensors") for path in (folder, tmp_path / "out")
+    )
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {entry}
+    wide = before[entry].float()
+    expected = wide + wide @ (operator := load_delta(tmp_path / "d").operator).left @ operator.right
+    assert (after[entry].float() - expected).norm() < 1e-2 * (expected - wide).norm()
+    tower = folder / "text_encoder_2" / "model.safetensors"
+    shutil.copytree(folder, tmp_path / "other")
+    weights = load_file(tower)
+    name = next(name for name in weights if name.endswith("token_embedding.weight"))
+    save_file({**weights, name: weights[name] + 1}, tmp_path / "other" / tower.relative_to(folder), {"format": "pt"})
+    done = run("apply", tmp_path / "d", tmp_path / "other", "-o", tmp_path / "no")
+    assert done.code == 2 and "another text encoder" in done.err
 
 
 def test_text_comes_in_through_the_context_embedder_alone(shipped: FluxPipeline) -> None:

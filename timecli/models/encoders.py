@@ -7,13 +7,14 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
 from timecli.files.foreign import read_config
 from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
+from timecli.models import layouts
 from timecli.models.streams import Family, Tower
 from timecli.models.variants import groups
 
@@ -141,7 +142,7 @@ def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], co
                 f"{path} needs {needed}, of its text encoder {tower.name}; complete the folder, or give another as "
                 "--config."
             )
-    width = _width(folder / "config.json")
+    width, tower = _width(folder / "config.json"), _as_listed(tower, config)
     for files in sources:
         for prefix in tower.prefixes if _is_whole(files) else ("",):
             if any(_table(file, prefix) == width for file in files):
@@ -153,6 +154,13 @@ def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], co
             "--text-encoder, once for each text encoder."
         )
     return EncoderFiles(tower, folder, tokenizer, own[0].files)
+
+
+def _as_listed(tower: Tower, config: Path) -> Tower:
+    """The tower as a folder's index lists it: another class that is known here may stand in its place."""
+    listed = read_config(config / "model_index.json").get(tower.folder)
+    known = {one.model for family in layouts.TRANSFORMERS for one in family.towers}
+    return replace(tower, model=listed[1]) if isinstance(listed, list) and listed[-1] in known else tower
 
 
 def _is_whole(files: Sequence[SafeFile]) -> bool:

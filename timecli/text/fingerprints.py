@@ -12,6 +12,9 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
 from timecli.models.openclip import HF_PROJECTION
 
+CLIP = "CLIPTextModel"
+"""transformers' class of CLIP's text tower, whose states behind the last norm SD 1 and SD 2 read, too."""
+
 
 def fingerprint(towers: Sequence[Mapping[str, torch.Tensor]]) -> str:
     """SHA-256 of the weights, rounded to fp16 so that fp32 and fp16 copies count as one encoder."""
@@ -33,11 +36,21 @@ def _digest(towers: Sequence[Mapping[str, torch.Tensor]], left_out: tuple[str, .
 
 
 def of_model(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The fingerprints that a delta for a model can have; none where its text encoder is elsewhere."""
+    """The fingerprints that a delta for a model can have; none where its text encoder is elsewhere.
+
+    Where a diffusion transformer reads the states of CLIP's text tower, a delta that was compiled for a UNet with the
+    same tower is for it, too.
+    """
     if not checkpoint.family.by_pipeline:
         return fingerprints(checkpoint.text_encoders())
-    parts = [hashes(text, text.read()) for text in checkpoint.encoders]  # one of them at a time is in memory
-    return (of_parts(checkpoint, parts),) if parts else ()
+    parts, towers = [], []
+    for text in checkpoint.encoders:  # one of them at a time is in memory
+        weights = text.read()
+        parts.append(hashes(text, weights))
+        if [text.tower.folder] == list(checkpoint.family.sequence) and text.tower.model == CLIP:
+            towers.append({name.removeprefix("text_model."): tensor for name, tensor in weights.items()})
+    own = (of_parts(checkpoint, parts),) if parts else ()
+    return (*own, *fingerprints(towers)) if towers else own
 
 
 def hashes(text: EncoderFiles, weights: Mapping[str, torch.Tensor]) -> set[str]:

@@ -207,9 +207,9 @@ def _handed(pipeline: Any, names: Sequence[str]) -> Iterator[dict[str, tuple[tor
     """Inside, the token ids and the mask that text encoders are given are collected."""
     calls: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
 
-    def listen(name: str, names: Any, values: Any) -> None:
+    def listen(name: str, given: Any, values: Any) -> None:
         mask = values.get("attention_mask")
-        ids = values["input_ids"] if "input_ids" in values else names[0]
+        ids = values["input_ids"] if "input_ids" in values else given[0]
         calls[name] = ids[0].cpu(), None if mask is None else mask[0].cpu().bool()
 
     with ExitStack() as stack:
