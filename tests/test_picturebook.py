@@ -13,6 +13,9 @@ from diffusers import FluxPipeline, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import load_delta
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text.encoding import read_text_encoder
+from timecli.text.fingerprints import of_model
 
 from .conftest import PICTUREBOOK, ROSES, Run
 
@@ -140,6 +143,11 @@ def test_the_delta_of_the_unet_edits_it(trained: tuple[Path, str], run: Run, pic
     assert done.code == 0 and "no operator for what" in done.err and "pooled" in done.err, done.err
     before, after = (
         load_file(path / "transformer" / "diffusion_pytorch_model.safetensors") for path in (folder, tmp_path / "out")
+    )
+    checkpoint = open_checkpoint(folder)
+    encoder = read_text_encoder(checkpoint, None, torch.device("cpu"))
+    assert encoder.fingerprints == of_model(checkpoint) and load_delta(tmp_path / "d").origin.encoder in of_model(
+        checkpoint
     )
     assert {name for name in before if not torch.equal(before[name], after[name])} == {entry}
     wide = before[entry].float()

@@ -41,12 +41,11 @@ def open_model(
     reads: bool = True,
 ) -> Checkpoint:
     """`open_checkpoint` on settled files, and what the user should know of the model on stderr."""
-    from timecli.models.checkpoint import open_checkpoint, require_encoders
+    from timecli.models.checkpoint import open_checkpoint
 
     settle(*given(path, config, text_encoder))
     checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text, reads)
     if needs_text and reads:
-        require_encoders(checkpoint)
         require_room(checkpoint)
     for sentence in checkpoint.cautions:
         terminal.warn(sentence)

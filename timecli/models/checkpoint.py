@@ -142,15 +142,6 @@ class Checkpoint:
                 yield place, tensor
 
 
-def require_encoders(checkpoint: Checkpoint) -> None:
-    """Refuse a diffusion transformer whose text encoders are not known, where prompts are to be read."""
-    if checkpoint.family.by_pipeline and not checkpoint.encoders:
-        raise CheckpointError(
-            f"{checkpoint.path} is {checkpoint.family.name}, whose text encoders need their configs and tokenizers; "
-            "give its diffusers folder as --config."
-        )
-
-
 def judge_beside(model: Path) -> Path:
     """Where a model's judge is looked for: in its folder, or beside its file."""
     return (model if model.is_dir() else model.parent) / "judge"

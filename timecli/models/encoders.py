@@ -107,6 +107,11 @@ def find(
     Raises:
         CheckpointError: a config, a tokenizer or the weights of one are missing, or what was given is another one.
     """
+    if config is None and needed:
+        raise CheckpointError(
+            f"{path} is {family.name}, whose text encoders need their configs and tokenizers; give its diffusers "
+            "folder as --config."
+        )
     if config is None:
         return ()
     sources = [source for one in given for source in _sources(one, family)]

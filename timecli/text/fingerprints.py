@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -36,36 +37,41 @@ def _digest(towers: Sequence[Mapping[str, torch.Tensor]], left_out: tuple[str, .
 
 
 def of_model(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The fingerprints that a delta for a model can have; none where its text encoder is elsewhere.
-
-    Where a diffusion transformer reads the states of CLIP's text tower, a delta that was compiled for a UNet with the
-    same tower is for it, too.
-    """
+    """The fingerprints that a delta for a model can have; none where its text encoder is elsewhere."""
     if not checkpoint.family.by_pipeline:
         return fingerprints(checkpoint.text_encoders())
-    parts, towers = [], []
-    for text in checkpoint.encoders:  # one of them at a time is in memory
-        weights = text.read()
-        parts.append(hashes(text, weights))
-        if [text.tower.folder] == list(checkpoint.family.sequence) and text.tower.model == CLIP:
-            towers.append({name.removeprefix("text_model."): tensor for name, tensor in weights.items()})
-    own = (of_parts(checkpoint, parts),) if parts else ()
-    return (*own, *fingerprints(towers)) if towers else own
+    parts = [part(checkpoint, text, text.read()) for text in checkpoint.encoders]  # one of them at a time is in memory
+    return of_parts(checkpoint, parts) if parts else ()
 
 
-def hashes(text: EncoderFiles, weights: Mapping[str, torch.Tensor]) -> set[str]:
-    """SHA-256 of each tensor that states depend on, rounded to fp16."""
-    return {_hash(tensor) for name, tensor in weights.items() if tensor.is_floating_point() and text.is_seen(name)}
+class Part(NamedTuple):
+    """Of one text encoder of a diffusion transformer the hashes of its tensors, and its fingerprints as CLIP's."""
+
+    hashes: set[str]
+    clip: tuple[str, ...]
 
 
-def of_parts(checkpoint: Checkpoint, parts: Iterable[set[str]]) -> str:
-    """The fingerprint of a diffusion transformer's text encoders, whatever their tensors' names and order are.
+def part(checkpoint: Checkpoint, text: EncoderFiles, weights: Mapping[str, torch.Tensor]) -> Part:
+    """Hashes of the tensors that states depend on, rounded to fp16.
+
+    Where the network reads the states of CLIP's text tower, a delta that was compiled for a UNet with the same tower is
+    for it, too.
+    """
+    hashes = {_hash(tensor) for name, tensor in weights.items() if tensor.is_floating_point() and text.is_seen(name)}
+    if [text.tower.folder] != list(checkpoint.family.sequence) or text.tower.model != CLIP:
+        return Part(hashes, ())
+    return Part(hashes, fingerprints([{name.removeprefix("text_model."): weights[name] for name in weights}]))
+
+
+def of_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> tuple[str, ...]:
+    """The fingerprints of a diffusion transformer's text encoders, the first whatever their names and order are.
 
     They differ between forms of one text encoder. The norm before the map is a part of it.
     """
     norm = checkpoint.norm()
-    own = set().union(*parts) | ({_hash(norm)} if norm is not None else set())
-    return hashlib.sha256("".join(sorted(own)).encode()).hexdigest()
+    own = set().union(*(one.hashes for one in parts)) | ({_hash(norm)} if norm is not None else set())
+    whole = hashlib.sha256("".join(sorted(own)).encode()).hexdigest()
+    return (whole, *(found for one in parts for found in one.clip))
 
 
 def _hash(tensor: torch.Tensor) -> str:

@@ -235,10 +235,10 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
         )
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what it would say of missing weights is refused here
-    family, parts, hashes = checkpoint.family, {}, []
+    family, parts, stamps = checkpoint.family, {}, []
     for text in checkpoint.encoders:
         tensors = text.read()
-        hashes.append(fingerprints.hashes(text, tensors))
+        stamps.append(fingerprints.part(checkpoint, text, tensors))
         with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
             parts[text.tower.folder] = _model(text, tensors).to(device)
             parts[text.tokenizer.name] = _tokenizer(text.tokenizer)
@@ -249,7 +249,7 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
     norm = None if weight is None or family.norm is None else Norm(weight, family.norm[1])
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
     return PipelineEncoder(
-        fingerprints=(fingerprints.of_parts(checkpoint, hashes),),
+        fingerprints=fingerprints.of_parts(checkpoint, stamps),
         family=family,
         pipeline=pipeline,
         widths=widths,
