@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import Delta, load_delta
 from timecli.models.checkpoint import open_checkpoint
@@ -199,3 +199,17 @@ def test_verify_draws_with_the_family_s_pipeline(run: Run, model: Path, manifest
     )  # fmt: skip
     assert done.code == 0, done.err
     assert (tmp_path / "report" / "sheet.png").exists()
+
+
+def test_an_edited_copy_is_verified_and_one_with_another_text_encoder_refused(
+    run: Run, manifest: Path, tmp_path: Path
+) -> None:
+    model, out = small.saved("flux", tmp_path / "model"), tmp_path / "out"
+    assert run("edit", manifest, model, "-o", out, "--no-cache").code == 0
+    command = ("verify", manifest, model, out, "--seeds", "1", "--steps", "1", "--no-cache", "-o")
+    done = run(*command, tmp_path / "report")
+    assert done.code == 0, done.err
+    file = out / "text_encoder_2" / "model.safetensors"
+    save_file({name: tensor + 0.1 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    done = run(*command, tmp_path / "other")
+    assert done.code == 2 and "another text encoder" in done.err

@@ -104,9 +104,9 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
 
 def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> bool:
     """Whether the copy has the model's text encoder, in bfloat16 perhaps, which fingerprints do not round to."""
-    towers = copy.text_encoders()
-    if fingerprints.fingerprint(towers) == encoder.fingerprint:
+    if encoder.fingerprint in fingerprints.of_model(copy):
         return True
+    towers = copy.text_encoders()
     if not all(
         tensor.dtype == torch.bfloat16 for tower in towers for tensor in tower.values() if tensor.is_floating_point()
     ):
