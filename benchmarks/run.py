@@ -7,7 +7,8 @@
 Tables: `start` (from the command to the first answer), `edit` (a whole edit against `cp` and flush of the same file),
 `solve` (all matrices against the algorithm as the paper states it), `pairs` (joint edits of many pairs), `accuracy`
 (against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's), `flux` (a delta
-applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same file; needs 50 GB, so ask for it).
+applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same file; needs 50 GB, so ask for it),
+`encoders` (memory for FLUX.1's text encoders of full size, against the largest of them; reads 10 GB, so ask for it).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import json
 import os
 import platform
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -28,12 +28,13 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import full_size_flux
 import torch
 from full_size import CONFIGS
 
 from timecli.editing.delta import Delta, Origin, save_delta
 from timecli.editing.solve import Operator, apply, solve
-from timecli.files.tensors import DTYPES, raw
+from timecli.files.tensors import DTYPES
 from timecli.manifests import manifest
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
@@ -334,40 +335,9 @@ def peer(method: str, model: Path, folder: Path) -> None:
     pipeline.save_pretrained(folder)
 
 
-def flux_file(path: Path, layers: int = 19) -> Path:
-    """A FLUX.1 network of 24 GB in bf16: random where an edit reads it, holes elsewhere."""
-    shapes = {"txt_in.weight": (3072, 4096), "vector_in.in_layer.weight": (3072, 768)}
-    for i in range(layers):
-        for side in ("img", "txt"):
-            shapes[f"double_blocks.{i}.{side}_attn.qkv.weight"] = (9216, 3072)
-            shapes[f"double_blocks.{i}.{side}_attn.proj.weight"] = (3072, 3072)
-            shapes[f"double_blocks.{i}.{side}_mod.lin.weight"] = (18432, 3072)
-            shapes[f"double_blocks.{i}.{side}_mlp.0.weight"] = (12288, 3072)
-            shapes[f"double_blocks.{i}.{side}_mlp.2.weight"] = (3072, 12288)
-    for i in range(2 * layers):
-        shapes[f"single_blocks.{i}.linear1.weight"] = (21504, 3072)
-        shapes[f"single_blocks.{i}.linear2.weight"] = (3072, 15360)
-        shapes[f"single_blocks.{i}.modulation.lin.weight"] = (9216, 3072)
-    entries, position = {}, 0
-    for name, (rows, width) in shapes.items():
-        entries[name] = {
-            "dtype": "BF16",
-            "shape": [rows, width],
-            "data_offsets": [position, position + 2 * rows * width],
-        }
-        position += 2 * rows * width
-    text = json.dumps(entries).encode()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in ("txt_in.weight", "vector_in.in_layer.weight"):
-            file.write(raw(torch.randn(shapes[name], generator=torch.Generator().manual_seed(0)).bfloat16()))
-        file.truncate(8 + len(text) + position)
-    return path
-
-
 def flux_table(folder: Path, repeats: int) -> list[Row]:
     """`timecli apply` of a delta of rank 30, and `cp` and flush of as many bytes, by turns; the fastest of each."""
-    model, random = flux_file(folder / "flux.safetensors"), torch.Generator().manual_seed(1)
+    model, random = full_size_flux.network(folder / "flux.safetensors"), torch.Generator().manual_seed(1)
     if shutil.disk_usage(folder).free < 1.1 * model.stat().st_size:
         raise SystemExit(f"{folder} has no room for a copy of {model.stat().st_size / 1e9:.0f} GB")
     operators = {
@@ -387,6 +357,18 @@ def flux_table(folder: Path, repeats: int) -> list[Row]:
     return [{"GB": size, "apply s": total, "cp s": min(copies), "ratio": total / min(copies), "peak GB": peak}]
 
 
+def encoders_table(folder: Path) -> list[Row]:
+    """`timecli edit --delta` of one pair, with T5-XXL and CLIP ViT-L in files of their own, 77 positions each."""
+    config, texts = full_size_flux.text_encoders(folder / "flux")
+    model = full_size_flux.network(folder / "small.safetensors", blocks=1)
+    (folder / "m.toml").write_text(f"{MANIFEST}[solve]\naugment = false\n[preserve]\neveryday = false\n")
+    given = [word for path in texts for word in ("--text-encoder", path)]
+    command = ["edit", folder / "m.toml", model, "--config", config, *given, "--delta", folder / "delta"]
+    total, peak, _ = child(sys.executable, "-m", "timecli", *command)
+    largest = max(path.stat().st_size for path in texts) / 1e9
+    return [{"largest GB": largest, "edit s": total, "peak GB": peak, "peak - largest GB": peak - largest}]
+
+
 def show(title: str, rows: list[Row]) -> None:
     """A Markdown table."""
     print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
@@ -397,8 +379,8 @@ def show(title: str, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables = ("start", "edit", "solve", "pairs", "accuracy", "peers")
-    parser.add_argument("--only", nargs="+", choices=(*tables, "flux"), default=tables)
+    tables, asked = ("start", "edit", "solve", "pairs", "accuracy", "peers"), ("flux", "encoders")
+    parser.add_argument("--only", nargs="+", choices=(*tables, *asked), default=tables)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100, 1000])
     parser.add_argument("--repeats", type=int, default=3, help="of each whole edit and of cp")
@@ -418,7 +400,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine}
     with tempfile.TemporaryDirectory(dir=args.work) as temporary:
         folder = Path(temporary)
-        wanted = args.dtypes if {*args.only} - {"flux"} else []
+        wanted = args.dtypes if {*args.only} - {*asked} else []
         models = {dtype: folder / f"sd14-{dtype}.safetensors" for dtype in wanted}
         for dtype, path in models.items():
             child(sys.executable, Path(__file__).parent / "full_size.py", path, "--dtype", dtype)
@@ -432,6 +414,7 @@ def main() -> None:
             "accuracy": lambda: accuracy_table(first),
             "peers": lambda: peers_table(folder, first),
             "flux": lambda: flux_table(folder, args.repeats),
+            "encoders": lambda: encoders_table(folder),
         }
         for name in args.only:
             results[name] = made[name]()

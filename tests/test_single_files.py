@@ -80,12 +80,14 @@ def test_every_form_is_edited_as_the_folder(
         after = load_file(out)
         for matrix in row.matrices:
             theirs, ours = wanted[matrix.names[streams.DIFFUSERS]], after[prefix + matrix.names[streams.LDM]]
-            assert torch.equal(theirs, ours), (form, matrix)
+            change = (ours - before[prefix + matrix.names[streams.LDM]]).norm()
+            # Weights of text encoders are read where they are, and last bits depend on where a tensor begins.
+            assert (theirs - ours).norm() < 1e-5 * change, (form, matrix)
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         assert changed == {prefix + matrix.names[streams.LDM] for matrix in row.matrices}
         one, other = load_delta(tmp_path / "d"), load_delta(tmp_path / form)
         assert one.origin.encoder == other.origin.encoder, form
-        done = run("apply", tmp_path / "d", model, "-o", tmp_path / "again.safetensors", "--force")
+        done = run("apply", tmp_path / form, model, "-o", tmp_path / "again.safetensors", "--force")
         assert done.code == 0, done.err
         if form == "whole" or family != "flux2":  # else the metadata call it klein, for its width is not dev's
             assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()

@@ -68,6 +68,23 @@ def test_text_is_what_the_pipeline_feeds_its_network(model: Path) -> None:
         assert (reader.embed([DESTINATION])[0][: len(found)] - found).norm() > 1e-2 * found.norm(), "the control"
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what memory is of a file")
+def test_weights_of_text_encoders_stay_in_their_files(model: Path) -> None:
+    """So that encoders which memory does not hold side by side can be read from one after the other."""
+    encoder = read(model)
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(".safetensors")]
+    spans = [tuple(int(end, 16) for end in line[0].split("-")) for line in lines]
+
+    def is_mapped(tensor: torch.Tensor) -> bool:
+        return any(first <= tensor.data_ptr() < stop for first, stop in spans)
+
+    for tower in encoder.family.towers:
+        part = encoder.parts[tower.folder]
+        seen = [tensor for name, tensor in part.named_parameters() if "visual" not in name and "vision" not in name]
+        assert seen and all(map(is_mapped, seen)), tower.name
+        assert not any(is_mapped(tensor.clone()) for tensor in seen), "the control"
+
+
 def test_every_position_has_its_token(model: Path) -> None:
     encoder = read(model)
     states = encoder.embed([SOURCE, DESTINATION])

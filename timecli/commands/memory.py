@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from timecli.models.checkpoint import Checkpoint
 
 REST = 2 * 2**30
-"""Bytes that are needed beside the weights: for libraries, states, and one tensor twice."""
+"""Bytes that are needed beside the largest text encoder's weights: for libraries, states, and one tensor twice."""
 GB = 1e9
 
 
@@ -29,8 +29,11 @@ def available() -> int | None:
 
 
 def require_room(checkpoint: Checkpoint) -> None:
-    """Refuse to read prompts with text encoders that memory does not hold, before anything is loaded."""
-    needed, room = sum(text.size for text in checkpoint.encoders) + REST, available()
+    """Refuse to read prompts with text encoders that memory does not hold, before anything is loaded.
+
+    Weights are mapped from their files, and one text encoder works at a time: the system can put the others aside.
+    """
+    needed, room = max((text.size for text in checkpoint.encoders), default=0) + REST, available()
     if checkpoint.encoders and room is not None and needed > room:
         parts = " and ".join(f"{text.tower.name} {text.size / GB:.1f} GB" for text in checkpoint.encoders)
         raise TimecliError(

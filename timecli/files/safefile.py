@@ -43,12 +43,16 @@ class SafeFile:
     stamp: tuple[int, int]
 
     def read(self, names: Iterable[str]) -> Iterator[torch.Tensor]:
-        """Tensors one by one, in their stored dtypes."""
+        """Tensors one by one, in their stored dtypes, in memory of their own."""
+        return (tensor.clone() for tensor in self.mapped(names))
+
+    def mapped(self, names: Iterable[str]) -> Iterator[torch.Tensor]:
+        """Tensors one by one, in their stored dtypes, whose memory is the file: it must stay as it is."""
         self.require_unchanged()
         with safe_open(self.path, framework="pt") as file:
             for name in names:
                 try:
-                    tensor = file.get_tensor(name).clone()
+                    tensor = file.get_tensor(name)
                 except SafetensorError as error:
                     raise CheckpointError(f"{self.path}: {name} cannot be read ({one_line(error)}).") from error
                 yield tensor

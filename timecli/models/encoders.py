@@ -78,7 +78,7 @@ class EncoderFiles:
         for file in self.files:
             names = [name for name in file.entries if name.startswith(self.prefix)]
             require_floats(file, (name for name in names if not name.endswith("position_ids")))
-            for name, tensor in zip(names, file.read(names), strict=True):
+            for name, tensor in zip(names, file.mapped(names), strict=True):
                 require_finite(tensor, f"{file.path}: {name}")
                 inner = name.removeprefix(self.prefix)
                 weights[self.tower.inner + inner if inner.startswith(TEXT_ALONE) else inner] = tensor
