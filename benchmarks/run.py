@@ -5,10 +5,11 @@
     python benchmarks/run.py --json results.json    # the numbers, too
 
 Tables: `start` (from the command to the first answer), `edit` (a whole edit against `cp` and flush of the same file),
-`solve` (all matrices against the algorithm as the paper states it), `pairs` (joint edits of many pairs), `accuracy`
-(against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's), `flux` (a delta
-applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same file; needs 50 GB, so ask for it),
-`encoders` (memory for FLUX.1's text encoders of full size, against the largest of them; reads 10 GB, so ask for it).
+`plan` (a preview, once the model is open), `solve` (all matrices against the algorithm as the paper states it), `pairs`
+(joint edits of many pairs), `accuracy` (against a float64 oracle), `peers` (diffusers' load and save around the paper's
+formula, and UCE's), `flux` (a delta applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same
+file; needs 50 GB, so ask for it), `encoders` (memory for FLUX.1's text encoders of full size, against the largest of
+them; reads 10 GB, so ask for it).
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ import full_size_flux
 import torch
 from full_size import CONFIGS
 
+from timecli.editing import compiling, forecast, preview
 from timecli.editing.delta import Delta, Origin, save_delta
 from timecli.editing.solve import Operator, apply, solve
 from timecli.files.tensors import DTYPES
 from timecli.manifests import manifest
 from timecli.models.checkpoint import open_checkpoint
-from timecli.text import encoding
+from timecli.text import encoding, everyday
 from timecli.text.pairing import columns
 
+EDIT = Path(__file__).parent.parent / "edits" / "sd-1.4" / "blue-roses.toml"
 MANIFEST = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
 NOUNS = ("rose", "dog", "car", "house", "hat", "pizza", "cat", "boat", "clock", "apple")
 COLOURS = ("blue", "red", "green", "pink", "white", "black", "orange", "purple", "brown", "gray")
@@ -256,6 +259,24 @@ def start_table(folder: Path, model: Path, repeats: int) -> list[Row]:
     return rows
 
 
+def plan_table(model: Path) -> list[Row]:
+    """What `timecli plan` does once the model is open and the everyday list is at hand; how much of it is encoding."""
+    edit, cpu = manifest.load(EDIT), torch.device("cpu")
+    checkpoint = open_checkpoint(model)
+    encoder = encoding.read_text_encoder(checkpoint, None, cpu)
+    world = everyday.kept(edit, encoder, everyday.cache())
+    delta = compiling.compile_edit(edit, encoder, cpu, world)
+    prompts = list(encoder.memory)
+    rows = {
+        "compile": seconds(lambda: compiling.compile_edit(edit, encoder, cpu, world)),
+        "of it encoding": seconds(lambda: encoder.encode(prompts)),
+        "M of all matrices": seconds(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
+    }
+    encoder.fresh()
+    rows["forecasts, M again"] = seconds(lambda: preview.preview(edit, checkpoint, encoder, delta, world))
+    return [{"what": what, "s": spent} for what, spent in rows.items()]
+
+
 def pairs_table(folder: Path, model: Path, counts: list[int]) -> list[Row]:
     """Joint edits of many pairs, without augmentations, against encoding the two prompts of each; and memory."""
     encoder = encoding.read_text_encoder(open_checkpoint(model), None, torch.device("cpu"))
@@ -379,7 +400,7 @@ def show(title: str, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables, asked = ("start", "edit", "solve", "pairs", "accuracy", "peers"), ("flux", "encoders")
+    tables, asked = ("start", "edit", "plan", "solve", "pairs", "accuracy", "peers"), ("flux", "encoders")
     parser.add_argument("--only", nargs="+", choices=(*tables, *asked), default=tables)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100, 1000])
@@ -409,6 +430,7 @@ def main() -> None:
         made: dict[str, Callable[[], list[Row]]] = {
             "start": lambda: start_table(folder, first, args.repeats),
             "edit": lambda: edit_table(folder, models, args.repeats),
+            "plan": lambda: plan_table(first),
             "solve": lambda: solve_table(first, device),
             "pairs": lambda: pairs_table(folder, first, args.pairs),
             "accuracy": lambda: accuracy_table(first),

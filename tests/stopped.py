@@ -145,7 +145,7 @@ FORMS: list[Callable[[Path], None]] = [
 def write(root: Path) -> None:
     """One run: `in` to `out`, or `out` in place, with all its matrices set to 2."""
     source = root / "in" if (root / "in").exists() else root / "out"
-    model = open_checkpoint(source, needs_text=False)
+    model = open_checkpoint(source, needs="nothing")
     edited = {place.key: torch.full((2, 8), 2.0) for place in model.places}
     write_checkpoint(model, root / "out", edited, {"timecli.test": "x"}, None, replace=(root / "out").exists())
 
@@ -249,7 +249,7 @@ class Laboratory:
         assert not mixed(tree(self.root), self.before, self.after)
         sentences = swap.settle(self.root / "out")
         if (self.root / "out").exists():
-            list(open_checkpoint(self.root / "out", needs_text=False).projections())
+            list(open_checkpoint(self.root / "out", needs="nothing").projections())
         return self.whole() + (" settled" if sentences else "")
 
     def again(self) -> None:

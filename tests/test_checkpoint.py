@@ -244,7 +244,7 @@ def test_what_a_model_is(tmp_path: Path) -> None:
     assert len(list(model.projections())) == 34
     assert not any(place.twin for place in open_checkpoint(path, ema=False).places)
     assert model.text_encoders()[0]["embeddings.token_embedding.weight"].shape == (64, 64)
-    assert open_checkpoint(path, needs_text=False).texts == ()
+    assert open_checkpoint(path, needs="nothing").texts == ()
     assert describe(model) == {
         "form": "single file",
         "architecture": layouts.SD1.name,
@@ -262,7 +262,7 @@ def test_what_a_model_is(tmp_path: Path) -> None:
 
 def test_what_a_folder_is(tmp_path: Path) -> None:
     make_folder(tmp_path / "in")
-    model = open_checkpoint(tmp_path / "in", needs_text=False)
+    model = open_checkpoint(tmp_path / "in", needs="nothing")
     assert model.is_folder and model.config == tmp_path / "in" and len(model.copies) == 2
     assert [place.twin for place in model.places] == [False] * 32 + [True] * 32
     assert [place.matrix for place, _ in model.projections(twins=False)] == list(layouts.SD1.matrices)
@@ -272,7 +272,7 @@ def test_what_a_folder_is(tmp_path: Path) -> None:
     pickles = {tmp_path / "in" / "old.ckpt", tmp_path / "in" / "unet" / "diffusion_pytorch_model.bin"}
     for pickle_file in pickles:
         pickle_file.write_bytes(b"\x80\x02}q\x00.")
-    model = open_checkpoint(tmp_path / "in", needs_text=False)
+    model = open_checkpoint(tmp_path / "in", needs="nothing")
     assert set(model.left_out) == pickles
     assert len(model.cautions) == 1 and all(str(path) in model.cautions[0] for path in pickles)
 
@@ -288,7 +288,7 @@ def test_averages_and_shards_of_a_folder(tmp_path: Path) -> None:
     save_file(tensors, one)
     shutil.copytree(unet, tmp_path / "in" / "unet_ema")
     for ema, copies in ((True, 4), (False, 2)):
-        model = open_checkpoint(tmp_path / "in", needs_text=False, ema=ema)
+        model = open_checkpoint(tmp_path / "in", needs="nothing", ema=ema)
         assert len(model.copies) == copies and len(model.places) == 32 * copies
     values = [float(tensor.unique()) for _, tensor in model.projections(twins=False)]
     assert values == [1.0] * 31 + [2.0]
@@ -305,7 +305,7 @@ def test_the_channels_are_those_of_the_first_convolution(
     first = "conv_in.weight" if spelling == streams.DIFFUSERS else "input_blocks.0.0.weight"
     tensors = {"a.weight": torch.zeros(1, 7, 1, 1)} | {name: torch.zeros(2, 8) for name in names}
     save_file({**tensors, first: torch.zeros(shape)}, tmp_path / "x.safetensors")
-    assert open_checkpoint(tmp_path / "x.safetensors", needs_text=False).channels == channels
+    assert open_checkpoint(tmp_path / "x.safetensors", needs="nothing").channels == channels
 
 
 def test_where_the_config_is_looked_for(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_where_the_config_is_looked_for(tmp_path: Path) -> None:
     places = [texts.parent, texts.parent / "config", texts, model.parent / "config"]
 
     def config(**options: Path) -> Path | None:
-        return open_checkpoint(model, text_encoder=(texts,), needs_text=False, **options).config
+        return open_checkpoint(model, text_encoder=(texts,), needs="nothing", **options).config
 
     assert config() is None
     for place in places:
@@ -340,10 +340,10 @@ def test_copies_that_carry_different_edits_are_named(tmp_path: Path) -> None:
     files = sorted(unet.glob("*.safetensors"))
     for file in files:
         save_file(load_file(file), file, {EDITS: json.dumps([RECORD])})
-    assert open_checkpoint(folder, needs_text=False).edits == [RECORD]
+    assert open_checkpoint(folder, needs="nothing").edits == [RECORD]
     save_file(load_file(files[-1]), files[-1], {EDITS: json.dumps([RECORD, RECORD])})
     with pytest.raises(CheckpointError, match="carry different timecli edits") as refusal:
-        _ = open_checkpoint(folder, needs_text=False).edits
+        _ = open_checkpoint(folder, needs="nothing").edits
     assert str(files[-1]) in str(refusal.value) and str(files[0]) in str(refusal.value)
 
 

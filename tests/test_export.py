@@ -197,7 +197,7 @@ def tiny(tmp_path: Path) -> Checkpoint:
     random = torch.Generator().manual_seed(0)
     tensors = {ldm(matrix): torch.randn(3, 768, generator=random) for matrix in layouts.SD1.matrices}
     save_file(tensors, tmp_path / "tiny.safetensors")
-    return open_checkpoint(tmp_path / "tiny.safetensors", needs_text=False)
+    return open_checkpoint(tmp_path / "tiny.safetensors", needs="nothing")
 
 
 def random_delta(matrices: tuple[str, ...] = ("k", "v"), layers: tuple[int, ...] | None = None) -> Delta:
@@ -245,7 +245,7 @@ def test_moving_averages_are_not_in_the_file(tiny: Checkpoint, tmp_path: Path) -
         for m in layouts.SD1.matrices
     }
     save_file({**stored, **twins}, tmp_path / "x.safetensors")
-    model = open_checkpoint(tmp_path / "x.safetensors", needs_text=False)
+    model = open_checkpoint(tmp_path / "x.safetensors", needs="nothing")
     assert len(model.places) == 64, "the control"
     found, alone = (export.adapter(one, delta, "lora", torch.float32, delta) for one in (model, tiny))
     assert found.base == alone.base and found.error == alone.error

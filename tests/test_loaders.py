@@ -48,7 +48,7 @@ def model(name: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     path, random = tmp_path_factory.mktemp(name) / "model.safetensors", torch.Generator().manual_seed(0)
     rows = dict(enumerate(SD1_ROWS)) if name == "sd1" else SDXL_ROWS if name == "sdxl" else {}
     save_file({ldm(m): torch.randn(rows.get(m.layer, 8), width, generator=random) for m in family.matrices}, path)
-    checkpoint = open_checkpoint(path, needs_text=False)
+    checkpoint = open_checkpoint(path, needs="nothing")
     assert checkpoint.family is family
     return checkpoint
 

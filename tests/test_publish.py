@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> Checkpoint:
-    return open_checkpoint(path, needs_text=False)
+    return open_checkpoint(path, needs="nothing")
 
 
 def data(path: Path) -> int:

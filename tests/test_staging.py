@@ -94,7 +94,7 @@ def test_what_killed_runs_left_is_removed_and_what_a_living_one_writes_is_not(tm
     (living.path / "file").touch()
     others = beside(tmp_path / "out2", TOKEN, "part")
     others.touch()
-    write_checkpoint(open_checkpoint(model, needs_text=False), target, {}, {}, None)
+    write_checkpoint(open_checkpoint(model, needs="nothing"), target, {}, {}, None)
     assert names(tmp_path) == sorted([living.path.name, others.name, "model", "out"])
     assert not list(target.rglob("leaked")) and (living.path / "file").exists()
     living.discard()
@@ -234,7 +234,7 @@ def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
         pytest.skip("needs /proc")
     about = {"modelspec.hash_sha256": "0x"}
     for name, metadata in (("file", about), ("folder", {})):
-        model = open_checkpoint(tmp_path / name, needs_text=False)
+        model = open_checkpoint(tmp_path / name, needs="nothing")
         write_checkpoint(model, tmp_path / f"{name}-out", {}, metadata, None)
     write_bytes(tmp_path / "bytes", b"x")
     write_tensors(tmp_path / "tensors", {"x": torch.zeros(3)}, {})
@@ -290,7 +290,7 @@ def test_a_half_done_swap_is_said_and_settled_by_any_command_that_names_it(
     """Also by a file in it, through a link, and while the name itself is missing."""
     target, link = tmp_path / "out", tmp_path / "link"
     link.symlink_to(target)
-    model = open_checkpoint(picturebook_folder, needs_text=False)
+    model = open_checkpoint(picturebook_folder, needs="nothing")
     write_checkpoint(model, target, {}, {}, None)
 
     def die(steps: dict[str, int]) -> None:

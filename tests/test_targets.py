@@ -142,10 +142,10 @@ def test_force_names_what_would_go_and_replaces_models_only(
 def test_what_is_put_into_the_target_meanwhile_stays(folder: Path, tmp_path: Path) -> None:
     """The second look, when the output is complete."""
     make_folder(tmp_path / "in")
-    write_checkpoint(open_checkpoint(tmp_path / "in", needs_text=False), tmp_path / "out", {}, {}, None)
+    write_checkpoint(open_checkpoint(tmp_path / "in", needs="nothing"), tmp_path / "out", {}, {}, None)
     (tmp_path / "out" / "diary").write_text("mine")
     with pytest.raises(OutputError, match="would remove it: diary;"):
-        write_checkpoint(open_checkpoint(tmp_path / "in", needs_text=False), tmp_path / "out", {}, {}, None)
+        write_checkpoint(open_checkpoint(tmp_path / "in", needs="nothing"), tmp_path / "out", {}, {}, None)
     assert (tmp_path / "out" / "diary").exists()
 
 
@@ -292,7 +292,7 @@ def test_devices_pipes_and_sockets_are_no_targets(run: Run, manifest: Path, smal
 
 def test_a_pipe_or_a_dead_link_in_a_model_folder_is_named(folder: Path, tmp_path: Path) -> None:
     """It would be waited for without end, or be missing in the copy."""
-    model = open_checkpoint(folder, needs_text=False)
+    model = open_checkpoint(folder, needs="nothing")
     for make in (os.mkfifo, lambda path: path.symlink_to("nowhere")):
         make(folder / "vae" / "odd")
         with pytest.raises(CheckpointError, match="odd is not a file, or a link to nothing"):

@@ -43,7 +43,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping.publish import write_checkpoint
-model, target, rng = open_checkpoint(Path(sys.argv[1]), needs_text=False), Path(sys.argv[2]), random.Random(0)
+model, target, rng = open_checkpoint(Path(sys.argv[1]), needs="nothing"), Path(sys.argv[2]), random.Random(0)
 old = target.read_bytes()
 write_checkpoint(model, target, {{}}, {{}}, None)
 started = time.perf_counter()
@@ -122,7 +122,7 @@ def test_a_source_that_ends_half_way_is_named_and_leaves_the_old_file(
         os.truncate(big, 10_000_000)
         file.write(content)
 
-    model, target = open_checkpoint(big, needs_text=False), tmp_path / "out.safetensors"
+    model, target = open_checkpoint(big, needs="nothing"), tmp_path / "out.safetensors"
     target.write_bytes(b"old")
     monkeypatch.setattr(OutFile, "put", shrink)
     with pytest.raises(CheckpointError, match="big.safetensors became shorter while it was read"):
@@ -167,7 +167,7 @@ def test_a_source_that_is_written_to_half_way_is_refused(
 
     source, target = tmp_path / "in", tmp_path / "in" if form == "in place" else tmp_path / "out"
     make_file(source) if form == "file" else make_folder(source)
-    model, really = open_checkpoint(source, needs_text=False), publish.rewrite
+    model, really = open_checkpoint(source, needs="nothing"), publish.rewrite
     first, old = model.places[0].file.path, tree(tmp_path)
 
     def touch(*arguments: object) -> None:
@@ -184,7 +184,7 @@ def test_a_source_that_is_written_to_half_way_is_refused(
         write_checkpoint(model, target, {}, {}, None)
     assert tree(tmp_path) == old
     monkeypatch.undo()
-    write_checkpoint(open_checkpoint(source, needs_text=False), target, {}, {}, None)  # the control
+    write_checkpoint(open_checkpoint(source, needs="nothing"), target, {}, {}, None)  # the control
 
 
 def test_an_error_of_an_early_flush_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

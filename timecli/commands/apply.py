@@ -40,7 +40,7 @@ def apply(
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
     origins = [deltas.read_origin(path) for path in recipes]
-    checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema, reads=False)
+    checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema, needs="fingerprints")
     output = choose_output(model, output, writing.in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")

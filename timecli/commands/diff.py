@@ -34,8 +34,8 @@ def diff(
 
     if delta_path is not None:
         check_target(delta_path, given(one, other, text_encoder), force, 0)
-    before = open_model(one, text_encoder=text_encoder, needs_text=delta_path is not None)
-    after = open_model(other, needs_text=False)
+    before = open_model(one, text_encoder=text_encoder, needs="prompts" if delta_path else "nothing")
+    after = open_model(other, needs="nothing")
 
     from timecli.shipping import compare
 

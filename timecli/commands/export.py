@@ -30,7 +30,7 @@ def export(
     deltas.read_origin(delta_path)
     if rank is not None and tolerance is not None:
         raise OutputError("--rank and --tolerance both limit the rank; choose one.")
-    checkpoint = open_model(model, text_encoder=text_encoder, reads=False)
+    checkpoint = open_model(model, text_encoder=text_encoder, needs="fingerprints")
     check_target(output, given(delta_path, model, text_encoder), force, 0)
 
     from timecli.editing import applying

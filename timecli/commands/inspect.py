@@ -30,7 +30,7 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, tellin
         about = exporting.describe(header)
         edits = about["edits"]
     else:
-        about = files.describe(open_model(file, needs_text=False))
+        about = files.describe(open_model(file, needs="nothing"))
         edits = about["edits"]
     if textconv:
         print_manifests(edits)

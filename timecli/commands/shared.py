@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from timecli.editing.applying import Change
     from timecli.editing.delta import Delta
     from timecli.manifests.manifest import Manifest
-    from timecli.models.checkpoint import Checkpoint
+    from timecli.models.checkpoint import Checkpoint, Need
     from timecli.text.everyday import Everyday
     from timecli.text.readers import TextEncoder
 
@@ -37,15 +37,14 @@ def open_model(
     config: Path | None = None,
     text_encoder: Sequence[Path] | None = None,
     ema: bool = True,
-    needs_text: bool = True,
-    reads: bool = True,
+    needs: Need = "prompts",
 ) -> Checkpoint:
     """`open_checkpoint` on settled files, and what the user should know of the model on stderr."""
     from timecli.models.checkpoint import open_checkpoint
 
     settle(*given(path, config, text_encoder))
-    checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs_text, reads)
-    if needs_text and reads:
+    checkpoint = open_checkpoint(path, config, text_encoder or (), ema, needs)
+    if needs == "prompts":
         require_room(checkpoint)
     for sentence in checkpoint.cautions:
         terminal.warn(sentence)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from timecli.errors import CheckpointError, ManifestError
 from timecli.files.foreign import read_config
@@ -27,6 +27,8 @@ from timecli.models.variants import Group
 if TYPE_CHECKING:
     import torch
 
+Need = Literal["prompts", "fingerprints", "nothing"]
+"""What a command does with a model's text encoders."""
 EDITS = "timecli.edits"
 """Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
 
@@ -195,8 +197,7 @@ def open_checkpoint(
     config: Path | None = None,
     text_encoder: Sequence[Path] = (),
     ema: bool = True,
-    needs_text: bool = True,
-    reads: bool = True,
+    needs: Need = "prompts",
 ) -> Checkpoint:
     """Find out what a model is.
 
@@ -206,8 +207,8 @@ def open_checkpoint(
             beside a single file; else the same of the text encoder.
         text_encoder: other models, or text encoders, for a model that has none; one for each that is missing.
         ema: whether moving averages are edited too.
-        needs_text: whether a model without a text encoder is refused.
-        reads: whether prompts are to be read; if not, the text encoders of a diffusion transformer may be elsewhere.
+        needs: what its text encoders are for: to read prompts, for their fingerprints, or nothing. A model without them
+            is refused, but for a diffusion transformer whose fingerprints are asked for: they may be elsewhere.
 
     Raises:
         CheckpointError: it is not a model of a known family in safetensors form.
@@ -233,22 +234,15 @@ def open_checkpoint(
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
     family = _of_config(family, config, width)
-    by_clip, by_pipeline = needs_text and not family.by_pipeline, needs_text and family.by_pipeline
-    texts = towers.find(family, path, first.files, text_encoder, width) if by_clip else ()
-    others = encoders.find(family, path, first.files, text_encoder, config, reads) if by_pipeline else ()
+    texts: tuple[TextWeights, ...] = ()
+    others: tuple[EncoderFiles, ...] = ()
+    if needs != "nothing" and family.by_pipeline:
+        others = encoders.find(family, path, first.files, text_encoder, config, needs == "prompts")
+    elif needs != "nothing":
+        texts = towers.find(family, path, first.files, text_encoder, width)
     channels = 4 if family.by_pipeline else _channels(first.shapes)
-    return Checkpoint(
-        path,
-        family,
-        tuple(places),
-        texts,
-        config,
-        channels,
-        found.copies,
-        found.left_out,
-        found.cautions,
-        others,
-    )
+    about = (config, channels, found.copies, found.left_out, found.cautions)
+    return Checkpoint(path, family, tuple(places), texts, *about, others)
 
 
 def _of_config(family: streams.Family, config: Path | None, width: int) -> streams.Family:
