@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import Delta, load_delta, save_delta
@@ -188,6 +189,11 @@ def test_a_file_of_everyday_prompts_has_every_stream(run: Run, tmp_path: Path) -
 
     given, own = compiled('"list.txt"', "--everyday", tmp_path / "world"), compiled('"list.txt"')
     assert given.read_bytes() == own.read_bytes()
+    text = {name: tensor for name, tensor in load_file(tmp_path / "world").items() if not name.startswith(POOLED)}
+    with safe_open(tmp_path / "world", "pt") as file:
+        save_file(text, tmp_path / "text", file.metadata())
+    done = run("edit", tmp_path / "m.toml", model, "--delta", tmp_path / "d", "--everyday", tmp_path / "text")
+    assert done.code == 2 and "lacks a stream of text" in done.err and not (tmp_path / "d").exists()
     alone = load_delta(compiled("false"))
     for stream, operator in load_delta(own).operators.items():
         assert abs(operator.norm - alone.operators[stream].norm) > 0.01 * operator.norm, "the control"

@@ -182,6 +182,17 @@ def test_a_delta_is_the_edit(run: Run, model: Path, manifest: Path, tmp_path: Pa
         assert (back[key] - before[key]).norm() < 1e-4 * (after[key] - before[key]).norm()
 
 
+def test_a_stream_that_a_model_does_not_read_is_named(run: Run, manifest: Path, tmp_path: Path) -> None:
+    """FLUX.1 and Chroma read the same text encoder; only the first is given a vector for the whole prompt, too."""
+    flux, chroma = (small.saved(name, tmp_path / name) for name in ("flux", "chroma"))
+    alone = tmp_path / "chroma.safetensors"
+    save_file(small.single("chroma", chroma), alone)
+    for model, said in ((flux, True), (chroma, False)):
+        assert run("edit", manifest, model, "--delta", tmp_path / "d", "--no-cache", "--force").code == 0
+        done = run("apply", tmp_path / "d", alone, "-o", tmp_path / "out", "--force")
+        assert done.code == 0 and ("an operator for pooled text" in done.err) == said, done.err
+
+
 def test_diffusers_fuses_an_adapter_to_the_edited_weights(
     run: Run, model: Path, manifest: Path, tmp_path: Path
 ) -> None:

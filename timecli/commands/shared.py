@@ -85,8 +85,14 @@ def warn_of_rounding(lost: float | None) -> None:
 
 
 def warn_of_streams(deltas: Sequence[Delta], checkpoint: Checkpoint) -> None:
-    """Say so where an edit leaves out a stream of text that the model reads, though it is one of all maps."""
+    """Say so where an edit of all maps leaves out a stream that the model reads, or has one that it does not read."""
     for delta in deltas:
+        more = [stream for stream in delta.operators if stream not in checkpoint.family.streams]
+        if more:
+            terminal.warn(
+                f"{delta.origin.name} has an operator for {' and '.join(more)} text, which {checkpoint.path} does not "
+                "read: it was compiled for another kind of model; compile the manifest for this one."
+            )
         left = [stream for stream in checkpoint.family.streams if stream not in delta.operators]
         if left and delta.origin.layers is None and set(delta.origin.matrices) == {"k", "v"}:
             terminal.warn(

@@ -173,7 +173,7 @@ def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Ti
     path = folder / f"everyday-{name}.safetensors"
     try:
         found = load(path)
-        if found.about == wanted:
+        if found.about == wanted and _has_streams(found, encoder):
             return found
     except (TimecliError, OSError):
         pass
@@ -197,7 +197,15 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
     for key, what in (("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("positions", "solve.tokens")):
         if found.about[key] != wanted[key]:
             raise CheckpointError(f"{path} was made for another {what}; make it anew with `timecli everyday`.")
+    if not _has_streams(found, encoder):
+        raise CheckpointError(f"{path} lacks a stream of text of this model; make it anew with `timecli everyday`.")
     return found
+
+
+def _has_streams(found: Everyday, encoder: TextEncoder) -> bool:
+    """Whether there is a root as wide as what the network is given, for each stream."""
+    widths = {stream: root.shape[1] for stream, root in found.roots.items()}
+    return widths == {reader.stream: reader.width for reader in encoder.readers}
 
 
 def save(made: Everyday, path: Path, replace: bool = True) -> None:
