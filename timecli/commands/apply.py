@@ -26,6 +26,7 @@ def apply(
     output: options.ApplyOutput = None,
     strength: options.Strength = 1.0,
     text_encoder: options.TextEncoders = None,
+    config: options.Config = None,
     device: options.Device = "auto",
     *,
     writing: Writing,
@@ -40,14 +41,14 @@ def apply(
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
     origins = [deltas.read_origin(path) for path in recipes]
-    checkpoint = open_model(model, text_encoder=text_encoder, ema=not writing.leave_ema, needs="fingerprints")
+    checkpoint = open_model(model, config, text_encoder, not writing.leave_ema, needs="fingerprints")
     output = choose_output(model, output, writing.in_place)
     if output is None:
         raise OutputError("the edited model needs a name; use --output or --in-place.")
     if not (writing.stack or undo):
         require_unedited(checkpoint)
         deltas.require_one(origins)
-    inputs = given(recipes, text_encoder)
+    inputs = given(recipes, text_encoder, config)
     if writing.in_place:
         check_in_place(checkpoint, inputs, writing.dtype)
     else:

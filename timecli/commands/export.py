@@ -17,6 +17,7 @@ def export(
     rank: options.Rank = None,
     tolerance: options.Tolerance = None,
     text_encoder: options.TextEncoders = None,
+    config: options.Config = None,
     dtype: options.AdapterDtype = "fp32",
     force: options.Force = False,
     no_recipe: options.NoRecipe = False,
@@ -30,8 +31,8 @@ def export(
     deltas.read_origin(delta_path)
     if rank is not None and tolerance is not None:
         raise OutputError("--rank and --tolerance both limit the rank; choose one.")
-    checkpoint = open_model(model, text_encoder=text_encoder, needs="fingerprints")
-    check_target(output, given(delta_path, model, text_encoder), force, 0)
+    checkpoint = open_model(model, config, text_encoder, needs="fingerprints")
+    check_target(output, given(delta_path, model, text_encoder, config), force, 0)
 
     from timecli.editing import applying
     from timecli.files.rewriting import write_tensors
