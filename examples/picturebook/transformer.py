@@ -179,6 +179,7 @@ def ship(work: Path, folder: Path) -> None:
     pipeline.to(torch.float16).save_pretrained(part)
     for name in ("tokenizer", "tokenizer_2"):  # with the two files from which older versions of transformers build it
         shutil.copytree(HERE / "config" / "tokenizer", part / name, dirs_exist_ok=True)
+    shutil.copy(HERE / "config" / "everyday.txt", part)  # so that its edits are the UNet's
     shipped, original = load_shipped(part), trained(work)
     for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
         compare(name, getattr(shipped, name), getattr(original, name))

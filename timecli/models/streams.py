@@ -82,8 +82,8 @@ class Family:
         marks: tensors that only this family has, in the two spellings; empty where the maps tell it.
         outputs: where `encode_prompt` returns each stream, and the "mask" of the positions that are looked at.
         sequence: the text encoders whose tokens stand one behind the other in the text.
-        kinds: families with the same names whose text encoders are others; a config tells which one a model is.
         norm: the weight of the RMS norm before the map of the text, and its epsilon; None for no norm.
+        kinds: families with the same names whose text encoders are others; a config tells which one a model is.
     """
 
     name: str
@@ -97,7 +97,6 @@ class Family:
     outputs: tuple[tuple[str, int], ...] = ()
     sequence: tuple[str, ...] = ("text_encoder",)
     norm: tuple[str, float] | None = None
-
     kinds: tuple[Family, ...] = ()
 
     @property

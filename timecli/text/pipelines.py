@@ -48,6 +48,7 @@ class PipelineEncoder(TextEncoder):
     Attributes:
         family: the row of the table.
         pipeline: diffusers' own.
+        widths: the d of every stream.
         norm: what the network does to the text before its map.
         known: the segments of every prompt that was encoded.
     """
