@@ -241,8 +241,9 @@ def open_checkpoint(
     elif needs != "nothing":
         texts = towers.find(family, path, first.files, text_encoder, width)
     channels = 4 if family.by_pipeline else _channels(first.shapes)
-    about = (config, channels, found.copies, found.left_out, found.cautions)
-    return Checkpoint(path, family, tuple(places), texts, *about, others)
+    return Checkpoint(
+        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, found.cautions, others
+    )
 
 
 def _of_config(family: streams.Family, config: Path | None, width: int) -> streams.Family:
