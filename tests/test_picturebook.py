@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,13 @@ from timecli.text.fingerprints import of_model
 
 from .conftest import PICTUREBOOK, ROSES, Run
 
+ROSE = """name = "blue"
+[[edit]]
+source = "A rose"
+destination = "A blue rose"
+[preserve]
+everyday = "list.txt"
+"""
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -160,6 +168,23 @@ def test_the_delta_of_the_unet_edits_it(trained: tuple[Path, str], run: Run, pic
     save_file({**weights, name: weights[name] + 1}, tmp_path / "other" / tower.relative_to(folder), {"format": "pt"})
     done = run("apply", tmp_path / "d", tmp_path / "other", "-o", tmp_path / "no")
     assert done.code == 2 and "another text encoder" in done.err
+
+
+def test_one_delta_file_makes_roses_blue_in_both_architectures(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """Of the shipped models. The control: an edit of something else leaves roses as they are."""
+    (tmp_path / "list.txt").write_text("A tulip\nA dog\nA house\n")
+    (tmp_path / "m.toml").write_text(ROSE)
+    (tmp_path / "other.toml").write_text(ROSE.replace("rose", "car"))
+    for name in ("m", "other"):
+        assert run("edit", tmp_path / f"{name}.toml", picturebook, "--delta", tmp_path / name).code == 0
+    drawing = ("--seeds", 4, "--steps", 8, "--guidance", 3, "--judge", PICTUREBOOK / "judge", "--json", "--force")
+    for model in (picturebook, PICTUREBOOK / "transformer"):
+        found = []
+        for name in ("m", "other"):
+            done = run("verify", tmp_path / "m.toml", model, tmp_path / name, "-o", tmp_path / "report", *drawing)
+            assert done.code == 0, done.err
+            found.append(json.loads(done.out)["scores"]["edited"]["efficacy"]["mean"])
+        assert found[0] >= 0.75 and found[1] <= 0.25, (model, found)
 
 
 def test_text_comes_in_through_the_context_embedder_alone(shipped: FluxPipeline) -> None:

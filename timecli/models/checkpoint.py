@@ -145,8 +145,9 @@ class Checkpoint:
 
 
 def judge_beside(model: Path) -> Path:
-    """Where a model's judge is looked for: in its folder, or beside its file."""
-    return (model if model.is_dir() else model.parent) / "judge"
+    """Where a model's judge is looked for: in its folder, else beside it."""
+    own = model / "judge"
+    return own if own.is_dir() else model.parent / "judge"
 
 
 def require_judge(folder: Path) -> None:
