@@ -154,6 +154,7 @@ def test_the_delta_of_the_unet_edits_it(trained: tuple[Path, str], run: Run, pic
     )
     checkpoint = open_checkpoint(folder)
     encoder = read_text_encoder(checkpoint, None, torch.device("cpu"))
+    assert encoder.everyday == folder / "everyday.txt", "edits preserve what the UNet's do"
     assert encoder.fingerprints == of_model(checkpoint) and load_delta(tmp_path / "d").origin.encoder in of_model(
         checkpoint
     )

@@ -118,6 +118,11 @@ class Checkpoint:
                 )
         return records
 
+    def beside_config(self, name: str) -> Path | None:
+        """A file or folder in the folder of configs; None where it is not there."""
+        path = self.config / name if self.config is not None else None
+        return path if path is not None and path.exists() else None
+
     def text_encoders(self) -> list[dict[str, torch.Tensor]]:
         """The tensors of each text encoder."""
         return [text.read() for text in self.texts] + [text.read() for text in self.encoders]

@@ -17,15 +17,13 @@ from timecli.text import clip, sizes, tokenizers
 from timecli.text.align import align
 from timecli.text.clip import TextTower
 from timecli.text.fingerprints import fingerprints
-from timecli.text.readers import TextEncoder
+from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.tokenizers import Tokenizer
 
 BATCH = 32
 """Prompts of a block of a solve."""
 ROWS = 1024
 """Positions that are encoded at once: what lies between two layers then stays in a processor's cache."""
-EVERYDAY = "everyday.txt"
-"""In a model's config folder: the everyday prompts that suit it, one a line."""
 
 
 @dataclass(frozen=True)
@@ -224,15 +222,11 @@ def read_text_encoder(
     towers, weights = [], checkpoint.text_encoders()
     for text, tensors in zip(checkpoint.texts, weights, strict=True):
         folder = text.tower.folder
-        own = _existing(checkpoint.config, folder.replace("text_encoder", "tokenizer"))
-        stated = _existing(checkpoint.config, f"{folder}/config.json")
+        own = checkpoint.beside_config(folder.replace("text_encoder", "tokenizer"))
+        stated = checkpoint.beside_config(f"{folder}/config.json")
         towers.append(load(tensors, text.tower, tokenizer or own, stated, device, str(checkpoint.path), clip_skip))
-    own_list = _existing(checkpoint.config, EVERYDAY)
+    own_list = checkpoint.beside_config(EVERYDAY)
     cautions = tuple(sentence for text in checkpoint.texts if (sentence := text.caution()))
     return ClipEncoder(
         tuple(towers), fingerprints=fingerprints(weights), clip_skip=clip_skip, everyday=own_list, cautions=cautions
     )
-
-
-def _existing(folder: Path | None, name: str) -> Path | None:
-    return folder / name if folder is not None and (folder / name).exists() else None

@@ -22,7 +22,7 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family
 from timecli.text import fingerprints, segments
-from timecli.text.readers import TextEncoder
+from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.segments import Segment
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -251,6 +251,7 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
     return PipelineEncoder(
         fingerprints=fingerprints.of_parts(checkpoint, stamps),
+        everyday=checkpoint.beside_config(EVERYDAY),
         family=family,
         pipeline=pipeline,
         widths=widths,

@@ -16,6 +16,8 @@ import torch
 
 from timecli.models.streams import POOLED, TEXT
 
+EVERYDAY = "everyday.txt"
+"""In a model's config folder: the everyday prompts that suit it, one a line."""
 MEMORY = 2**29
 """Bytes of states that are remembered: those of 2,000 prompts in SD 1."""
 
