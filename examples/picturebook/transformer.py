@@ -194,7 +194,7 @@ def ship(work: Path, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=HERE / ".train")
-    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--pictures", type=int, default=80_000)
     parser.add_argument("--ship", action="store_true", help="write --out from what has been trained so far")
