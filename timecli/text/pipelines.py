@@ -10,12 +10,14 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
+from torch.nn import functional
 
 from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
@@ -241,8 +243,10 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
         tensors = text.read()
         stamps.append(fingerprints.part(checkpoint, text, tensors))
         with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
-            parts[text.tower.folder] = _model(text, tensors).to(device)
+            parts[text.tower.folder] = model = _model(text, tensors).to(device)
             parts[text.tokenizer.name] = _tokenizer(text.tokenizer)
+        if device.type == "cpu":
+            _multiply_in_float32(model)
     kind = getattr(diffusers, family.pipeline)
     missing = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", *parts)]
     pipeline = kind(**dict.fromkeys(missing), **parts)
@@ -276,6 +280,23 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
             f"it, and {len(wrong) - 1} tensors more; use a complete copy, or its own config."
         )
     return model.eval()
+
+
+def _multiply_in_float32(model: torch.nn.Module) -> None:
+    """Let half-precision layers multiply as a GPU does, summing in float32 and rounding once.
+
+    Processors without instructions for two-byte numbers take several times as long for them. One matrix at a time is
+    wide.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.weight.itemsize == 2:
+            module.forward = partial(_rounded_once, module)  # type: ignore[method-assign]
+
+
+def _rounded_once(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """The layer's product, in its own dtype."""
+    bias = None if layer.bias is None else layer.bias.float()
+    return functional.linear(x.float(), layer.weight.float(), bias).to(layer.weight.dtype)
 
 
 def _tokenizer(folder: Path) -> Any:
