@@ -96,7 +96,7 @@ def test_inspect(run: Run, picturebook: Path, tmp_path: Path) -> None:
     assert record["encoder"] == delta["encoder"] and len(record["base"]) == 64
     assert (delta["width"], delta["version"]) == (192, record["version"])
     people = run("inspect", tmp_path / "out").out
-    assert "source = " in people and f"copy of the UNet: plain, whole, {tmp_path / 'out'}\n" in people
+    assert "source = " in people and f"copy of the network: plain, whole, {tmp_path / 'out'}\n" in people
     people += run("inspect", tmp_path / "x.delta").out
     assert "\nlayers: all\n" in people and "\naverages: yes\n" in people
     assert not any(mark in people for mark in ("{'", "[{", ": None", ": True")), "nothing as Python writes it"

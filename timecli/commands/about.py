@@ -20,7 +20,7 @@ def print_about(about: Mapping[str, Any]) -> None:
                 terminal.say_lines(value)
             elif key == "copies":
                 for copy in value:
-                    terminal.say(f"copy of the UNet: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
+                    terminal.say(f"copy of the network: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
             elif key not in ("edits", "tokens"):
                 terminal.say(f"{key}: {_plain(value)}")
 
