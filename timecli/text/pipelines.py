@@ -283,20 +283,21 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _multiply_in_float32(model: torch.nn.Module) -> None:
-    """Let half-precision layers multiply as a GPU does, summing in float32 and rounding once.
+    """Let layers multiply as a GPU does, summing in float32 and rounding once, by a copy of one matrix at a time.
 
-    Processors without instructions for two-byte numbers take several times as long for them. One matrix at a time is
-    wide.
+    Processors without instructions for two-byte numbers take several times as long for them. And the last bits of a
+    product depend on where in memory a matrix begins, which for one that is mapped is where it stands in its file.
     """
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear) and module.weight.itemsize == 2:
+        if isinstance(module, torch.nn.Linear) and module.weight.itemsize <= 4:
             module.forward = partial(_rounded_once, module)  # type: ignore[method-assign]
 
 
 def _rounded_once(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """The layer's product, in its own dtype."""
     bias = None if layer.bias is None else layer.bias.float()
-    return functional.linear(x.float(), layer.weight.float(), bias).to(layer.weight.dtype)
+    weight = layer.weight.to(torch.float32, copy=True)
+    return functional.linear(x.float(), weight, bias).to(layer.weight.dtype)
 
 
 def _tokenizer(folder: Path) -> Any:
