@@ -79,7 +79,7 @@ def test_weights_of_text_encoders_stay_in_their_files(model: Path) -> None:
         return any(first <= tensor.data_ptr() < stop for first, stop in spans)
 
     for tower in encoder.family.towers:
-        part = encoder.parts[tower.folder]
+        part = encoder.pipeline.components[tower.folder]
         seen = [tensor for name, tensor in part.named_parameters() if "visual" not in name and "vision" not in name]
         assert seen and all(map(is_mapped, seen)), tower.name
         assert not any(is_mapped(tensor.clone()) for tensor in seen), "the control"
@@ -119,7 +119,10 @@ def oracle(pipeline: Any, encoder: PipelineEncoder, delta: Delta, streams: tuple
     result = text_of(pipeline)
     outputs = dict(encoder.family.outputs)
     states = result[outputs[TEXT]]
-    whole = states[0] if encoder.norm is None else encoder.norm(states[0])
+    whole = states[0]
+    if encoder.norm is not None:
+        epsilon = encoder.family.norm[1]
+        whole = whole * torch.rsqrt(whole.square().mean(-1, keepdim=True) + epsilon) * encoder.norm
     text: dict[str, Any] = {"prompt_embeds": shifted(whole, delta, TEXT)[None] if TEXT in streams else whole[None]}
     if isinstance(states, list):
         text = {"prompt_embeds": list(text["prompt_embeds"])}

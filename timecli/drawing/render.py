@@ -152,7 +152,8 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> 
     if isinstance(encoder, PipelineEncoder):
         return {
             name: libraries.in_dtype(part, dtype) if isinstance(part, torch.nn.Module) else part
-            for name, part in encoder.parts.items()
+            for name, part in encoder.pipeline.components.items()
+            if part is not None
         }
     if not isinstance(encoder, ClipEncoder):
         return {}

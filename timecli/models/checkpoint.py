@@ -243,7 +243,11 @@ def open_checkpoint(
     texts: tuple[TextWeights, ...] = ()
     others: tuple[EncoderFiles, ...] = ()
     if needs != "nothing" and family.by_pipeline:
-        others = encoders.find(family, path, first.files, text_encoder, config, needs == "prompts")
+        try:
+            others = encoders.find(family, path, first.files, text_encoder, config)
+        except CheckpointError:
+            if needs == "prompts" or text_encoder:
+                raise
     elif needs != "nothing":
         texts = towers.find(family, path, first.files, text_encoder, width)
     channels = 4 if family.by_pipeline else _channels(first.shapes)

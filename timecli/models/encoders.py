@@ -29,8 +29,6 @@ TEXT_ALONE = ("model.layers.", "model.embed_tokens.", "model.norm.")
 """How the names of a language model begin in a file that has no other part."""
 WHOLE = "text_encoders."
 """How the names of text encoders begin in a file that holds a whole model."""
-FP8 = ("F8_E4M3", "F8_E5M2")
-"""What only stores: it is calculated with in two bytes."""
 UNSEEN = {"visual", "vision_tower", "multi_modal_projector", "lm_head", "position_ids", "logit_scale"}
 """Parts of a text encoder that no state depends on; one form of it has them, and another has not."""
 
@@ -55,13 +53,10 @@ class EncoderFiles:
 
     @property
     def size(self) -> int:
-        """Bytes of the weights in memory."""
+        """Bytes of the weights in memory, where fp8 takes two."""
         entries = [entry for file in self.files for name, entry in file.entries.items() if name.startswith(self.prefix)]
-        return sum(
-            (stop - start) * (2 if entry["dtype"] in FP8 else 1)
-            for entry in entries
-            for start, stop in [entry["data_offsets"]]
-        )
+        spans = [(*entry["data_offsets"], 2 if entry["dtype"].startswith("F8") else 1) for entry in entries]
+        return sum((stop - start) * times for start, stop, times in spans)
 
     def is_seen(self, name: str) -> bool:
         """Whether a state can depend on a tensor."""
@@ -91,7 +86,6 @@ def find(
     files: Sequence[SafeFile],
     given: Sequence[Path],
     config: Path | None,
-    needed: bool = True,
 ) -> tuple[EncoderFiles, ...]:
     """The text encoders of a diffusion transformer, in the order of the family's table.
 
@@ -100,27 +94,18 @@ def find(
         path: the model.
         files: those of its network; a single file may hold everything.
         given: text encoders, or whole models, in any order: their widths tell them apart.
-        config: the diffusers folder with configs and tokenizers, and with the weights that are nowhere else; None
-            finds none.
-        needed: whether a missing one is refused; else there are none then.
+        config: the diffusers folder with configs and tokenizers, and with the weights that are nowhere else.
 
     Raises:
         CheckpointError: a config, a tokenizer or the weights of one are missing, or what was given is another one.
     """
-    if config is None and needed:
+    if config is None:
         raise CheckpointError(
             f"{path} is {family.name}, whose text encoders need their configs and tokenizers; give its diffusers "
             "folder as --config."
         )
-    if config is None:
-        return ()
     sources = [source for one in given for source in _sources(one, family)]
-    try:
-        found = tuple(_found(tower, path, [*sources, tuple(files)], config) for tower in family.towers)
-    except CheckpointError:
-        if needed:
-            raise
-        return ()
+    found = tuple(_found(tower, path, [*sources, tuple(files)], config) for tower in family.towers)
     used = {file.path for text in found for file in text.files}
     for source in sources:
         if source[0].path not in used:
@@ -149,7 +134,7 @@ def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], co
             )
     width, tower = _width(folder / "config.json"), _as_listed(tower, config)
     for files in sources:
-        for prefix in tower.prefixes if _is_whole(files) else ("",):
+        for prefix in ("", *tower.prefixes):
             if any(_table(file, prefix) == width for file in files):
                 return EncoderFiles(tower, folder, tokenizer, files, prefix)
     own = groups(folder)
@@ -168,21 +153,15 @@ def _as_listed(tower: Tower, config: Path) -> Tower:
     return replace(tower, model=listed[1]) if isinstance(listed, list) and listed[-1] in known else tower
 
 
-def _is_whole(files: Sequence[SafeFile]) -> bool:
-    return any(name.startswith(WHOLE) for file in files for name in file.entries)
-
-
 def _width(config: Path) -> int | None:
     """The width that a config names, of its text where it has several parts."""
     about = read_config(config)
-    inner = about.get("text_config")
-    about = inner if isinstance(inner, dict) else about
+    about = about["text_config"] if isinstance(about.get("text_config"), dict) else about
     return next((about[key] for key in WIDTHS if isinstance(about.get(key), int)), None)
 
 
 def _table(file: SafeFile, prefix: str) -> int | None:
-    """The width of the table of token embeddings in a file."""
-    for name, entry in file.entries.items():
-        if name.startswith(prefix) and name.endswith(TABLES):
-            return int(entry["shape"][-1])
-    return None
+    """The width of the table of token embeddings behind a prefix; behind none, where the file is not a whole model."""
+    names = [name for name in file.entries if name.startswith(prefix) and name.endswith(TABLES)]
+    alone = [name for name in names if prefix or not name.startswith(WHOLE)]
+    return int(file.entries[alone[0]]["shape"][-1]) if alone else None

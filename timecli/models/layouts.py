@@ -23,240 +23,138 @@ EMA_PREFIXES = ("model_ema.diffusion_model", "model_ema.")
 HF_MARK, OPENCLIP_MARK = "embeddings.token_embedding.weight", "token_embedding.weight"
 """The tensor that every text encoder has, in transformers' and in OpenCLIP's names."""
 
-SD_BLOCKS = (
-    # LDM, diffusers, transformer blocks: the 16 cross-attention layers of SD 1 and SD 2, from the input to the output
-    ("input_blocks.1.1", "down_blocks.0.attentions.0", 1),
-    ("input_blocks.2.1", "down_blocks.0.attentions.1", 1),
-    ("input_blocks.4.1", "down_blocks.1.attentions.0", 1),
-    ("input_blocks.5.1", "down_blocks.1.attentions.1", 1),
-    ("input_blocks.7.1", "down_blocks.2.attentions.0", 1),
-    ("input_blocks.8.1", "down_blocks.2.attentions.1", 1),
-    ("middle_block.1", "mid_block.attentions.0", 1),
-    ("output_blocks.3.1", "up_blocks.1.attentions.0", 1),
-    ("output_blocks.4.1", "up_blocks.1.attentions.1", 1),
-    ("output_blocks.5.1", "up_blocks.1.attentions.2", 1),
-    ("output_blocks.6.1", "up_blocks.2.attentions.0", 1),
-    ("output_blocks.7.1", "up_blocks.2.attentions.1", 1),
-    ("output_blocks.8.1", "up_blocks.2.attentions.2", 1),
-    ("output_blocks.9.1", "up_blocks.3.attentions.0", 1),
-    ("output_blocks.10.1", "up_blocks.3.attentions.1", 1),
-    ("output_blocks.11.1", "up_blocks.3.attentions.2", 1),
-)
-SDXL_BLOCKS = (
-    ("input_blocks.4.1", "down_blocks.1.attentions.0", 2),
-    ("input_blocks.5.1", "down_blocks.1.attentions.1", 2),
-    ("input_blocks.7.1", "down_blocks.2.attentions.0", 10),
-    ("input_blocks.8.1", "down_blocks.2.attentions.1", 10),
-    ("middle_block.1", "mid_block.attentions.0", 10),
-    ("output_blocks.0.1", "up_blocks.0.attentions.0", 10),
-    ("output_blocks.1.1", "up_blocks.0.attentions.1", 10),
-    ("output_blocks.2.1", "up_blocks.0.attentions.2", 10),
-    ("output_blocks.3.1", "up_blocks.1.attentions.0", 2),
-    ("output_blocks.4.1", "up_blocks.1.attentions.1", 2),
-    ("output_blocks.5.1", "up_blocks.1.attentions.2", 2),
-)
 
+def _attention(down: tuple[int, ...], middle: int) -> tuple[Matrix, ...]:
+    """Keys and values of a UNet's cross-attention, from the input to the output.
 
-def _matrices(blocks: tuple[tuple[str, str, int], ...]) -> tuple[Matrix, ...]:
-    layers = [(ldm, diffusers, depth) for ldm, diffusers, count in blocks for depth in range(count)]
+    Every level has two attentions on the way down and three on the way up, each of as many transformer blocks as `down`
+    says from the finest level on. Single files count a level's downsampling, too.
+    """
+    blocks = [
+        (f"input_blocks.{3 * i + j + 1}.1", f"down_blocks.{i}.attentions.{j}", n)
+        for i, n in enumerate(down)
+        for j in (0, 1)
+    ]
+    blocks += [("middle_block.1", "mid_block.attentions.0", middle)]
+    blocks += [
+        (f"output_blocks.{3 * i + j}.1", f"up_blocks.{i}.attentions.{j}", n)
+        for i, n in enumerate(reversed(down))
+        for j in (0, 1, 2)
+    ]
+    layers = [(ldm, diffusers, f"transformer_blocks.{i}.attn2.to_") for ldm, diffusers, n in blocks for i in range(n)]
     return tuple(
-        Matrix(i, kind, (_name(ldm, depth, kind), _name(diffusers, depth, kind)))
-        for i, (ldm, diffusers, depth) in enumerate(layers)
+        Matrix(layer, kind, (f"{ldm}.{inner}{kind}.weight", f"{diffusers}.{inner}{kind}.weight"))
+        for layer, (ldm, diffusers, inner) in enumerate(layers)
         for kind in "kv"
     )
 
 
-def _name(block: str, depth: int, kind: str) -> str:
-    return f"{block}.transformer_blocks.{depth}.attn2.to_{kind}.weight"
+def _entry(ldm: str, diffusers: str, stream: str = TEXT, leading: bool = False) -> Matrix:
+    return Matrix(0, ENTRY, (f"{ldm}.weight", f"{diffusers}.weight"), stream, leading)
 
 
-SD1 = Family(
-    "Stable Diffusion 1.x",
-    "stable-diffusion-v1",
-    _matrices(SD_BLOCKS),
-    # Files made by some tools lack `text_model.`.
-    (
-        Tower(
-            "text_encoder",
-            "CLIP ViT-L",
-            768,
-            ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
-        ),
-    ),
+def _inside(*names: str) -> tuple[str, ...]:
+    """Prefixes of a text encoder in a diffusion transformer's single file."""
+    return tuple(f"text_encoders.{name}.transformer." for name in names)
+
+
+# fmt: off
+CLIP_L = Tower(
+    "text_encoder", "CLIP ViT-L", 768,
+    ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),  # some tools leave `text_model.` out
 )
-SD2 = Family(
-    "Stable Diffusion 2.x",
-    "stable-diffusion-v2",
-    SD1.matrices,
-    (
-        Tower(
-            "text_encoder",
-            "OpenCLIP ViT-H",
-            1024,
-            ("cond_stage_model.model.", "conditioner.embedders.0.model."),
-            openclip=True,
-            padding=0,
-            blocks=23,  # of 24; a file that was converted back from diffusers has no more than these
-        ),
-    ),
+OPENCLIP_H = Tower(
+    "text_encoder", "OpenCLIP ViT-H", 1024, ("cond_stage_model.model.", "conditioner.embedders.0.model."),
+    openclip=True, padding=0, blocks=23,  # of 24; a file that was converted back from diffusers has no more than these
 )
+OPENCLIP_G = Tower(
+    "text_encoder_2", "OpenCLIP ViT-bigG", 1280, ("conditioner.embedders.1.model.",), openclip=True, penultimate=True,
+    padding=0, pooled=True,
+)
+SD1 = Family("Stable Diffusion 1.x", "stable-diffusion-v1", _attention((1, 1, 1, 0), 1), (CLIP_L,), kohya=DIFFUSERS)
+SD2 = replace(SD1, name="Stable Diffusion 2.x", short="stable-diffusion-v2", towers=(OPENCLIP_H,))
 SDXL = Family(
-    "Stable Diffusion XL",
-    "stable-diffusion-xl-v1-base",
-    (
-        *_matrices(SDXL_BLOCKS),
-        Matrix(0, ENTRY, ("label_emb.0.0.weight", "add_embedding.linear_1.weight"), POOLED, leading=True),
-    ),
-    (
-        Tower(
-            "text_encoder", "CLIP ViT-L", 768, ("conditioner.embedders.0.transformer.text_model.",), penultimate=True
-        ),
-        Tower(
-            "text_encoder_2",
-            "OpenCLIP ViT-bigG",
-            1280,
-            ("conditioner.embedders.1.model.",),
-            openclip=True,
-            penultimate=True,
-            padding=0,
-            pooled=True,
-        ),
-    ),
-    kohya=LDM,
-    pipeline="StableDiffusionXLPipeline",
+    "Stable Diffusion XL", "stable-diffusion-xl-v1-base",
+    (*_attention((0, 2, 10), 10), _entry("label_emb.0.0", "add_embedding.linear_1", POOLED, leading=True)),
+    (replace(CLIP_L, prefixes=("conditioner.embedders.0.transformer.text_model.",), penultimate=True), OPENCLIP_G),
+    "StableDiffusionXLPipeline",
 )
 SD2_WIDTH = 1024
 """Text width of SD 2, whose UNet has the names of SD 1."""
 
+CLIP = Tower("text_encoder", "CLIP ViT-L", 768, _inside("clip_l"), model="CLIPTextModel")
+T5 = Tower("text_encoder", "T5-XXL", 4096, _inside("t5xxl"), model="T5EncoderModel")
+CLIP_G = Tower("text_encoder_2", "OpenCLIP ViT-bigG", 1280, _inside("clip_g"), model="CLIPTextModelWithProjection")
+MISTRAL = Tower(
+    "text_encoder", "Mistral Small 3", 15360, _inside("mistral3_24b"), model="Mistral3ForConditionalGeneration",
+    inner="language_model.",
+)
+QWEN3 = Tower("text_encoder", "Qwen3", 7680, _inside("qwen3_4b", "qwen3_8b"), model="Qwen3ForCausalLM")
+QWEN3_4B = Tower("text_encoder", "Qwen3 4B", 2560, _inside("qwen3_4b"), model="Qwen3Model")
+QWEN_VL = Tower("text_encoder", "Qwen2.5-VL 7B", 3584, _inside("qwen25_7b"), model="Qwen2_5_VLForConditionalGeneration")
+VECTOR = "time_text_embed.text_embedder.linear_1"
 
-def _transformer(
-    name: str,
-    short: str,
-    pipeline: str,
-    maps: tuple[Matrix, ...],
-    marks: tuple[str, str],
-    towers: tuple[Tower, ...],
-    outputs: dict[str, int],
-    sequence: tuple[str, ...] = ("text_encoder",),
-    norm: tuple[str, float] | None = None,
-) -> Family:
-    """A family of diffusion transformers: text enters by one map for each stream, before anything else."""
-    return Family(
-        name, short, maps, towers, LDM, pipeline, "transformer", marks, tuple(outputs.items()), sequence, norm
-    )
-
-
-def _entry(ldm: str, diffusers: str, stream: str = TEXT) -> Matrix:
-    return Matrix(0, ENTRY, (f"{ldm}.weight", f"{diffusers}.weight"), stream)
-
-
-CLIP_L = Tower("text_encoder", "CLIP ViT-L", 768, ("text_encoders.clip_l.transformer.",), model="CLIPTextModel")
-T5 = Tower("text_encoder", "T5-XXL", 4096, ("text_encoders.t5xxl.transformer.",), model="T5EncoderModel")
-POOLED_MAP = "time_text_embed.text_embedder.linear_1"
-FLUX2_MARKS = ("double_stream_modulation_img.lin.weight", "double_stream_modulation_img.linear.weight")
-
-SD3 = _transformer(
-    "Stable Diffusion 3", "stable-diffusion-v3", "StableDiffusion3Pipeline",
-    (_entry("context_embedder", "context_embedder"), _entry("y_embedder.mlp.0", POOLED_MAP, POOLED)),
-    ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"),
-    (
-        replace(CLIP_L, model="CLIPTextModelWithProjection"),
-        Tower(
-            "text_encoder_2", "OpenCLIP ViT-bigG", 1280, ("text_encoders.clip_g.transformer.",),
-            model="CLIPTextModelWithProjection",
-        ),
-        replace(T5, folder="text_encoder_3"),
-    ),
-    {TEXT: 0, POOLED: 2},
-    ("text_encoder", "text_encoder_3"),
-)  # fmt: skip
-FLUX1 = _transformer(
-    "FLUX.1", "flux-1-dev", "FluxPipeline",
-    (_entry("txt_in", "context_embedder"), _entry("vector_in.in_layer", POOLED_MAP, POOLED)),
-    ("double_blocks.0.img_attn.qkv.weight", "x_embedder.weight"),
-    (CLIP_L, replace(T5, folder="text_encoder_2")),
-    {TEXT: 0, POOLED: 1},
-    ("text_encoder_2",),
-)  # fmt: skip
-CHROMA = _transformer(
-    "Chroma", "chroma", "ChromaPipeline", (_entry("txt_in", "context_embedder"),),
-    ("distilled_guidance_layer.in_proj.weight", "distilled_guidance_layer.in_proj.weight"), (T5,),
-    {TEXT: 0, MASK: 2},
-)  # fmt: skip
-FLUX2_DEV = _transformer(
-    "FLUX.2 dev", "flux-2-dev", "Flux2Pipeline", (_entry("txt_in", "context_embedder"),), FLUX2_MARKS,
-    (
-        Tower(
-            "text_encoder", "Mistral Small 3", 15360, ("text_encoders.mistral3_24b.transformer.",),
-            model="Mistral3ForConditionalGeneration", inner="language_model.",
-        ),
-    ),
-    {TEXT: 0},
-)  # fmt: skip
-KLEIN = replace(
-    FLUX2_DEV, name="FLUX.2 klein", short="flux-2-klein", pipeline="Flux2KleinPipeline",
-    towers=(
-        Tower(
-            "text_encoder", "Qwen3", 7680,
-            ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen3_8b.transformer."), model="Qwen3ForCausalLM",
-        ),
-    ),
-)  # fmt: skip
+SD3 = Family(
+    "Stable Diffusion 3", "stable-diffusion-v3",
+    (_entry("context_embedder", "context_embedder"), _entry("y_embedder.mlp.0", VECTOR, POOLED)),
+    (replace(CLIP, model=CLIP_G.model), CLIP_G, replace(T5, folder="text_encoder_3")), "StableDiffusion3Pipeline",
+    ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"), ((TEXT, 0), (POOLED, 2)),
+    sequence=("text_encoder", "text_encoder_3"),
+)
+FLUX1 = Family(
+    "FLUX.1", "flux-1-dev",
+    (_entry("txt_in", "context_embedder"), _entry("vector_in.in_layer", VECTOR, POOLED)),
+    (CLIP, replace(T5, folder="text_encoder_2")), "FluxPipeline",
+    ("double_blocks.0.img_attn.qkv.weight", "x_embedder.weight"), ((TEXT, 0), (POOLED, 1)),
+    sequence=("text_encoder_2",),
+)
+CHROMA = Family(
+    "Chroma", "chroma", (_entry("txt_in", "context_embedder"),), (T5,), "ChromaPipeline",
+    ("distilled_guidance_layer.in_proj.weight",) * 2, ((TEXT, 0), (MASK, 2)),
+)
+FLUX2_DEV = Family(
+    "FLUX.2 dev", "flux-2-dev", (_entry("txt_in", "context_embedder"),), (MISTRAL,), "Flux2Pipeline",
+    ("double_stream_modulation_img.lin.weight", "double_stream_modulation_img.linear.weight"),
+)
+KLEIN = replace(FLUX2_DEV, name="FLUX.2 klein", short="flux-2-klein", towers=(QWEN3,), pipeline="Flux2KleinPipeline")
 FLUX2 = replace(FLUX2_DEV, kinds=(KLEIN,))
-QWEN_IMAGE = _transformer(
-    "Qwen-Image", "qwen-image", "QwenImagePipeline", (_entry("txt_in", "txt_in"),),
-    ("transformer_blocks.0.img_mod.1.weight",) * 2,
-    (
-        Tower(
-            "text_encoder", "Qwen2.5-VL 7B", 3584, ("text_encoders.qwen25_7b.transformer.",),
-            model="Qwen2_5_VLForConditionalGeneration",
-        ),
-    ),
-    {TEXT: 0},
-    norm=("txt_norm.weight", 1e-6),
-)  # fmt: skip
-Z_IMAGE = _transformer(
-    "Z-Image", "z-image", "ZImagePipeline", (_entry("cap_embedder.1", "cap_embedder.1"),), ("cap_pad_token",) * 2,
-    (Tower("text_encoder", "Qwen3 4B", 2560, ("text_encoders.qwen3_4b.transformer.",), model="Qwen3Model"),),
-    {TEXT: 0}, norm=("cap_embedder.0.weight", 1e-5),
-)  # fmt: skip
+QWEN_IMAGE = Family(
+    "Qwen-Image", "qwen-image", (_entry("txt_in", "txt_in"),), (QWEN_VL,), "QwenImagePipeline",
+    ("transformer_blocks.0.img_mod.1.weight",) * 2, norm=("txt_norm.weight", 1e-6),
+)
+Z_IMAGE = Family(
+    "Z-Image", "z-image", (_entry("cap_embedder.1", "cap_embedder.1"),), (QWEN3_4B,), "ZImagePipeline",
+    ("cap_pad_token",) * 2, norm=("cap_embedder.0.weight", 1e-5),
+)
+# fmt: on
 TRANSFORMERS = (CHROMA, SD3, FLUX1, FLUX2, QWEN_IMAGE, Z_IMAGE)
 """Families by their marks. FLUX.2's two kinds have the same names; the config says which a model is."""
-
 
 MODELS = "an SD 1.x, SD 2.x, SDXL, SD 3, FLUX, Chroma, Qwen-Image or Z-Image base model"
 """What is edited here."""
 FOREIGN = {
-    # the end of a tensor's name that only this kind of model has -> what it is
-    "input_blocks.4.1.transformer_blocks.3.attn2.to_k.weight": "an SDXL refiner",
-    "down_blocks.1.attentions.0.transformer_blocks.3.attn2.to_k.weight": "an SDXL refiner",
-    ".lora_up.weight": "a LoRA, not a model",
-    ".lora_B.weight": "a LoRA, not a model",
-    "_attn2_to_k.diff": "a LoRA, not a model",
-    "encoder_hid_proj.weight": "a Kolors model",
-    "caption_projection.0.linear.weight": "a HiDream model",
-    "head.modulation": "a Wan model",
-    "condition_embedder.text_embedder.linear_1.weight": "a Wan model",
-    "attention_y_norm.weight": "a Sana model",
-    "caption_norm.weight": "a Sana model",
-    "patchify_proj.weight": "an LTX model",
-    "time_embed.linear.weight": "an LTX model",  # behind Sana, which has it, too
-    "y_embedder.y_proj.fc1.weight": "a PixArt model",
-    "adaln_single.linear.weight": "a PixArt model",
-    "layers.0.adaLN_modulation.1.weight": "a Lumina 2 model",
-    "time_caption_embed.caption_embedder.1.weight": "a Lumina 2 model",
-    "register_tokens": "an AuraFlow model",
-    "txt_in.input_embedder.weight": "a Hunyuan model",
-    "context_embedder.proj_in.weight": "a Hunyuan model",
-    "text_embedding_padding": "a Hunyuan-DiT model",
-    "cross_attn.k_proj.weight": "a Cosmos or Anima model",
-    "txt_in.text_norm.weight": "a Qwen-Image 2 model",
-    "context_embedder_norm.weight": "an Ovis-Image model",
-    "early_stream_modulations.image.lin.weight": "a FLUX.3 model",
-    "early_stream_modulations.image.linear.weight": "a FLUX.3 model",
-    "txtfusion.projector.weight": "a Krea 2 model",
-    "text_fusion.projector.weight": "a Krea 2 model",
-    "pooled_text_embeddings.in_layer.weight": "a Kandinsky model",
+    # what a model is, by how the name of a tensor ends that only this kind has; LTX's second is in Sana, too
+    "an SDXL refiner": (
+        "input_blocks.4.1.transformer_blocks.3.attn2.to_k.weight",
+        "down_blocks.1.attentions.0.transformer_blocks.3.attn2.to_k.weight",
+    ),
+    "a LoRA, not a model": (".lora_up.weight", ".lora_B.weight", "_attn2_to_k.diff"),
+    "a Kolors model": ("encoder_hid_proj.weight",),
+    "a HiDream model": ("caption_projection.0.linear.weight",),
+    "a Wan model": ("head.modulation", "condition_embedder.text_embedder.linear_1.weight"),
+    "a Sana model": ("attention_y_norm.weight", "caption_norm.weight"),
+    "an LTX model": ("patchify_proj.weight", "time_embed.linear.weight"),
+    "a PixArt model": ("y_embedder.y_proj.fc1.weight", "adaln_single.linear.weight"),
+    "a Lumina 2 model": ("layers.0.adaLN_modulation.1.weight", "time_caption_embed.caption_embedder.1.weight"),
+    "an AuraFlow model": ("register_tokens",),
+    "a Hunyuan model": ("txt_in.input_embedder.weight", "context_embedder.proj_in.weight"),
+    "a Hunyuan-DiT model": ("text_embedding_padding",),
+    "a Cosmos or Anima model": ("cross_attn.k_proj.weight",),
+    "a Qwen-Image 2 model": ("txt_in.text_norm.weight",),
+    "an Ovis-Image model": ("context_embedder_norm.weight",),
+    "a FLUX.3 model": ("early_stream_modulations.image.lin.weight", "early_stream_modulations.image.linear.weight"),
+    "a Krea 2 model": ("txtfusion.projector.weight", "text_fusion.projector.weight"),
+    "a Kandinsky model": ("pooled_text_embeddings.in_layer.weight",),
 }
 
 
@@ -266,13 +164,12 @@ def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
     Raises:
         CheckpointError: it is another kind of model, or not complete; the sentence says which and what is missing.
     """
-    for mark, kind in FOREIGN.items():
-        if any(name.endswith(mark) for name in shapes):
+    for kind, marks in FOREIGN.items():
+        if any(name.endswith(marks) for name in shapes):
             raise CheckpointError(f"{where} is {kind}, which has no edit of this kind here; use {MODELS}.")
     tried = [(family, prefix, spelling) for prefix, spelling in UNET_PREFIXES for family in (SDXL, SD1)]
     marked = [(f, prefix, s) for prefix, s in UNET_PREFIXES for f in TRANSFORMERS if prefix + f.marks[s] in shapes]
-    tried = marked or tried
-    family, prefix, spelling = min(tried, key=lambda row: len(_missing(shapes, *row)))
+    family, prefix, spelling = min(marked or tried, key=lambda row: len(_missing(shapes, *row)))
     missing = _missing(shapes, family, prefix, spelling)
     if len(missing) == len(family.matrices):
         raise CheckpointError(

@@ -76,11 +76,10 @@ class Family:
         short: how metadata calls it (Stability AI's ModelSpec).
         matrices: the maps that read text, from the input to the output.
         towers: the text encoders, in the order in which their states stand side by side.
-        kohya: the spelling of the names in kohya's LoRAs, which user interfaces load.
         pipeline: the class of diffusers that draws, and whose `encode_prompt` gives the streams.
-        network: the folder of the network in a diffusers folder.
         marks: tensors that only this family has, in the two spellings; empty where the maps tell it.
         outputs: where `encode_prompt` returns each stream, and the "mask" of the positions that are looked at.
+        kohya: the spelling of the names in kohya's LoRAs, which user interfaces load.
         sequence: the text encoders whose tokens stand one behind the other in the text.
         norm: the weight of the RMS norm before the map of the text, and its epsilon; None for no norm.
         kinds: families with the same names whose text encoders are others; a config tells which one a model is.
@@ -90,11 +89,10 @@ class Family:
     short: str
     matrices: tuple[Matrix, ...]
     towers: tuple[Tower, ...]
-    kohya: int = DIFFUSERS
     pipeline: str = "StableDiffusionPipeline"
-    network: str = "unet"
-    marks: tuple[str, str] = ("", "")
-    outputs: tuple[tuple[str, int], ...] = ()
+    marks: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, int], ...] = ((TEXT, 0),)
+    kohya: int = LDM
     sequence: tuple[str, ...] = ("text_encoder",)
     norm: tuple[str, float] | None = None
     kinds: tuple[Family, ...] = ()
@@ -103,6 +101,11 @@ class Family:
     def by_pipeline(self) -> bool:
         """Whether its text is read by diffusers' `encode_prompt`, and not by CLIP's towers alone."""
         return bool(self.towers[0].model)
+
+    @property
+    def network(self) -> str:
+        """The folder of the network in a diffusers folder."""
+        return "transformer" if self.by_pipeline else "unet"
 
     @property
     def streams(self) -> tuple[str, ...]:

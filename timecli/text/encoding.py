@@ -86,10 +86,6 @@ class ClipEncoder(TextEncoder):
             raise PromptError(f"{prompt!r} has {len(ids)} tokens and the text encoder reads {self.length}; shorten it.")
         return ids
 
-    def knows(self, word: str) -> bool:
-        """Whether a word is one token."""
-        return len(self.tokenizer.ids(word)) == 3
-
     def words(self, prompt: str) -> list[str]:
         """The tokens as text, for people."""
         return tokenizers.words(self.tokenizer.tokens(self.tokens(prompt)))

@@ -27,21 +27,6 @@ from timecli.text import fingerprints, segments
 from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.segments import Segment
 
-FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-
-
-@dataclass(frozen=True)
-class Norm:
-    """x / rms(x) · weight, which a network does to its text before the map; `weight` is `[d]`."""
-
-    weight: torch.Tensor
-    epsilon: float
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        """Of states `[n, d]`, in float32."""
-        wide = states.float()
-        return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon) * self.weight.float()
-
 
 @dataclass(frozen=True)
 class PipelineEncoder(TextEncoder):
@@ -51,14 +36,14 @@ class PipelineEncoder(TextEncoder):
         family: the row of the table.
         pipeline: diffusers' own.
         widths: the d of every stream.
-        norm: what the network does to the text before its map.
+        norm: the weight `[d]` of the RMS norm that the network has before its map of the text.
         known: the segments of every prompt that was encoded.
     """
 
     family: Family
     pipeline: Any
     widths: dict[str, int]
-    norm: Norm | None = None
+    norm: torch.Tensor | None = None
     known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -72,19 +57,9 @@ class PipelineEncoder(TextEncoder):
         return self.widths.get(POOLED, 0)
 
     @property
-    def parts(self) -> dict[str, Any]:
-        """Text encoders and tokenizers, by diffusers' names."""
-        return {name: part for name, part in self.pipeline.components.items() if part is not None}
-
-    @property
     def tokenizer(self) -> Any:
         """That of the text's last segment."""
-        return _of_text(getattr(self.pipeline, self.family.sequence[-1].replace("text_encoder", "tokenizer")))
-
-    @property
-    def most(self) -> int:
-        """A state may depend on every position."""
-        return 0
+        return self._tokenizer(self.family.sequence[-1])
 
     @property
     def length(self) -> int:
@@ -99,16 +74,11 @@ class PipelineEncoder(TextEncoder):
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt without its template; raises PromptError where it would be cut."""
-        for name in (tower.folder for tower in self.family.towers):
-            tokenizer = _of_text(getattr(self.pipeline, name.replace("text_encoder", "tokenizer")))
+        for tokenizer in (self._tokenizer(tower.folder) for tower in self.family.towers):
             count, most = len(tokenizer(prompt)["input_ids"]), min(self.length, int(tokenizer.model_max_length))
             if count > most:
                 raise PromptError(f"{prompt!r} has {count} tokens and the text encoder reads {most}; shorten it.")
         return list(self.tokenizer(prompt)["input_ids"])
-
-    def knows(self, word: str) -> bool:
-        """Whether a word is one token."""
-        return len(self.pieces(word)) == 1
 
     def pieces(self, word: str) -> list[str]:
         """The tokens of a word alone, as text."""
@@ -122,12 +92,8 @@ class PipelineEncoder(TextEncoder):
 
     def own(self, prompt: str) -> list[int]:
         """The positions that are not padding."""
-        found: list[int] = []
-        first = 0
-        for segment in self._segments(prompt):
-            found += range(first + segment.first, first + segment.stop)
-            first += len(segment.tokens)
-        return found
+        own = [one.first <= place < one.stop for one in self._segments(prompt) for place in range(len(one.tokens))]
+        return [position for position, is_own in enumerate(own) if is_own]
 
     def alignment(self, source: str, destination: str) -> list[int]:
         """`align` in every segment, on the tokens as words: however they are cut off from what stands before them."""
@@ -146,14 +112,6 @@ class PipelineEncoder(TextEncoder):
             behind += len(after.tokens)
         return found
 
-    def enough(self, prompts: Sequence[str], behind: int = 0, least: int = 0) -> int:
-        """All."""
-        return 0
-
-    def standing(self, rows: int) -> torch.Tensor:
-        """One position is one position."""
-        return torch.ones(rows, dtype=torch.float64)
-
     def fresh(self) -> None:
         """Prompts are encoded one at a time, so that what is remembered is what would be encoded."""
 
@@ -165,17 +123,17 @@ class PipelineEncoder(TextEncoder):
     def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
         self.tokens(prompt)
         asked = inspect.signature(self.pipeline.encode_prompt).parameters
-        options: dict[str, Any] = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
-        options["max_sequence_length"] = self.length
+        options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
+        options = {name: value for name, value in options.items() if name in asked}
         with _handed(self.pipeline, self.family.sequence) as calls:
-            result = self.pipeline.encode_prompt(
-                prompt=[prompt], **{name: value for name, value in options.items() if name in asked}
-            )
+            result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **options)
         outputs = {name: result[place][0] for name, place in self.family.outputs}
         states = outputs[TEXT]
         if MASK in outputs:
             states = states[: int(outputs[MASK].sum())]
-        found = {TEXT: (self.norm(states) if self.norm else states).cpu()}
+        if self.norm is not None and self.family.norm is not None:
+            states = functional.rms_norm(states.float().cpu(), self.norm.shape, self.norm.float(), self.family.norm[1])
+        found = {TEXT: states.cpu()}
         if POOLED in outputs:
             found[POOLED] = outputs[POOLED][None].cpu()
         self.known[prompt] = tuple(self._segment(prompt, name, *calls[name], len(states)) for name in calls)
@@ -183,7 +141,7 @@ class PipelineEncoder(TextEncoder):
 
     def _segment(self, prompt: str, name: str, ids: torch.Tensor, mask: torch.Tensor | None, rows: int) -> Segment:
         """The tokens at a text encoder's positions, of which a template's first ones and padding may be gone."""
-        tokenizer = _of_text(getattr(self.pipeline, name.replace("text_encoder", "tokenizer")))
+        tokenizer = self._tokenizer(name)
         if mask is None:
             mask = torch.arange(len(ids)) < len(tokenizer(prompt)["input_ids"])
         own = torch.nonzero(mask)[:, 0]
@@ -194,15 +152,15 @@ class PipelineEncoder(TextEncoder):
                 ids, own = ids[own][-rows:], torch.arange(rows)
         return Segment(tuple(tokenizer.convert_ids_to_tokens(ids.tolist())), int(own[0]), int(own[-1]) + 1)
 
+    def _tokenizer(self, encoder: str) -> Any:
+        """That of a text encoder, where it has a processor of text and pictures the tokenizer in it."""
+        found = getattr(self.pipeline, encoder.replace("text_encoder", "tokenizer"))
+        return getattr(found, "tokenizer", found)
+
     def _segments(self, prompt: str) -> tuple[Segment, ...]:
         if prompt not in self.known:
             self.remembered([prompt], 0)
         return self.known[prompt]
-
-
-def _of_text(tokenizer: Any) -> Any:
-    """A tokenizer, or that of a processor of text and pictures."""
-    return getattr(tokenizer, "tokenizer", tokenizer)
 
 
 @contextmanager
@@ -210,18 +168,14 @@ def _handed(pipeline: Any, names: Sequence[str]) -> Iterator[dict[str, tuple[tor
     """Inside, the token ids and the mask that text encoders are given are collected."""
     calls: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
 
-    def listen(name: str, given: Any, values: Any) -> None:
-        mask = values.get("attention_mask")
-        ids = values["input_ids"] if "input_ids" in values else given[0]
+    def listen(name: str, _module: Any, given: Any, values: Any) -> None:
+        ids, mask = values["input_ids"] if "input_ids" in values else given[0], values.get("attention_mask")
         calls[name] = ids[0].cpu(), None if mask is None else mask[0].cpu().bool()
 
     with ExitStack() as stack:
         for name in names:
             module = getattr(pipeline, name)
-            hook = module.register_forward_pre_hook(
-                lambda _module, args, kwargs, name=name: listen(name, args, kwargs), with_kwargs=True
-            )
-            stack.callback(hook.remove)
+            stack.callback(module.register_forward_pre_hook(partial(listen, name), with_kwargs=True).remove)
         yield calls
 
 
@@ -250,17 +204,9 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
     kind = getattr(diffusers, family.pipeline)
     missing = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", *parts)]
     pipeline = kind(**dict.fromkeys(missing), **parts)
-    weight = checkpoint.norm()
-    norm = None if weight is None or family.norm is None else Norm(weight, family.norm[1])
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
-    return PipelineEncoder(
-        fingerprints=fingerprints.of_parts(checkpoint, stamps),
-        everyday=checkpoint.beside_config(EVERYDAY),
-        family=family,
-        pipeline=pipeline,
-        widths=widths,
-        norm=norm,
-    )
+    stamp, everyday = fingerprints.of_parts(checkpoint, stamps), checkpoint.beside_config(EVERYDAY)
+    return PipelineEncoder(family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, everyday=everyday)
 
 
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
@@ -268,7 +214,7 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     kind = getattr(transformers, text.tower.model)
     config = kind.config_class.from_pretrained(text.folder, local_files_only=True)
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    dtype = torch.bfloat16 if dtype in FP8 else dtype
+    dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
     model, found = kind.from_pretrained(
         None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )

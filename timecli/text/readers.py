@@ -67,9 +67,9 @@ class TextEncoder(ABC):
         """The d of the vector for the whole prompt; 0 where there is none."""
 
     @property
-    @abstractmethod
     def most(self) -> int:
-        """The most positions that can be encoded of a prompt; 0 where there are no fewer than all."""
+        """The most positions that can be encoded of a prompt; 0 where a state may depend on every position."""
+        return 0
 
     @abstractmethod
     def tokens(self, prompt: str) -> list[int]:
@@ -79,9 +79,9 @@ class TextEncoder(ABC):
             PromptError: the prompt is longer than the encoder reads; it would be cut silently.
         """
 
-    @abstractmethod
     def knows(self, word: str) -> bool:
         """Whether a word is one token."""
+        return len(self.pieces(word)) == 1
 
     @abstractmethod
     def words(self, prompt: str) -> list[str]:
@@ -103,13 +103,13 @@ class TextEncoder(ABC):
     def own(self, prompt: str) -> list[int]:
         """The positions that are not padding; the last has seen the whole prompt."""
 
-    @abstractmethod
     def enough(self, prompts: Sequence[str], behind: int = 0, least: int = 0) -> int:
-        """Positions to encode: so many behind the longest prompt, and no fewer than `least`."""
+        """Positions to encode: so many behind the longest prompt, and no fewer than `least`; 0 is all."""
+        return 0
 
-    @abstractmethod
     def standing(self, rows: int) -> torch.Tensor:
         """How many positions each of a prompt's first rows stands for, `[rows]` float64."""
+        return torch.ones(rows, dtype=torch.float64)
 
     @abstractmethod
     def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
