@@ -249,6 +249,11 @@ def start_table(folder: Path, model: Path, repeats: int) -> list[Row]:
         ("a manifest that is missing", (*timecli, "edit", folder / "none.toml", model), 2),
         ("a model that is missing", (*timecli, "edit", folder / "m.toml", folder / "none"), 2),
         ("an output that exists", (*timecli, "edit", folder / "m.toml", model, "-o", model), 2),
+        (
+            "init, without a model",
+            (*timecli, "init", "a rose", "a blue rose", "-o", folder / "init.toml", "--force"),
+            0,
+        ),
         ("edit, to the text encoder", None, 0),
     ):
         if command is None:

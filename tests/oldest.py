@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 def lowest(dependencies: list[str]) -> dict[str, str]:
     """The version behind each `>=`."""
-    found = (re.fullmatch(r"([\w-]+)>=([\w.]+)", one) for one in dependencies)
+    found = (re.fullmatch(r"([\w-]+)>=([\w.]+)(?:,<[\w.]+)?", one) for one in dependencies)
     return {match[1]: match[2] for match in found if match}
 
 

@@ -28,7 +28,7 @@ for arguments in json.load(sys.stdin):
     try:
         main(arguments)
     except SystemExit as end:
-        heavy = sorted({"torch", "transformers", "diffusers"} & sys.modules.keys())
+        heavy = sorted({"torch", "transformers", "diffusers", "pydantic", "typeguard", "rich"} & sys.modules.keys())
         print(json.dumps([arguments, end.code, heavy]))
         if heavy:
             break

@@ -74,7 +74,7 @@ def test_what_is_imported_is_required() -> None:
 
 def test_every_requirement_has_a_lowest_version() -> None:
     assert oldest.lowest(PROJECT["dependencies"]).keys() == {required(line) for line in PROJECT["dependencies"]}
-    assert oldest.lowest(["a>=1.2", "b", "c<3"]) == {"a": "1.2"}
+    assert oldest.lowest(["a>=1.2", "b", "c<3", "d>=1,<2"]) == {"a": "1.2", "d": "1"}
 
 
 @pytest.fixture(scope="module")

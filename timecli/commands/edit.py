@@ -42,11 +42,11 @@ def edit(
 ) -> None:
     """Edit MODEL as MANIFEST says and write the result in the same form."""
     seconds: dict[str, float] = {}
-    with terminal.stage(seconds, "open"):
-        from timecli.models.checkpoint import require_maps, require_unedited
-
+    with terminal.timed(seconds, "open"):  # what is wrong here is answered before there is anything to show
         manifest = load_manifest(manifest_path, reading, trying)
         require_readable(reading)
+        from timecli.models.checkpoint import require_maps, require_unedited
+
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
         if not writing.stack:

@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from timecli.errors import OutputError, TimecliError
 from timecli.shown import amount, harmless
 
-if TYPE_CHECKING:  # types only: the commands import what they need when they run
+if TYPE_CHECKING:  # types only: the commands import what they need when they run, and an error needs no rich
+    from rich.console import Console
+
     from timecli.manifests.manifest import Manifest
     from timecli.text.readers import TextEncoder
 
@@ -43,6 +41,8 @@ def hush(quiet: bool) -> bool:
 
 def console(stderr: bool = False) -> Console:
     """A console of the terminal's width, or wide enough for tensor names where there is no terminal."""
+    from rich.console import Console
+
     found = Console(stderr=stderr)
     return found if found.is_terminal else Console(stderr=stderr, width=140)
 
@@ -131,6 +131,10 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table whose cells are text and nothing else."""
     if _quiet:
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*head)
     for cells in rows:
         table.add_row(*(Text(harmless(cell)) for cell in cells))
