@@ -133,7 +133,7 @@ TRANSFORMERS = (CHROMA, SD3, FLUX1, FLUX2, QWEN_IMAGE, Z_IMAGE)
 MODELS = "an SD 1.x, SD 2.x, SDXL, SD 3, FLUX, Chroma, Qwen-Image or Z-Image base model"
 """What is edited here."""
 FOREIGN = {
-    # what a model is, by how the name of a tensor ends that only this kind has; LTX's second is in Sana, too
+    # what a model is, by how the name of a tensor ends; in this order, since Sana has LTX's second, and LTX PixArt's
     "an SDXL refiner": (
         "input_blocks.4.1.transformer_blocks.3.attn2.to_k.weight",
         "down_blocks.1.attentions.0.transformer_blocks.3.attn2.to_k.weight",
