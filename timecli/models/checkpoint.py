@@ -245,7 +245,7 @@ def open_checkpoint(
     if needs != "nothing" and family.by_pipeline:
         try:
             others = encoders.find(family, path, first.files, text_encoder, config)
-        except CheckpointError:
+        except CheckpointError:  # whoever applies an edit may have them elsewhere, or not at all
             if needs == "prompts" or text_encoder:
                 raise
     elif needs != "nothing":
