@@ -154,6 +154,17 @@ def test_some_keys_values_or_layers_are_no_edit_here(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_text_encoder_that_is_given_to_apply_is_not_ignored(
+    run: Run, folder: Path, file: Path, manifest: Path, tmp_path: Path
+) -> None:
+    assert run("edit", manifest, folder, "--delta", tmp_path / "d", "--no-cache").code == 0
+    save_file(small.text_encoders(folder)["text_encoder_2"], tmp_path / "t5.safetensors")
+    apply = ("apply", tmp_path / "d", file, "-o", tmp_path / "out")
+    done = run(*apply, "--text-encoder", tmp_path / "t5.safetensors")
+    assert done.code == 2 and "folder as --config" in done.err and not (tmp_path / "out").exists()
+    assert run(*apply).code == 0, "the control: without one, widths alone are compared"
+
+
 def test_a_delta_of_another_width_is_refused(run: Run, folder: Path, manifest: Path, tmp_path: Path) -> None:
     other = small.saved("sd3", tmp_path / "sd3")
     assert run("edit", manifest, folder, "--delta", tmp_path / "d", "--no-cache").code == 0

@@ -23,6 +23,7 @@ from timecli.files.foreign import read_config
 from timecli.files.safefile import require_finite
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.streams import tokenizer_of
 from timecli.shown import brief
 from timecli.text.encoding import ClipEncoder
 from timecli.text.pipelines import PipelineEncoder
@@ -159,9 +160,7 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> 
         return {}
     folders = [text.tower.folder for text in checkpoint.texts]
     pairs = list(zip(folders, encoder.towers, strict=True))
-    parts: dict[str, Any] = {
-        folder.replace("text_encoder", "tokenizer"): libraries.tokenizer(tower.tokenizer) for folder, tower in pairs
-    }
+    parts: dict[str, Any] = {tokenizer_of(folder): libraries.tokenizer(tower.tokenizer) for folder, tower in pairs}
     if len(pairs) == 1:
         parts |= {folders[0]: libraries.text_encoder(encoder.towers[0].model, dtype), "safety_checker": None}
     return parts

@@ -15,7 +15,7 @@ from timecli.errors import CheckpointError
 from timecli.files.foreign import read_config
 from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
 from timecli.models import layouts
-from timecli.models.streams import Family, Tower
+from timecli.models.streams import Family, Tower, tokenizer_of
 from timecli.models.variants import groups
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _sources(given: Path, family: Family) -> list[tuple[SafeFile, ...]]:
 
 
 def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], config: Path) -> EncoderFiles:
-    folder, tokenizer = config / tower.folder, config / tower.folder.replace("text_encoder", "tokenizer")
+    folder, tokenizer = config / tower.folder, config / tokenizer_of(tower.folder)
     for needed in (folder / "config.json", tokenizer):
         if not needed.exists():
             raise CheckpointError(

@@ -113,6 +113,11 @@ class Family:
         return tuple(dict.fromkeys(matrix.stream for matrix in self.matrices))
 
 
+def tokenizer_of(encoder: str) -> str:
+    """What diffusers calls the tokenizer of a text encoder, as part and as folder."""
+    return encoder.replace("text_encoder", "tokenizer")
+
+
 def of_stream(stream: str, name: str) -> str:
     """How a file calls a tensor that belongs to a stream: the text's has the plain name."""
     return name if stream == TEXT else f"{stream}.{name}"

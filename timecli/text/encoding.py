@@ -12,7 +12,7 @@ from timecli.errors import CheckpointError, PromptError
 from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.openclip import HF_PROJECTION
-from timecli.models.streams import POOLED, TEXT
+from timecli.models.streams import POOLED, TEXT, tokenizer_of
 from timecli.text import clip, sizes, tokenizers
 from timecli.text.align import align
 from timecli.text.clip import TextTower
@@ -218,7 +218,7 @@ def read_text_encoder(
     towers, weights = [], checkpoint.text_encoders()
     for text, tensors in zip(checkpoint.texts, weights, strict=True):
         folder = text.tower.folder
-        own = checkpoint.beside_config(folder.replace("text_encoder", "tokenizer"))
+        own = checkpoint.beside_config(tokenizer_of(folder))
         stated = checkpoint.beside_config(f"{folder}/config.json")
         towers.append(load(tensors, text.tower, tokenizer or own, stated, device, str(checkpoint.path), clip_skip))
     own_list = checkpoint.beside_config(EVERYDAY)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
-from timecli.models.streams import MASK, POOLED, TEXT, Family
+from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
 from timecli.text import fingerprints, segments
 from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.segments import Segment
@@ -154,7 +154,7 @@ class PipelineEncoder(TextEncoder):
 
     def _tokenizer(self, encoder: str) -> Any:
         """That of a text encoder, where it has a processor of text and pictures the tokenizer in it."""
-        found = getattr(self.pipeline, encoder.replace("text_encoder", "tokenizer"))
+        found = getattr(self.pipeline, tokenizer_of(encoder))
         return getattr(found, "tokenizer", found)
 
     def _segments(self, prompt: str) -> tuple[Segment, ...]:
