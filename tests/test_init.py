@@ -108,12 +108,23 @@ def test_other_values_are_explicit_and_preserved(pair: tuple[str, str], others: 
     assert (found.verify.explicit is not None) == bool(others)
 
 
-def test_positives_are_other_wordings_than_those_that_are_edited() -> None:
-    found = made("a rose", "a blue rose")
-    edited = {t.replace("{}", text).lower() for t in keys.WORDINGS for text in ("a rose", "roses", "A rose")}
+@pytest.mark.parametrize(("value", "templates"), [("blue", keys.AUGMENTATIONS), ("sleeping", keys.WORDINGS)])
+def test_positives_are_other_wordings_than_those_that_are_edited(value: str, templates: tuple[str, ...]) -> None:
+    found = made("a rose", f"a {value} rose")
+    assert found.templates == templates
+    edited = {t.replace("{}", text).lower() for t in templates for text in ("a rose", "roses")}
     prompts = [probe.prompt for probe in found.edits[0].positives]
     assert "A sketch of a rose" in prompts and "Roses in the city" in prompts
     assert not {prompt.lower() for prompt in prompts} & edited
+
+
+def test_an_edit_goes_past_its_destination_only_where_other_values_are_preserved() -> None:
+    further, bare = made("a rose", "a blue rose"), made("a bear", "a polar bear")
+    assert further.preserve.prompts and further.strength(further.edits[0]) > 1
+    assert not bare.preserve.prompts and bare.strength(bare.edits[0]) == 1
+
+
+def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
     behind = [probe.destination for probe in made("a cow", "a cow on the beach").edits[0].positives]
     assert "A small cow on the beach" in behind and not [text for text in behind if "city" in text]
 

@@ -1,6 +1,6 @@
-"""The test edits of the benchmark as `timecli init` would write them: with the plural, and with what it preserves.
+"""The edits of the benchmark as `timecli init` would write them: with the plural, and with what it preserves.
 
-    python as_init.py        # bench/init, from bench/test; not in the repository
+    python as_init.py        # bench/init from bench/test, bench/init-validation from bench/validation; not in the repository
 
 The tests stay those of the benchmark. Some of its negatives are among the neighbours that `init` preserves.
 """
@@ -32,13 +32,13 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
     kept = draft.preserved
     if draft.change.has_neighbours:
-        drafted = manifest.parse(drafts.written(draft, task.name))
+        drafted = manifest.parse(drafts.written(drafts.alone(draft), task.name))
         delta = compiling.compile_edit(drafted, encoder, CPU, world)
         metric = forecast.metric(checkpoint, delta.origin, encoder)
         kept += tuple(
             prompt for prompt, _ in neighbours.nearest(draft.change, encoder, world, delta.operator, metric).tests
         )
-    lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.WEIGHT:g}"]
+    lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.WEIGHT:g}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:
         text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"
@@ -47,15 +47,16 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
 
 
 def main() -> None:
-    target = HERE / "bench" / "init"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
     checkpoint = open_checkpoint(HERE / "picturebook.safetensors")
     encoder = read_text_encoder(checkpoint, None, CPU)
     anything = manifest.parse('name = "x"\n[[edit]]\nsource = "a"\ndestination = "b"\n')
     world = everyday.measured(replace(anything, folder=HERE), encoder)
-    for path in sorted((HERE / "bench" / "test").glob("*.toml")):
-        (target / path.name).write_text(rewritten(path, checkpoint, encoder, world), encoding="utf-8")
+    for name, source in (("init", "test"), ("init-validation", "validation")):
+        target = HERE / "bench" / name
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for path in sorted((HERE / "bench" / source).glob("*.toml")):
+            (target / path.name).write_text(rewritten(path, checkpoint, encoder, world), encoding="utf-8")
 
 
 if __name__ == "__main__":

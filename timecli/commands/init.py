@@ -80,7 +80,8 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
-    manifest = with_clip_skip(manifests.parse(drafts.written(draft, name)), reading.clip_skip)
+    whole, bare = (manifests.parse(drafts.written(one, name)) for one in (draft, drafts.alone(draft)))
+    manifest, bare = with_clip_skip(whole, reading.clip_skip), with_clip_skip(bare, reading.clip_skip)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
     from timecli.editing import compiling, forecast, neighbours
@@ -93,7 +94,7 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     world = everyday_world(manifest, encoder, reading)
     if world is None or not draft.change.has_neighbours:
         return draft
-    delta = compiling.compile_edit(manifest, encoder, options.exact_device(where), world)
+    delta = compiling.compile_edit(bare, encoder, options.exact_device(where), world)
     metric = forecast.metric(checkpoint, delta.origin, encoder)
     found = neighbours.nearest(draft.change, encoder, world, delta.operator, metric)
     along = tuple(

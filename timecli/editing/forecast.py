@@ -24,9 +24,9 @@ from timecli.text.readers import Reader
 
 PADDING = 4
 """Positions behind the longest prompt that are encoded; the last of them stands for the rest of the padding."""
-HALF, STEEP = 0.36, 7.5
+HALF, STEEP = 0.45, 8.8
 """The share at which half of the pictures show the destination, and how quickly that changes: a logistic curve, fitted
-to what was drawn for picturebook's validation edits."""
+to what was drawn for picturebook's validation edits (`examples/picturebook/curve.py`)."""
 GONE, BENT = 1.82, 1.33
 """How far a prompt moves whose picture keeps half of its likeness, and how the likeness falls; fitted like the curve
 above to what should stay there. Of a ruined model it is too bright (TIME with λ 0.1: .67 forecast, .52 drawn)."""
