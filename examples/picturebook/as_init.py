@@ -1,8 +1,8 @@
 """The edits of the benchmark as `timecli init` would write them: with the plural, and with what it preserves.
 
-    python as_init.py        # bench/init from bench/test, bench/init-validation from bench/validation; not in the repository
+    python as_init.py        # bench/init from bench/test, bench/init-validation from bench/validation
 
-The tests stay those of the benchmark. Some of its negatives are among the neighbours that `init` preserves.
+Neither is in the repository. The tests stay those of the benchmark. Some of its negatives are among the neighbours that `init` preserves.
 """
 
 from __future__ import annotations

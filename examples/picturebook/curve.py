@@ -1,4 +1,4 @@
-"""The curve from how far a prompt goes to the share of its pictures that show the destination, fitted to what was drawn.
+"""The curve from how far a prompt goes to the share of its pictures that show the destination, fitted to drawn ones.
 
     python curve.py bench/results/fit/prompts.jsonl [more prompts.jsonl ...]
 
@@ -19,7 +19,7 @@ from timecli.editing import forecast
 
 
 def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far each prompt was forecast to go, and the share of its pictures that show the destination, `[n]` float64."""
+    """How far each prompt was forecast to go, and which share of its pictures show it, both `[n]` float64."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     told = [(row["forecast"], row["shown"]) for row in rows if row["forecast"] is not None]
     share, shown = torch.tensor(told, dtype=torch.float64).unbind(1)
