@@ -2,7 +2,8 @@
 
     python as_init.py        # bench/init from bench/test, bench/init-validation from bench/validation
 
-Neither is in the repository. The tests stay those of the benchmark. Some of its negatives are among the neighbours that `init` preserves.
+Neither is in the repository. The tests stay those of the benchmark; some of its negatives are among the neighbours
+that `init` preserves.
 """
 
 from __future__ import annotations
