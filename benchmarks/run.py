@@ -5,11 +5,12 @@
     python benchmarks/run.py --json results.json    # the numbers, too
 
 Tables: `start` (from the command to the first answer), `edit` (a whole edit against `cp` and flush of the same file),
-`plan` (a preview, once the model is open), `solve` (all matrices against the algorithm as the paper states it), `pairs`
-(joint edits of many pairs), `accuracy` (against a float64 oracle), `peers` (diffusers' load and save around the paper's
-formula, and UCE's), `flux` (a delta applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same
-file; needs 50 GB, so ask for it), `encoders` (memory for FLUX.1's text encoders of full size, against the largest of
-them; reads 10 GB, so ask for it).
+`everyday` (the everyday list of a text encoder that is new, against encoding it), `plan` (a preview, once the model is
+open), `solve` (all matrices against the algorithm as the paper states it), `pairs` (joint edits of many pairs),
+`accuracy` (against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's), `flux`
+(a delta applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same file; needs 50 GB, so ask for
+it), `encoders` (memory for FLUX.1's text encoders of full size, against the largest of them; reads 10 GB, so ask for
+it).
 """
 
 from __future__ import annotations
@@ -264,6 +265,18 @@ def start_table(folder: Path, model: Path, repeats: int) -> list[Row]:
     return rows
 
 
+def everyday_table(model: Path, device: torch.device) -> list[Row]:
+    """The everyday list, encoded and reduced to what an edit needs of it, beside encoding it alone; nothing is warm."""
+    edit = manifest.load(EDIT)
+    encoder = encoding.read_text_encoder(open_checkpoint(model), None, device)
+    world = everyday.prompts(edit, encoder)
+    positions = encoder.enough(world, least=everyday.POSITIONS)
+    first = seconds(lambda: everyday.measured(edit, encoder), repeats=1)
+    alone = seconds(lambda: encoder.encode(world, positions), repeats=1)
+    found = {"prompts": len(world), "positions": positions, "s": first, "encoding alone": alone, "ratio": first / alone}
+    return [found]
+
+
 def plan_table(model: Path) -> list[Row]:
     """What `timecli plan` does once the model is open and the everyday list is at hand; how much of it is encoding."""
     edit, cpu = manifest.load(EDIT), torch.device("cpu")
@@ -410,7 +423,7 @@ def show(title: str, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables, asked = ("start", "edit", "plan", "solve", "pairs", "accuracy", "peers"), ("flux", "encoders")
+    tables, asked = ("start", "edit", "everyday", "plan", "solve", "pairs", "accuracy", "peers"), ("flux", "encoders")
     parser.add_argument("--only", nargs="+", choices=(*tables, *asked), default=tables)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100, 1000])
@@ -440,6 +453,7 @@ def main() -> None:
         made: dict[str, Callable[[], list[Row]]] = {
             "start": lambda: start_table(folder, first, args.repeats),
             "edit": lambda: edit_table(folder, models, args.repeats),
+            "everyday": lambda: everyday_table(first, device),
             "plan": lambda: plan_table(first),
             "solve": lambda: solve_table(first, device),
             "pairs": lambda: pairs_table(folder, first, args.pairs),

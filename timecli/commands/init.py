@@ -80,8 +80,10 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
-    whole, bare = (manifests.parse(drafts.written(one, name)) for one in (draft, drafts.alone(draft)))
-    manifest, bare = with_clip_skip(whole, reading.clip_skip), with_clip_skip(bare, reading.clip_skip)
+    manifest, bare = (
+        with_clip_skip(manifests.parse(drafts.written(one, name)), reading.clip_skip)
+        for one in (draft, drafts.alone(draft))
+    )
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
     from timecli.editing import compiling, forecast, neighbours
