@@ -41,10 +41,13 @@ def test_the_world_reads_its_own_captions() -> None:
 
 def test_the_curve_of_forecasts_is_found_again(tmp_path: Path) -> None:
     """From shares of pictures that lie on a curve; rows without a forecast count for nothing."""
-    rows = [{"forecast": x / 50, "shown": 1 / (1 + math.exp(6 * (0.7 - x / 50)))} for x in range(-10, 70)]
+    rows = [
+        {"configuration": "a", "forecast": x / 50, "shown": 1 / (1 + math.exp(6 * (0.7 - x / 50)))}
+        for x in range(-10, 70)
+    ]
     path = tmp_path / "prompts.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"forecast": None, "shown": 1.0}]))
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "forecast": None}]))
     script = ROOT / "examples" / "picturebook" / "curve.py"
     done = subprocess.run([sys.executable, script, path], capture_output=True, text=True, check=True)
-    assert "half 0.700, steep 6.00" in done.stdout and "80 prompts, mean error 0.000;" in done.stdout
+    assert "half 0.700, steep 6.00" in done.stdout and "80 prompts, mean error 0.000," in done.stdout
     assert "of the curve in use 0.000" not in done.stdout, "the control: plan's own curve is another"

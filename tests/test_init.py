@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,9 @@ def test_an_edit_goes_past_its_destination_only_where_other_values_are_preserved
     further, bare = made("a rose", "a blue rose"), made("a bear", "a polar bear")
     assert further.preserve.prompts and further.strength(further.edits[0]) > 1
     assert not bare.preserve.prompts and bare.strength(bare.edits[0]) == 1
+    draft = replace(drafts.draft(wording.read("a bear", "a polar bear")), preserved=("A fox",))
+    beside = manifest.parse(drafts.written(draft, "x"))
+    assert beside.strength(beside.edits[0]) == 1 and 0 < beside.preserve.weight < further.preserve.weight
 
 
 def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:

@@ -2,8 +2,8 @@
 
     python as_init.py        # bench/init from bench/test, bench/init-validation from bench/validation
 
-Neither is in the repository. The tests stay those of the benchmark; some of its negatives are among the neighbours
-that `init` preserves.
+Neither is in the repository. The tests stay those of the benchmark; some of its negatives are among the neighbours,
+and some of its explicit prompts among the other values, that `init` preserves.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
         kept += tuple(
             prompt for prompt, _ in neighbours.nearest(draft.change, encoder, world, delta.operator, metric).tests
         )
-    lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.WEIGHT:g}", *drafts.solved(draft)]
+    lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.weight(draft):g}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:
         text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"

@@ -2,8 +2,8 @@
 
     python curve.py bench/results/fit/prompts.jsonl [more prompts.jsonl ...]
 
-Fits 1 / (1 + exp(steep (half - share))) to the first file by its likelihood; of every file it prints the mean error of
-that curve and of the one that `timecli plan` has. The files are those that `timecli bench` writes.
+Fits 1 / (1 + exp(steep (half - share))) to the first file by its likelihood; of every file and configuration it
+prints the mean error of that curve and of the one that `timecli plan` has. The files are `timecli bench`'s.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits as likelihood
 from timecli.editing import forecast
 
 
-def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far each prompt was forecast to go, and which share of its pictures show it, both `[n]` float64."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    told = [(row["forecast"], row["shown"]) for row in rows if row["forecast"] is not None]
-    share, shown = torch.tensor(told, dtype=torch.float64).unbind(1)
-    return share, shown
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """By configuration how far each prompt is to go, and the share of pictures that show it, `[2, n]` float64."""
+    told: dict[str, list[tuple[float, float]]] = {}
+    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        if row["forecast"] is not None:
+            told.setdefault(row["configuration"], []).append((row["forecast"], row["shown"]))
+    return {name: torch.tensor(pairs, dtype=torch.float64).T for name, pairs in told.items()}
 
 
 def fitted(share: torch.Tensor, shown: torch.Tensor) -> tuple[float, float]:
@@ -43,15 +44,19 @@ def fitted(share: torch.Tensor, shown: torch.Tensor) -> tuple[float, float]:
 
 
 def main() -> None:
-    drawn = [(path, *read(Path(path))) for path in sys.argv[1:]]
-    own = fitted(*drawn[0][1:])
-    print(f"fitted to {drawn[0][0]}: half {own[0]:.3f}, steep {own[1]:.2f}")
-    for path, share, shown in drawn:
-        errors = [
-            (torch.sigmoid(steep * (share - half)) - shown).abs().mean().item()
-            for half, steep in (own, (forecast.HALF, forecast.STEEP))
-        ]
-        print(f"{path}: {len(share)} prompts, mean error {errors[0]:.3f}; of the curve in use {errors[1]:.3f}")
+    drawn = {path: read(Path(path)) for path in sys.argv[1:]}
+    first = sys.argv[1]
+    own = fitted(*torch.cat([*drawn[first].values()], dim=1))
+    print(f"fitted to {first}: half {own[0]:.3f}, steep {own[1]:.2f}")
+    for path, tables in drawn.items():
+        for name, (share, shown) in tables.items():
+            errors = [
+                (torch.sigmoid(steep * (share - half)) - shown).abs().mean().item()
+                for half, steep in (own, (forecast.HALF, forecast.STEEP))
+            ]
+            print(
+                f"{path}, {name}: {len(share)} prompts, mean error {errors[0]:.3f}, of the curve in use {errors[1]:.3f}"
+            )
 
 
 if __name__ == "__main__":

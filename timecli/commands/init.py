@@ -100,7 +100,7 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     metric = forecast.metric(checkpoint, delta.origin, encoder)
     found = neighbours.nearest(draft.change, encoder, world, delta.operator, metric)
     along = tuple(
-        f"{prompt!r} would go {share:.0%} of its way: taken for another word for it, no negative; change that if not."
+        f"{prompt!r} would go {share:.0%} of its way with the pairs alone: taken for another word; change that if not."
         for prompt, share in found.along
     )
     kept = tuple(prompt for prompt, _ in found.tests)

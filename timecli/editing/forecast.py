@@ -28,8 +28,9 @@ HALF, STEEP = 0.45, 8.8
 """The share at which half of the pictures show the destination, and how quickly that changes: a logistic curve, fitted
 to what was drawn for picturebook's validation edits (`examples/picturebook/curve.py`)."""
 GONE, BENT = 1.82, 1.33
-"""How far a prompt moves whose picture keeps half of its likeness, and how the likeness falls; fitted like the curve
-above to what should stay there. Of a ruined model it is too bright (TIME with λ 0.1: .67 forecast, .52 drawn)."""
+"""How far a prompt moves whose picture keeps half of its likeness, and how the likeness falls; fitted
+to what should stay on those edits with the pair alone. Of a ruined model it is too bright (TIME with λ 0.1: .67
+forecast, .52 drawn)."""
 
 
 def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tensor:

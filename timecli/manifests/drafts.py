@@ -14,11 +14,11 @@ from timecli.manifests.wording import Change, capital, in_common, small
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
 SMALL = "small"
-WEIGHT = 0.3
-"""Of the preserved prompts."""
-STRENGTH = 1.2
-"""Of the edits, where other values are preserved by name. Both were chosen with the paper's wordings by what was drawn
-for picturebook's validation edits; its card has the table."""
+WEIGHT = 0.1
+"""Of the preserved prompts, where they are neighbours only."""
+STRENGTH, STRONGER = 1.2, 0.3
+"""Of the edits and of the preserved prompts, where other values are among these. Both were chosen with the paper's
+wordings by what was drawn for picturebook's validation edits; its card has the table."""
 OTHERS = 4
 """Other values that are tried."""
 
@@ -177,7 +177,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     if draft.preserved:
         lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
         lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
-        lines += ["# A little is enough; more takes away from all others.", f"weight = {WEIGHT:g}"]
+        lines += ["# A little is enough; more takes away from all others.", f"weight = {weight(draft):g}"]
     lines += [
         "",
         "[verify]",
@@ -190,6 +190,11 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def weight(draft: Draft) -> float:
+    """`preserve.weight`."""
+    return STRONGER if draft.explicit else WEIGHT
+
+
 def solved(draft: Draft) -> list[str]:
     """The lines of `[solve]`: where other values are preserved by name, an edit may go further."""
     if not draft.explicit:
@@ -197,7 +202,8 @@ def solved(draft: Draft) -> list[str]:
     return [
         "",
         "[solve]",
-        "# The paper's wordings, and a little past the destination: what is preserved below makes room for both.",
+        '# "A photo of", "An image of", "A picture of", and a little past the destination: the other values',
+        "# that are preserved below make room for it. Without them leave strength at 1.",
         "augment = true",
         f"strength = {STRENGTH:g}",
     ]
