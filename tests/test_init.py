@@ -183,6 +183,26 @@ def test_on_picturebook_neighbours_stay_and_plan_is_content(run: Run, pictureboo
     assert run("plan", bare, picturebook).code == 1, "the control"
 
 
+def test_another_word_for_the_source_is_told_by_the_pairs_alone(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    outcome = run("init", "a house", "a house on the beach", picturebook, "-o", path)
+    assert "'A cottage' would go" in outcome.err
+    found = manifest.load(path)
+    prompts = [probe.prompt for probe in found.edits[0].negatives]
+    assert "A church" in prompts and not {"A cottage"} & {*prompts, *found.preserve.prompts}
+
+
+@pytest.mark.parametrize(
+    "pair", [("a CEO", "a female CEO"), ("a clock", "a square clock"), ("a pack of roses", "a pack of blue roses")]
+)
+def test_plan_is_content_with_genders_shapes_and_packs(
+    pair: tuple[str, str], run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    assert run("init", *pair, picturebook, "-o", tmp_path / "x.toml").code == 0
+    outcome = run("plan", tmp_path / "x.toml", picturebook)
+    assert outcome.code == 0, outcome.err
+
+
 def test_neighbours_of_several_are_several_and_of_a_part_none(run: Run, picturebook: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     assert run("init", "a pack of roses", "a pack of blue roses", picturebook, "-o", path).code == 0

