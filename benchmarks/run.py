@@ -277,16 +277,15 @@ def everyday_table(model: Path, device: torch.device) -> list[Row]:
     return [found]
 
 
-def plan_table(model: Path) -> list[Row]:
+def plan_table(model: Path, device: torch.device) -> list[Row]:
     """What `timecli plan` does once the model is open and the everyday list is at hand; how much of it is encoding."""
-    edit, cpu = manifest.load(EDIT), torch.device("cpu")
-    checkpoint = open_checkpoint(model)
-    encoder = encoding.read_text_encoder(checkpoint, None, cpu)
+    edit, checkpoint = manifest.load(EDIT), open_checkpoint(model)
+    encoder = encoding.read_text_encoder(checkpoint, None, device)
     world = everyday.kept(edit, encoder, everyday.cache())
-    delta = compiling.compile_edit(edit, encoder, cpu, world)
+    delta = compiling.compile_edit(edit, encoder, device, world)
     prompts = list(encoder.memory)
     rows = {
-        "compile": seconds(lambda: compiling.compile_edit(edit, encoder, cpu, world)),
+        "compile": seconds(lambda: compiling.compile_edit(edit, encoder, device, world)),
         "of it encoding": seconds(lambda: encoder.encode(prompts)),
         "M of all matrices": seconds(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
     }
@@ -454,7 +453,7 @@ def main() -> None:
             "start": lambda: start_table(folder, first, args.repeats),
             "edit": lambda: edit_table(folder, models, args.repeats),
             "everyday": lambda: everyday_table(first, device),
-            "plan": lambda: plan_table(first),
+            "plan": lambda: plan_table(first, device),
             "solve": lambda: solve_table(first, device),
             "pairs": lambda: pairs_table(folder, first, args.pairs),
             "accuracy": lambda: accuracy_table(first),

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from timecli import cli
 from timecli.models import layouts, streams
 
+if "GPU" not in os.environ:  # bytes are compared, and the last digits of a sum differ from device to device
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
