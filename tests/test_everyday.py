@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,14 @@ def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: P
     folder.chmod(0o500)
     assert torch.equal(everyday.kept(task(listed, "weight = 2.0\n"), encoder, folder).roots["text"], made.roots["text"])
     folder.chmod(0o700)
+
+
+def test_each_kind_of_device_has_its_own_cache(encoder: TextEncoder, listed: Path, tmp_path: Path) -> None:
+    """Their last digits differ, and an edit would have other bytes than without it."""
+    folder, counted = tmp_path / "cache", list[int]()
+    for kind in ("cpu", "cuda", "cpu", "cuda"):
+        everyday.kept(task(listed), replace(encoder, device=torch.device(kind)), folder, counted.append)
+    assert sum(counted) == 2 * 4 and len(list(folder.iterdir())) == 2
 
 
 def test_a_file_for_another_encoder_or_of_another_kind_is_refused(

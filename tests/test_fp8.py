@@ -149,8 +149,8 @@ def test_integers_are_refused_before_any_work(dtype: torch.dtype, run: Run, pict
 
 
 def test_what_does_not_fit_is_not_cut_off() -> None:
-    """torch turns 1000 into 448 without a word."""
-    assert torch.tensor(1000.0).to(E4M3).float() == 448, "the control"
+    """torch turns 1000 into 448 or, before 2.13, into NaN, without a word."""
+    assert torch.tensor(1000.0).to(E4M3).float() != 1000, "the control"
     assert convert(torch.tensor([447.0]), E4M3, "x").float() == 448
     from timecli.errors import CheckpointError
 

@@ -20,7 +20,7 @@ from timecli.drawing import libraries, memory, networks
 from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
 from timecli.files.foreign import read_config
-from timecli.files.safefile import require_finite
+from timecli.files.safefile import DAMAGED, require_finite
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import tokenizer_of
@@ -145,7 +145,12 @@ def _require_sound(pipeline: Pipeline, path: Path) -> None:
         for name, tensor in module.state_dict().items():
             if tensor.is_meta:
                 raise CheckpointError(f"{path}: {name} of the {part} is missing; use a complete model.")
-            require_finite(tensor, f"{path}: {name} of the {part}")
+            require_finite(tensor, f"{path}: {name} of the {part}", _advice(tensor.dtype))
+
+
+def _advice(dtype: torch.dtype) -> str:
+    """What to do about NaN and infinity, which half precision makes of numbers that are too large for it."""
+    return DAMAGED if dtype == torch.float32 else "draw with --precision fp32"
 
 
 def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> dict[str, Any]:
@@ -246,8 +251,6 @@ def _draw(
         )
     for (prompt, _), pixels in zip(batch, result.images, strict=True):
         if not np.isfinite(pixels).all():
-            raise CheckpointError(
-                f"{prompt!r} is drawn as NaN, which would be black; the model is damaged, use another copy."
-            )
+            raise CheckpointError(f"{prompt!r} is drawn as NaN, which would be black; {_advice(pipeline.dtype)}.")
     images: list[Image] = pipeline.image_processor.numpy_to_pil(result.images)
     return images

@@ -182,10 +182,14 @@ def require_floats(file: SafeFile, names: Iterable[str]) -> None:
                     )
 
 
-def require_finite(tensor: torch.Tensor, where: str) -> None:
+DAMAGED = "the model is damaged, use another copy"
+"""What to do about NaN and infinity in a file."""
+
+
+def require_finite(tensor: torch.Tensor, where: str, advice: str = DAMAGED) -> None:
     """Refuse NaN and infinity with the tensor's name."""
     if not plain(tensor).isfinite().all():
-        raise CheckpointError(f"{where} holds NaN or infinite values; the model is damaged, use another copy.")
+        raise CheckpointError(f"{where} holds NaN or infinite values; {advice}.")
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:

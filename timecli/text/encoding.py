@@ -224,5 +224,10 @@ def read_text_encoder(
     own_list = checkpoint.beside_config(EVERYDAY)
     cautions = tuple(sentence for text in checkpoint.texts if (sentence := text.caution()))
     return ClipEncoder(
-        tuple(towers), fingerprints=fingerprints(weights), clip_skip=clip_skip, everyday=own_list, cautions=cautions
+        tuple(towers),
+        fingerprints=fingerprints(weights),
+        clip_skip=clip_skip,
+        everyday=own_list,
+        cautions=cautions,
+        device=device,
     )

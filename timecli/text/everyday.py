@@ -160,6 +160,8 @@ def cache() -> Path:
 def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Tick = lambda _: None) -> Everyday:
     """The root from a cache folder, or measured and put there; a damaged or foreign file is made anew.
 
+    Each kind of device has its own, whose last digits differ: an edit has the same bytes with and without a cache.
+
     Args:
         manifest: as in `measured`.
         encoder: as in `measured`.
@@ -169,7 +171,8 @@ def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Ti
     if folder is None:
         return measured(manifest, encoder, tick)
     wanted = about(manifest, encoder, prompts(manifest, encoder))
-    name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
+    key = {**wanted, "device": encoder.device.type}
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     path = folder / f"everyday-{name}.safetensors"
     try:
         found = load(path)

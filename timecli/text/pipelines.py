@@ -206,7 +206,9 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
     pipeline = kind(**dict.fromkeys(missing), **parts)
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
     stamp, everyday = fingerprints.of_parts(checkpoint, stamps), checkpoint.beside_config(EVERYDAY)
-    return PipelineEncoder(family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, everyday=everyday)
+    return PipelineEncoder(
+        family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, everyday=everyday, device=device
+    )
 
 
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:

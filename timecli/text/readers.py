@@ -31,6 +31,7 @@ class TextEncoder(ABC):
         clip_skip: which layer's states come out, counted from the last; 1 is the last.
         everyday: the model's own list of everyday prompts, if it brings one.
         cautions: sentences that a user should see.
+        device: where it encodes.
         memory: what was encoded, by prompt and stream.
     """
 
@@ -38,6 +39,7 @@ class TextEncoder(ABC):
     clip_skip: int = 1
     everyday: Path | None = None
     cautions: tuple[str, ...] = ()
+    device: torch.device = torch.device("cpu")
     memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
     stream = TEXT
 
