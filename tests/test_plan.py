@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from timecli.editing import compiling, forecast
+from timecli.editing.preview import Forecast, advice
 from timecli.manifests.manifest import load, parse
+from timecli.manifests.rows import FOLLOW, Row
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding
 from timecli.text.readers import TextEncoder
@@ -134,6 +136,29 @@ def test_fix_adds_pairs_and_prompts_and_keeps_comments(run: Run, picturebook: Pa
     assert shares[1]["A dog in the snow"] > shares[0]["A dog in the snow"] + 0.3
     assert shares[1]["A rose in the city"] < shares[0]["A rose in the city"]
     assert "wrote what is advised into" in done.err and "nothing to fix" not in done.err
+
+
+def test_every_miss_has_what_would_mend_it() -> None:
+    pairs = ROSES + '[[edit]]\nsource = "Roses"\ndestination = "Blue roses"\n'
+    manifest = parse(f'{pairs}[preserve]\nprompts = ["A dog"]\n')
+    table = [
+        Row("source", "A rose", "A blue rose"),
+        Row("positive", "Roses", "Blue roses"),
+        Row("positive", "Two roses", "Two blue roses"),
+        Row("negative", "A dog", "A blue dog"),
+        Row("explicit", "A red rose", "A blue rose"),
+        Row("sample", "A cat", None),
+    ]
+    wrong = [Forecast(row, 0.5, 0.2 if row.kind in FOLLOW else 0.8) for row in table]
+    assert [one.sentence.split("its way")[1] for one in advice(manifest, wrong)] == [
+        ": raise its strength, or lower preserve.everyday_weight.",
+        ": it is a pair already; raise its strength.",
+        ": add the pair Two roses -> Two blue roses.",
+        ": it is preserved already; raise preserve.weight, or lower the strength.",
+        ": add it to preserve.prompts.",
+    ]
+    right = [Forecast(row, 0.5, 0.8 if row.kind in FOLLOW else 0.2) for row in table]
+    assert advice(manifest, right) == [], "the control"
 
 
 def test_fix_says_so_where_there_is_nothing_to_fix(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -172,11 +172,13 @@ def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
         far = f"{row.prompt!r} goes {one.share:.0%} of its way"
         if row.kind == "source":
             made = Advice(f"{far}: raise its strength, or lower preserve.everyday_weight.")
-        elif row.kind == "positive" and folded(row.prompt) not in sources:
+        elif row.kind == "positive" and folded(row.prompt) in sources:
+            made = Advice(f"{far}: it is a pair already; raise its strength.")
+        elif row.kind == "positive":
             made = Advice(f"{far}: add the pair {row.prompt} -> {row.destination}.", pair=(row.prompt, row.destination))
-        elif row.kind != "positive" and folded(row.prompt) not in kept:
-            made = Advice(f"{far}: add it to preserve.prompts.", preserve=row.prompt)
+        elif folded(row.prompt) in kept:
+            made = Advice(f"{far}: it is preserved already; raise preserve.weight, or lower the strength.")
         else:
-            made = Advice(f"{far}: it is in the manifest as it should be; another wording or weight may help.")
+            made = Advice(f"{far}: add it to preserve.prompts.", preserve=row.prompt)
         result.setdefault(row.prompt, made)
     return list(result.values())
