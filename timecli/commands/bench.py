@@ -157,7 +157,7 @@ def bench(
     batches = schedule.batches(tasks, jobs, seeds, networks.batch_size(made.pipeline), captions)
     refuse(compiling.too_long(schedule.texts(batches), encoder))
     output.mkdir(parents=True, exist_ok=True)
-    with alone(output):
+    with alone(output), resumable():
         head = benching.header(checkpoint, encoder, tasks, made, iterations, compared)
         left = benching.resume(output / benching.RESULTS, head, batches)
         exact, worlds = options.exact_device(where), everyday_worlds(encoder, reading)
@@ -207,7 +207,7 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
     """Draw and judge what is left to do."""
     from timecli.measuring import bench as benching
 
-    with resumable(), terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
+    with terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
         if ray is None:
             return benching.run(results, benching.here(left, edits, made.judged, tick))
         from timecli.measuring import cluster
