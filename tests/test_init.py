@@ -192,6 +192,19 @@ def test_another_word_for_the_source_is_told_by_the_pairs_alone(run: Run, pictur
     assert "A church" in prompts and not {"A cottage"} & {*prompts, *found.preserve.prompts}
 
 
+def test_of_several_another_word_is_told_by_one(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """Several strawberries go along with several roses, all the way: they are harmed, not meant."""
+    path = tmp_path / "x.toml"
+    outcome = run("init", "roses", "blue roses", picturebook, "-o", path)
+    found = manifest.load(path)
+    prompts = {probe.prompt for probe in found.edits[0].negatives}
+    assert prompts >= {"Tulips", "Strawberries"} and prompts <= {*found.preserve.prompts}
+    assert "'A rosebud' would go" in outcome.err and "Rosebuds" not in prompts
+    assert run("plan", path, picturebook).code == 0
+    outcome = run("init", "dogs", "two dogs", picturebook, "-o", path, "--force")
+    assert "'Dogs'" not in outcome.err and "Dogs" not in [one.prompt for one in manifest.load(path).edits[0].negatives]
+
+
 @pytest.mark.parametrize(
     "pair", [("a CEO", "a female CEO"), ("a clock", "a square clock"), ("a pack of roses", "a pack of blue roses")]
 )

@@ -47,6 +47,10 @@ def test_a_configuration_changes_what_it_names_and_nothing_else() -> None:
     strong = with_strength(before, 1.5)
     assert Configuration("manifest").applied(strong) == strong != Configuration("time").applied(strong)
     assert before.preserve.everyday and not after.preserve.everyday, "the paper has none"
+    named = replace(before, preserve=replace(before.preserve, prompts=("A dog",), everyday_weight=0.0))
+    assert Configuration("time").applied(named).preserve == Preserve(everyday=False)
+    assert Configuration("uce").applied(named).preserve.prompts == ("A dog",), "which UCE has"
+    assert Configuration("everyday").applied(named).preserve == Preserve(prompts=("A dog",))
     assert Configuration("everyday", weight=2.0).applied(after).preserve == Preserve(everyday=True, everyday_weight=2.0)
     assert Configuration(augment=AUGMENTATIONS).applied(after).solve.augment == AUGMENTATIONS
 

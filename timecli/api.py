@@ -92,7 +92,7 @@ def everyday_world(manifest: Manifest, model: Model) -> Everyday | None:
     """
     from timecli.text import everyday
 
-    if manifest.preserve.everyday is False:
+    if not manifest.preserve.world:
         return None
     return everyday.kept(manifest, model.encoder, everyday.cache())
 

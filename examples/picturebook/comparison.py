@@ -17,6 +17,7 @@ from timecli.drawing.render import Settings, load_pipeline, render, replaced
 from timecli.editing import compiling
 from timecli.manifests.manifest import Manifest, load
 from timecli.manifests.rows import rows
+from timecli.measuring.schedule import Configuration
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text.encoding import read_text_encoder
 
@@ -27,8 +28,7 @@ DRAWN = Settings((0, 1, 2), 15, 3.0)
 
 def main(path: Path, target: Path) -> None:
     ours = load(path)
-    plain = replace(ours.preserve, prompts=(), everyday=False)
-    paper = replace(ours, edits=ours.edits[:1], preserve=plain, solve=replace(ours.solve, augment=None, strength=1.0))
+    paper = Configuration("time").applied(replace(ours, edits=ours.edits[:1], solve=replace(ours.solve, augment=None)))
     checkpoint = open_checkpoint(HERE / "picturebook.safetensors")
     encoder = read_text_encoder(checkpoint, None, CPU)
     pipeline = load_pipeline(checkpoint, encoder, CPU)

@@ -194,7 +194,7 @@ TriedLambda = Annotated[
 TriedWeight = Annotated[
     float | None,
     typer.Option(
-        "--everyday-weight", min=1e-12, max=1e12, callback=finite, help="Try another weight of the everyday world."
+        "--everyday-weight", min=0.0, max=1e12, callback=finite, help="Try another weight of the everyday world."
     ),
 ]
 TriedStrength = Annotated[

@@ -153,7 +153,7 @@ def everyday_world(manifest: Manifest, encoder: TextEncoder, reading: Reading) -
     """What the edit preserves in expectation: from a file, the user's cache, or encoded with progress."""
     from timecli.text import everyday
 
-    if manifest.preserve.everyday is False:
+    if not manifest.preserve.world:
         return None
     if reading.everyday is not None:
         return everyday.given(manifest, encoder, reading.everyday)

@@ -160,7 +160,7 @@ def _require(tasks: Sequence[Manifest], objective: str) -> None:
             objectives.toward(task)
         else:
             objectives.require_tests(task)
-        if len(tasks) > 1 and task.preserve.everyday is False:
+        if len(tasks) > 1 and not task.preserve.world:
             raise ManifestError(f"{task.name} does not preserve the everyday world; a joint balance needs strengths.")
 
 

@@ -73,7 +73,7 @@ def compile_edit(
             f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and the text encoder was read with "
             f"{encoder.clip_skip}; read it with the manifest's."
         )
-    if manifest.preserve.everyday is False:
+    if not manifest.preserve.world:
         world = None
     elif world is None:
         world = everyday.measured(manifest, encoder)

@@ -13,7 +13,7 @@ import torch
 
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.plurals import singular_of, with_article
+from timecli.manifests.plurals import plural_of, singular_of, with_article
 from timecli.manifests.wording import Change, capital
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import TEXT
@@ -24,7 +24,7 @@ COUNT = 5
 ALONG = 0.55
 """The share of its way from which on a noun counts as another word for what is edited, or a kind of it, when nothing is
 preserved by name. Of the nouns of picturebook's validation and test edits (text alone) other words for the source go
-0.55 to 0.95, all others but one up to 0.54."""
+0.55 to 0.95, all others but one up to 0.54. That is of one of each: several go along with several of anything."""
 _NOUN = re.compile(r"An? ([\w'-]+)")
 
 
@@ -59,19 +59,20 @@ def nearest(
         device: where to calculate in float64.
         world: the everyday prompts.
     """
-    own = {word.lower() for text in (change.source, change.destination, *(change.other or ())) for word in text.split()}
+    one, own = change.of_one(), {word.lower() for text in (change.source, change.destination) for word in text.split()}
     found = [
         (i, match.group(1)) for i, prompt in enumerate(world.prompts) if (match := _NOUN.fullmatch(prompt)) is not None
     ]
-    found = [(i, noun) for i, noun in found if noun.lower() not in own]
+    found = [(i, noun) for i, noun in found if not own & {noun.lower(), (plural_of(noun) or noun).lower()}]
     near = _near(change, encoder, world)
     order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
-    tests = [test for _, noun in order if forecast.aligned(*(test := _said(change, noun)), encoder)]
+    tests = [(_said(change, noun), _said(one, noun)) for _, noun in order]
+    tests = [both for both in tests if all(forecast.aligned(*test, encoder) for test in both)]
     delta = compiling.compile_edit(pairs, encoder, device, world)
     metric = forecast.metric(checkpoint, delta.origin, encoder)
-    shares = forecast.shares(tests, encoder, delta.operator, metric)
-    apart = [test for test, share in zip(tests, shares, strict=True) if share < ALONG]
-    along = [(test[0], share) for test, share in zip(tests, shares, strict=True) if share >= ALONG]
+    shares = forecast.shares([single for _, single in tests], encoder, delta.operator, metric)
+    apart = [test for (test, _), share in zip(tests, shares, strict=True) if share < ALONG]
+    along = [(single[0], share) for (_, single), share in zip(tests, shares, strict=True) if share >= ALONG]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
 
 

@@ -144,7 +144,7 @@ def _left_out(change: Change) -> list[str]:
     if not change.noun:
         found.append(f"what {change.source!r} is about was not understood; add its plural and other values yourself.")
     elif change.other is None:
-        found.append(f"no second pair: {change.noun!r} has no other number here; add one if it has.")
+        found.append(f"no second pair: these words do not say {change.noun!r} in another number; add one if others do.")
     if change.noun and not _explicit(change):
         found.append("no explicit prompts: what was added is no colour, material, number, gender, shape or place.")
     return found

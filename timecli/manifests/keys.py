@@ -97,8 +97,15 @@ class Preserve:
         True,
     )
     everyday_weight: float = key(
-        kinds.LAMBDA, "How much the everyday world counts, relative to the edits' own prompts.", 0.1
+        kinds.number(0, 1e12),
+        "How much the everyday world counts, relative to the edits' own prompts; 0 is everyday = false.",
+        0.1,
     )
+
+    @property
+    def world(self) -> bool:
+        """Whether the everyday world is preserved."""
+        return self.everyday is not False and self.everyday_weight > 0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Manifest:
         """The wordings that every pair and every preserved prompt enters the solve with, beside its own."""
         if self.solve.augment is not None:
             return self.solve.augment
-        return WORDINGS if self.preserve.everyday is not False else AUGMENTATIONS
+        return WORDINGS if self.preserve.world else AUGMENTATIONS
 
 
 OWN = {"lambda": "lam", "strength": "strength"}

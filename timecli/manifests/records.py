@@ -26,6 +26,7 @@ KEYS = {
     "list": STRING,
     "positions": kinds.TOKENS,
     "prompts": kinds.list_of(STRING),
+    "sha256": STRING,
     "everyday_weight": kinds.number(0, 1e12),
     "norm": NUMBER,
     "averages": BOOLEAN,

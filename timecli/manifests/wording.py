@@ -10,7 +10,7 @@ English only. What it does not understand it leaves alone: `Change.noun` is empt
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from timecli.errors import ManifestError
 from timecli.manifests.manifest import same
@@ -90,6 +90,14 @@ class Change:
     def said_otherwise(self, also: str = "") -> tuple[str, str] | None:
         """The same in the other number: "roses" and "blue roses"."""
         return self._both(*self.other, "a" if self.plural else "", also) if self.other else None
+
+    def of_one(self) -> Change:
+        """The same of one thing, where its number can be changed: "a rose" of "roses"."""
+        return (
+            replace(self, plural=False, noun=self.other[0], becomes=self.other[1])
+            if self.plural and self.other
+            else self
+        )
 
     def said_of(self, noun: str) -> tuple[str, str]:
         """The same of another thing, a noun in the singular: "a tulip" and "a blue tulip"."""

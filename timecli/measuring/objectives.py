@@ -43,7 +43,7 @@ STRENGTH = Axis("strength", 0.05, 3.0, 0.4, -1, lambda place: round(place, 3), w
 
 def axis(manifest: Manifest) -> Axis:
     """What is searched for this manifest."""
-    return LAMBDA if manifest.preserve.everyday is False else STRENGTH
+    return STRENGTH if manifest.preserve.world else LAMBDA
 
 
 def toward(manifest: Manifest) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from timecli.errors import ManifestError
-from timecli.manifests.keys import AUGMENTATIONS, WORDINGS
+from timecli.manifests.keys import AUGMENTATIONS, WORDINGS, Preserve
 from timecli.manifests.manifest import Manifest, folded, with_lambda, with_strength
 from timecli.manifests.rows import Row, rows
 from timecli.measuring import balances
@@ -77,11 +77,13 @@ class Configuration:
     def applied(self, manifest: Manifest) -> Manifest:
         """The manifest as this configuration has it."""
         if self.method == "everyday":
-            manifest = replace(
-                manifest, preserve=replace(manifest.preserve, everyday=manifest.preserve.everyday or True)
+            world, weight = manifest.preserve.everyday, manifest.preserve.everyday_weight
+            own = replace(
+                manifest.preserve, everyday=world or True, everyday_weight=weight or Preserve().everyday_weight
             )
+            manifest = replace(manifest, preserve=own)
         elif self.method != "manifest":
-            manifest = _as_in_the_paper(manifest)
+            manifest = _as_in_the_paper(manifest, preserves=self.method == "uce")
         if self.lam is not None:
             manifest = with_lambda(manifest, self.lam)
         if self.strength is not None:
@@ -96,9 +98,10 @@ class Configuration:
         return replace(manifest, solve=solve, preserve=preserve)
 
 
-def _as_in_the_paper(manifest: Manifest) -> Manifest:
-    """Without the everyday world, more wordings, or strengths, of which the paper has none."""
-    plain = with_strength(replace(manifest, preserve=replace(manifest.preserve, everyday=False)), 1.0)
+def _as_in_the_paper(manifest: Manifest, preserves: bool) -> Manifest:
+    """Without what is preserved, more wordings, or strengths, of which the paper has none; UCE preserves by name."""
+    preserve = replace(manifest.preserve, everyday=False) if preserves else Preserve(everyday=False)
+    plain = with_strength(replace(manifest, preserve=preserve), 1.0)
     return replace(plain, solve=replace(plain.solve, augment=None)) if plain.solve.augment == WORDINGS else plain
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,6 +25,7 @@ from timecli.errors import CheckpointError, ManifestError, TimecliError
 from timecli.files import foreign
 from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
+from timecli.files.tensors import raw
 from timecli.manifests import records
 from timecli.manifests.manifest import Manifest
 from timecli.models import streams
@@ -33,7 +34,7 @@ from timecli.text.readers import TextEncoder
 
 KEY = "timecli.everyday"
 """The one metadata entry of a file of everyday prompts: a JSON object."""
-SAVED = ("encoder", "list", "positions", "clip_skip", "prompts")
+SAVED = ("encoder", "list", "positions", "clip_skip", "prompts", "sha256")
 POSITIONS = 32
 """Positions that are encoded; the last stands for the padding behind it. A longer prompt has all its own."""
 
@@ -213,10 +214,18 @@ def _has_streams(found: Everyday, encoder: TextEncoder) -> bool:
 
 def save(made: Everyday, path: Path, replace: bool = True) -> None:
     """Write the root; reading it back gives the same bits."""
-    metadata = {KEY: json.dumps({**made.about, "prompts": made.prompts}, sort_keys=True)}
     tensors = {streams.of_stream(stream, "root"): root for stream, root in made.roots.items()}
     tensors |= {streams.of_stream(stream, "ends"): ends for stream, ends in made.ends.items()}
-    write_tensors(path, tensors, metadata, replace)
+    found = {**made.about, "prompts": made.prompts, "sha256": _sum(made.prompts, tensors)}
+    write_tensors(path, tensors, {KEY: json.dumps(found, sort_keys=True)}, replace)
+
+
+def _sum(prompts: Sequence[str], tensors: Mapping[str, torch.Tensor]) -> str:
+    """By which damage to a file is told."""
+    digest = hashlib.sha256(json.dumps(list(prompts)).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + raw(tensor))
+    return digest.hexdigest()
 
 
 def load(path: Path) -> Everyday:
@@ -228,7 +237,7 @@ def load(path: Path) -> Everyday:
     file = open_file(path)
     try:
         about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, SAVED)
-        prompts = about.pop("prompts")
+        prompts, written = about.pop("prompts"), about.pop("sha256")
         found = streams.streams_of(file.entries, "root")
         roots, ends = (
             dict(zip(found, file.read(streams.of_stream(stream, name) for stream in found), strict=True))
@@ -236,6 +245,8 @@ def load(path: Path) -> Everyday:
         )
         for stream in found:
             _require_fit(roots[stream], ends[stream], len(prompts))
+        if _sum(prompts, dict(zip(file.entries, file.read(file.entries), strict=True))) != written:
+            raise ValueError("damaged")
     except (KeyError, ValueError, ManifestError) as error:
         raise CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.") from error
     return Everyday(roots, ends, prompts, about)
