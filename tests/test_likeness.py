@@ -113,7 +113,9 @@ def test_thresholds_of_cosines() -> None:
     manifest = parse(f"{TULIPS}[verify]\nkept = 0.9\nreached = 0.5\n")
     assert verify.demanded(manifest) == ["kept", "reached"]
     found = verify.missed(manifest, {"kept": Score((0.8, 0.9)), "reached": Score((0.5,))})
-    assert found == ["kept is 0.850, below the 0.900 that yellow-tulips asks for."]
+    assert found == [
+        "kept is 0.850, below the 0.900 that yellow-tulips asks for; preserve more by name, or lower the strength."
+    ]
 
 
 @pytest.mark.parametrize("way", ["time", "everyday"])
@@ -136,8 +138,9 @@ def test_a_ruined_model_does_not_score_100(way: str, run: Run, picturebook: Path
     if way == "time":
         assert kept < 0.6 and done.code == 1, done.err
         assert f"kept is {kept:.3f}, below the 0.900 that yellow-tulips asks for" in done.err
+        assert f"less like before ({kept:.3f}) than with another seed" in done.err, "whatever is asked for"
     else:
-        assert kept > 0.95 and done.code == 0, done.err
+        assert kept > 0.95 and done.code == 0 and "another seed" not in done.err, done.err
 
 
 def test_an_edit_that_changes_too_much_is_said(run: Run, picturebook: Path, tmp_path: Path) -> None:

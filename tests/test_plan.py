@@ -105,11 +105,28 @@ def test_kept_is_one_where_nothing_moves_and_falls_with_how_far(model: Checkpoin
     assert forecast.kept([], encoder, delta.operator, metric) == []
 
 
+def test_reached_is_higher_the_less_of_the_way_is_left(model: Checkpoint, encoder: TextEncoder) -> None:
+    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    metric, pairs = forecast.metric(model, delta.origin, encoder), [("A rose", "A blue rose"), ("A dog", "A blue dog")]
+    rose, dog = forecast.reached(pairs, encoder, delta.operator, metric)
+    still = replace(delta.operator, left=0 * delta.operator.left)
+    rose_before, dog_before = forecast.reached(pairs, encoder, still, metric)
+    assert 1 > rose > 0.9 > rose_before and abs(dog - dog_before) < 0.1 < rose - rose_before
+    assert forecast.reached([], encoder, delta.operator, metric) == []
+
+
+def test_a_threshold_of_reached_is_held_to_its_forecast(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    for wanted, code in ((0.999, 1), (0.5, 0)):
+        (tmp_path / "x.toml").write_text(f"{ROSES}reached = {wanted}\n")
+        done = run("plan", tmp_path / "x.toml", picturebook)
+        assert done.code == code and ("forecast reached is " in done.err) == (code == 1), done.err
+
+
 def test_json_says_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSES)
     found = json.loads(run("plan", tmp_path / "x.toml", picturebook, "--json").out)
     assert [one["kind"] for one in found["forecasts"]] == ["source", "positive", "negative", "explicit", "sample"]
-    assert found["metrics"].keys() == {"efficacy", "generality", "specificity", "explicit", "kept"}
+    assert found["metrics"].keys() == {"efficacy", "generality", "specificity", "explicit", "kept", "reached"}
     assert all(0 <= value <= 1 for value in found["metrics"].values())
     assert found["forecasts"][-1]["share"] is None and 0 < found["everyday"]["moved"] < 1
     assert len(found["everyday"]["most"]) == 5

@@ -161,10 +161,23 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
             terminal.print_table(("", *report.SCORES), report.score_rows(data["scores"]))
             terminal.print_table(*report.each_table(data))
         terminal.print_written([str(folder / name) for name in FILES])
+    _warn_of_harm(data)
     for sentence in data["missed"]:
         terminal.complain(sentence)
     if data["missed"]:
-        terminal.say("next: more pairs or strength; `timecli plan` advises, tune and --vary try.", stderr=True)
+        terminal.say("next: `timecli plan` advises prompt by prompt, tune and --vary try.", stderr=True)
+
+
+def _warn_of_harm(data: dict[str, Any]) -> None:
+    """Say so where what should stay changed more than it does from seed to seed, whatever the thresholds are."""
+    scores = data["scores"] or {}
+    own = scores.get("edited") or scores.get(data["best"], {})
+    kept, other = (found.get("kept", {}).get("mean") for found in (own, scores.get("another seed", {})))
+    if kept is not None and other is not None and kept < other:
+        terminal.warn(
+            f"what should stay is drawn less like before ({kept:.3f}) than with another seed ({other:.3f}): the edit "
+            "harms the model; preserve the everyday world, or lower the strength."
+        )
 
 
 def _check_report(folder: Path, inputs: list[Path], force: bool) -> None:

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
+from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, below
 
 PAPER = ("efficacy", "generality", "specificity")
 """The metrics of Orgad et al. (2023), §5.4, of which there is a mean."""
@@ -115,6 +115,5 @@ def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
     for metric in demanded(manifest):
         wanted: float = getattr(manifest.verify, metric)
         if edited[metric].mean < wanted:
-            found, limit = figure(metric, edited[metric].mean), figure(metric, wanted)
-            sentences.append(f"{metric} is {found}, below the {limit} that {manifest.name} asks for.")
+            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name))
     return sentences

@@ -10,7 +10,7 @@ given for the destination. 0 stays, 1 arrives, above 1 goes past it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import exp, isfinite
 
 import torch
@@ -52,15 +52,20 @@ def shares(pairs: Sequence[tuple[str, str]], reader: Reader, operator: Operator,
         operator: D.
         metric: M, `[d, d]` float64.
     """
-    if not pairs:
-        return []
-    states, found = _states([prompt for pair in pairs for prompt in pair], reader), []
-    for (prompt, destination), before, after in zip(pairs, states[::2], states[1::2], strict=True):
-        places = torch.tensor(reader.alignment(prompt, destination)[: len(before)]).clamp(max=len(after) - 1)
-        way = after[places] - before
+    found = []
+    for before, goal in _both(pairs, reader):
+        way = goal - before
         measured = reader.standing(len(before))[:, None] * (way @ metric)
         found.append(float((operator.shift(before) * measured).sum() / (way * measured).sum()))
     return found
+
+
+def _both(pairs: Sequence[tuple[str, str]], reader: Reader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """States `[positions, d]` of every prompt, and of its destination at the positions that go with them."""
+    states = _states([prompt for pair in pairs for prompt in pair], reader) if pairs else []
+    for (prompt, destination), before, after in zip(pairs, states[::2], states[1::2], strict=True):
+        places = torch.tensor(reader.alignment(prompt, destination)[: len(before)]).clamp(max=len(after) - 1)
+        yield before, after[places]
 
 
 def _states(prompts: Sequence[str], reader: Reader) -> list[torch.Tensor]:
@@ -72,12 +77,30 @@ def kept(prompts: Sequence[str], reader: Reader, operator: Operator, metric: tor
     """How like itself each prompt's picture will stay, as `timecli verify` measures *kept*: by how far it moves."""
     if not prompts:
         return []
+    return [_like(states, operator.shift(states), reader, metric) for states in _states(prompts, reader)]
+
+
+def reached(pairs: Sequence[tuple[str, str]], reader: Reader, operator: Operator, metric: torch.Tensor) -> list[float]:
+    """How like its destination's each prompt's picture will be, likewise: by what is left of the way.
+
+    Args:
+        pairs: as in `shares`.
+        reader: the model's, of one stream.
+        operator: D.
+        metric: M, `[d, d]` float64.
+    """
     found = []
-    for states in _states(prompts, reader):
-        weight = reader.standing(len(states))
-        before, shift = (float(weight @ _squares(part, metric)) for part in (states, operator.shift(states)))
-        found.append(1 / (1 + ((shift / before) ** 0.5 / GONE) ** BENT))
+    for before, goal in _both(pairs, reader):
+        found.append(_like(goal, goal - before - operator.shift(before), reader, metric))
     return found
+
+
+def _like(states: torch.Tensor, off: torch.Tensor, reader: Reader, metric: torch.Tensor) -> float:
+    """How like a picture is to that of some states, from which what is drawn is `off`, both `[positions, d]`."""
+    weight = reader.standing(len(states))
+    whole, part = (weight @ _squares(one, metric) for one in (states, off))
+    like: float = 1 / (1 + (float((part / whole).sqrt()) / GONE) ** BENT)
+    return like
 
 
 def told(

@@ -11,7 +11,7 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, METRICS, Row, everyday_rows, figure, names, rows, speaks_of
+from timecli.manifests.rows import FOLLOW, METRICS, Row, below, everyday_rows, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import POOLED, TEXT
 from timecli.text.everyday import Everyday
@@ -55,7 +55,7 @@ class Preview:
 
     Attributes:
         forecasts: of every row.
-        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows, and kept.
+        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows, kept and reached.
         everyday: how far the everyday prompts move, ‖D c‖_M / ‖c‖_M at their end token, on average; None without them.
         empty: the same for the empty prompt.
         most: the everyday prompts that move most, beside those that have a source's words.
@@ -101,6 +101,10 @@ def preview(
     stay += [row.prompt for row in everyday_rows(world.prompts if world else (), table)]
     if stay:
         metrics["kept"] = fmean(forecast.kept(stay, encoder, delta.operator, metric))
+    follow = [(row.prompt, row.destination or "") for row in table if row.kind in FOLLOW]
+    follow = [pair for pair in follow if forecast.aligned(*pair, encoder)]
+    if follow:
+        metrics["reached"] = fmean(forecast.reached(follow, encoder, delta.operator, metric))
     return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most)
 
 
@@ -144,10 +148,7 @@ def missed(manifest: Manifest, metrics: dict[str, float]) -> list[str]:
     for name, value in metrics.items():
         wanted = getattr(manifest.verify, name)
         if wanted is not None and value < wanted:
-            found.append(
-                f"forecast {name} is {figure(name, value)}, below the {figure(name, wanted)} that {manifest.name} "
-                "asks for."
-            )
+            found.append(f"forecast {below(name, value, wanted, manifest.name)}")
     return found
 
 

@@ -68,6 +68,13 @@ def figure(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric in LIKENESS else f"{value:.1%}"
 
 
+def below(metric: str, value: float, wanted: float, name: str) -> str:
+    """The sentence for a threshold of a manifest that is not reached, with what raises the metric."""
+    more = metric in ("efficacy", "generality", "reached")
+    remedy = "add pairs, or raise the strength" if more else "preserve more by name, or lower the strength"
+    return f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for; {remedy}."
+
+
 def names(*prompts: str) -> set[str]:
     """The words of prompts that name something."""
     return {word for text in prompts for word in re.findall(r"\w{3,}", text.lower())} - SMALL
