@@ -192,6 +192,14 @@ def test_another_word_for_the_source_is_told_by_the_pairs_alone(run: Run, pictur
     assert "A church" in prompts and not {"A cottage"} & {*prompts, *found.preserve.prompts}
 
 
+def test_there_is_no_male_woman(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    for pair, woman in ((("a nurse", "a male nurse"), False), (("a nurse", "a nurse in the snow"), True)):
+        assert run("init", *pair, picturebook, "-o", path, "--force").code == 0
+        negatives = [probe.prompt for probe in manifest.load(path).edits[0].negatives]
+        assert len(negatives) == 5 and ("A woman" in negatives) == woman
+
+
 def test_of_several_another_word_is_told_by_one(run: Run, picturebook: Path, tmp_path: Path) -> None:
     """Several strawberries go along with several roses, all the way: they are harmed, not meant."""
     path = tmp_path / "x.toml"

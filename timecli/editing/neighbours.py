@@ -14,6 +14,7 @@ import torch
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.plurals import plural_of, singular_of, with_article
+from timecli.manifests.values import GENDERED, GENDERS
 from timecli.manifests.wording import Change, capital
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import TEXT
@@ -60,6 +61,7 @@ def nearest(
         world: the everyday prompts.
     """
     one, own = change.of_one(), {word.lower() for text in (change.source, change.destination) for word in text.split()}
+    own |= GENDERED if own & {*GENDERS} else set()
     found = [
         (i, match.group(1)) for i, prompt in enumerate(world.prompts) if (match := _NOUN.fullmatch(prompt)) is not None
     ]

@@ -12,6 +12,25 @@ MATERIALS = ("metal", "glass", "plastic", "stone", "paper", "leather", "wooden",
 )
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "one", "twelve")
 GENDERS = ("female", "male")
+GENDERED = {
+    *("woman", "man", "girl", "boy", "lady", "gentleman", "mother", "father", "sister", "brother", "daughter", "son"),
+    *("wife", "husband", "aunt", "uncle", "grandmother", "grandfather", "queen", "king", "princess", "prince"),
+    *(
+        "actress",
+        "waitress",
+        "hostess",
+        "stewardess",
+        "cow",
+        "bull",
+        "hen",
+        "rooster",
+        "ewe",
+        "ram",
+        "mare",
+        "stallion",
+    ),
+}
+"""Nouns that say a gender: there is no female king."""
 PATTERNS = ("striped", "spotted", "checkered", "dotted", "floral", "plaid")
 SHAPES = ("square", "round", "triangular", "oval", "rectangular", "hexagonal", "heart-shaped")
 KINDS = (COLOURS, MATERIALS, NUMBERS, GENDERS, PATTERNS, SHAPES)
