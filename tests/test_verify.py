@@ -15,7 +15,7 @@ from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import Judge, load_judge
 from timecli.drawing.render import Settings, settings
 from timecli.drawing.verify import Ask, Score, mean, measure, missed
-from timecli.editing import compiling
+from timecli.editing import compiling, forecast
 from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import load, parse
 from timecli.manifests.rows import Row
@@ -229,3 +229,9 @@ def test_the_manifest_says_how_its_thresholds_are_measured_and_options_win() -> 
     with pytest.raises(ManifestError, match="c has no verify.steps and a has verify.steps 4; decide with --steps"):
         stated(Drawing(), [silent, first])
     assert stated(Drawing(steps=4, guidance=1.0), [silent, first]) == (4, 1.0), "the control"
+
+
+def test_a_forecast_is_written_as_a_share_of_pictures_beside_that_which_was_drawn() -> None:
+    one = {"forecast": 1.4, "shown": 1.0, "likeness": None, "another_seed": 0.9}
+    assert [report.number(one, key) for key in report.FORMS] == ["100%", "100%", "-", "0.900"]
+    assert report.number({**one, "forecast": 0.34}, "forecast") == f"{forecast.shown(0.34):.0%}" == "28%"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from timecli.drawing.html import address, filled
-from timecli.drawing.report import FORMS, SCORES, Column, score_rows
+from timecli.drawing.report import FORMS, SCORES, Column, number, score_rows
 from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
 from timecli.shown import all_of
 
@@ -138,7 +138,7 @@ def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: S
     names = {"forecast": "forecast", "another_seed": "another seed"}
     names["shown"] = "shows the destination" if row.kind in FOLLOW else "shows what it must not"
     names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
-    facts = {names[key]: format(one[key], form) for key, form in FORMS.items() if one[key] is not None}
+    facts = {names[key]: number(one, key) for key in FORMS if one[key] is not None}
     should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"
     columns = {name: column(row) for name, column in shows.items()}
     tiles = {

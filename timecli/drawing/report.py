@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from timecli.drawing.album import png
 from timecli.drawing.verify import Images
+from timecli.editing.forecast import shown
 from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row
 from timecli.shown import amount, harmless, in_markdown, table_row
 
@@ -101,12 +102,10 @@ def each_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and cells of the table of prompts; of several edits, what every one of them shows and keeps."""
     names = list(found["edits"])
     if len(names) == 1:
-        return [*EACH], [[*_asked(one), *_cells(one, FORMS)] for one in found["prompts"]]
+        return [*EACH], [[*_asked(one), *(number(one, key) for key in FORMS)] for one in found["prompts"]]
     head = [*EACH[:2], *(f"{name}: {what}" for name in names for what in ("shows", "like"))]
-    forms = {"shown": ".0%", "likeness": ".3f"}
-    rows = [
-        [*_asked(one), *(cell for n in names for cell in _cells(one["edits"][n], forms))] for one in found["prompts"]
-    ]
+    keys = [(name, key) for name in names for key in ("shown", "likeness")]
+    rows = [[*_asked(one), *(number(one["edits"][name], key) for name, key in keys)] for one in found["prompts"]]
     return head, rows
 
 
@@ -114,8 +113,12 @@ def _asked(one: Mapping[str, Any]) -> list[str]:
     return [one["kind"] if one["counts"] else f"{one['kind']}, not counted", one["prompt"]]
 
 
-def _cells(one: Mapping[str, Any], forms: Mapping[str, str]) -> list[str]:
-    return ["-" if one[key] is None else format(one[key], form) for key, form in forms.items()]
+def number(one: Mapping[str, Any], key: str) -> str:
+    """One of a prompt's numbers as it is written: of the forecast, the share of pictures."""
+    value = one[key]
+    if value is None:
+        return "-"
+    return format(shown(value) if key == "forecast" else value, FORMS[key])
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -181,7 +184,7 @@ def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, An
 def _note(one: Mapping[str, Any]) -> str:
     """A prompt's numbers, line by line."""
     words = {"forecast": "forecast", "shown": "shown", "likeness": "like the wanted"}
-    return "\n".join(f"{word} {one[key]:{FORMS[key]}}" for key, word in words.items() if one[key] is not None)
+    return "\n".join(f"{word} {number(one, key)}" for key, word in words.items() if one[key] is not None)
 
 
 def _seeds(shows: Mapping[str, Column], table: Sequence[Row]) -> str:

@@ -138,5 +138,6 @@ def page(title: str, found: Sequence[Drawn]) -> str:
 
 def _cells(one: Drawn) -> list[str]:
     words = [in_markdown(text) for text in (one.edit, one.kind, one.prompt, one.destination)]
-    numbers = ((one.forecast, ".0%"), (one.shown, ".0%"), (one.likeness, ".3f"), (one.another_seed, ".3f"))
+    forecast = None if one.forecast is None else shown(one.forecast)
+    numbers = ((forecast, ".0%"), (one.shown, ".0%"), (one.likeness, ".3f"), (one.another_seed, ".3f"))
     return [*words, *("-" if value is None else format(value, form) for value, form in numbers)]
