@@ -153,6 +153,15 @@ def test_ruined_neighbours_cost_score_although_the_judge_calls_them_right() -> N
     assert trials._mean(table, [1.0, 0.0], 0.96) > 0.98 > 0.85 > trials._mean(table, [1.0, 0.0], 0.6)
 
 
+def test_a_forecast_does_not_reward_what_goes_past_its_destination(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """Of a plural that follows by half, more strength shows more pictures and leads further past all the others."""
+    path = tmp_path / "x.toml"
+    assert run("init", "roses", "blue roses", picturebook, "-o", path).code == 0
+    done = run("tune", path, picturebook, "--objective", "forecast", "--json", "-o", tmp_path / "y.toml")
+    assert done.code == 0, done.err
+    assert 0.8 < manifest.load(tmp_path / "y.toml").solve.strength < 1.6
+
+
 def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(

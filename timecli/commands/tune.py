@@ -39,7 +39,7 @@ Objective = Annotated[
     str | None,
     typer.Option(
         "--objective",
-        help="harmonic (of generality, specificity, kept and reached), forecast (without reached and without drawing), "
+        help="harmonic (of generality, specificity, kept and reached), forecast (of the same, without drawing), "
         "or balance (of two descriptions; of several manifests jointly). [default: balance for manifests with that "
         "alone, else harmonic]",
     ),

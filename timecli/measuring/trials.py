@@ -115,7 +115,7 @@ class Forecasts:
     metric: torch.Tensor
 
     def mean(self, manifest: Manifest) -> float:
-        """Harmonic mean of generality, specificity and kept."""
+        """Harmonic mean of generality, specificity, kept and reached, which what goes past its destination lowers."""
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
         table = _tests(manifest)
         pairs = [(row.prompt, row.destination or "") for row in table]
@@ -123,7 +123,10 @@ class Forecasts:
         shown = [UNTOLD if share is None else forecast.shown(share) for share in shares]
         staying = [row.prompt for row in table if row.kind not in FOLLOW]
         kept = forecast.kept(staying, self.encoder, delta.operator, self.metric)
-        return _mean(table, shown, fmean(kept))
+        follow = [(row.prompt, row.destination or "") for row in rows(manifest) if row.kind in FOLLOW]
+        follow = [pair for pair in follow if forecast.aligned(*pair, self.encoder)]
+        reached = forecast.reached(follow, self.encoder, delta.operator, self.metric)
+        return _mean(table, shown, fmean(kept), fmean(reached))
 
     def moved(self, manifest: Manifest) -> float:
         """How far the sources go, on average."""
@@ -136,12 +139,12 @@ def _tests(manifest: Manifest) -> list[Row]:
     return [row for row in rows(manifest) if row.kind in ("positive", "negative")]
 
 
-def _mean(table: Sequence[Row], shown: Sequence[float], kept: float) -> float:
-    """Harmonic mean of generality, specificity and kept, from how often each prompt shows its destination."""
+def _mean(table: Sequence[Row], shown: Sequence[float], *likeness: float) -> float:
+    """Harmonic mean of generality, specificity (by how often each prompt shows its destination) and likenesses."""
     kinds: dict[str, list[float]] = {}
     for row, share in zip(table, shown, strict=True):
         kinds.setdefault(row.kind, []).append(share)
-    return harmonic_mean([fmean(kinds["positive"]), 1 - fmean(kinds["negative"]), max(kept, 0.0)])
+    return harmonic_mean([fmean(kinds["positive"]), 1 - fmean(kinds["negative"]), *(max(one, 0.0) for one in likeness)])
 
 
 def forecasts(
