@@ -31,7 +31,7 @@ negatives = [{ prompt = "A dog", destination = "A blue dog" }]
 explicit = [{ prompt = "A red rose", destination = "A blue rose" }]
 
 [verify]
-prompts = ["A cat"]
+prompts = ["A red rose", "A cat"]
 """
 
 
@@ -125,10 +125,18 @@ def test_a_threshold_of_reached_is_held_to_its_forecast(run: Run, picturebook: P
 def test_json_says_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSES)
     found = json.loads(run("plan", tmp_path / "x.toml", picturebook, "--json").out)
-    assert [one["kind"] for one in found["forecasts"]] == ["source", "positive", "negative", "explicit", "sample"]
+    assert [one["kind"] for one in found["forecasts"]] == [
+        "source",
+        "positive",
+        "negative",
+        "explicit",
+        "sample",
+        "sample",
+    ]
     assert found["metrics"].keys() == {"efficacy", "generality", "specificity", "explicit", "kept", "reached"}
     assert all(0 <= value <= 1 for value in found["metrics"].values())
-    assert found["forecasts"][-1]["share"] is None and 0 < found["everyday"]["moved"] < 1
+    assert found["forecasts"][-1]["share"] is None and 0.9 < found["forecasts"][-1]["kept"] <= 1
+    assert all(one["kept"] is None for one in found["forecasts"][:-2]) and 0 < found["everyday"]["moved"] < 1
     assert len(found["everyday"]["most"]) == 5
     assert not any("rose" in one["prompt"].lower() for one in found["everyday"]["most"])
 

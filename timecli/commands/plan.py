@@ -162,7 +162,7 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
         "condition": seen.delta.operator.condition,
         "forecasts": [
             {"kind": one.row.kind, "prompt": one.row.prompt, "destination": one.row.destination}
-            | {"share": one.share, "shown": one.shown, "pooled": one.pooled}
+            | {"share": one.share, "shown": one.shown, "pooled": one.pooled, "kept": one.kept}
             for one in found.forecasts
         ],
         "metrics": found.metrics,
@@ -203,8 +203,14 @@ def _print(manifest: Manifest, seen: Seen) -> None:
 
 def _cells(one: Forecast) -> tuple[str, ...]:
     """A row of the table; what most pictures will get wrong is marked."""
+    if one.kept is not None:
+        return (one.row.kind, one.row.prompt, _bar(1 - one.kept), "", f"kept {one.kept:.3f}")
     if one.share is None or one.shown is None:
         return (one.row.kind, one.row.prompt, "", "", "")
-    full = round(10 * min(max(one.share, 0), 1))
     mark = " <-" if one.missed else ""
-    return (one.row.kind, one.row.prompt, "█" * full + "·" * (10 - full), f"{one.share:.0%}", f"{one.shown:.0%}{mark}")
+    return (one.row.kind, one.row.prompt, _bar(one.share), f"{one.share:.0%}", f"{one.shown:.0%}{mark}")
+
+
+def _bar(share: float) -> str:
+    full = round(10 * min(max(share, 0), 1))
+    return "█" * full + "·" * (10 - full)

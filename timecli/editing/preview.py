@@ -34,12 +34,14 @@ class Forecast:
         share: how far it goes to its destination; None without one, or without a word in common with it.
         shown: the share of its pictures that will show the destination.
         pooled: how far the vector for the whole prompt goes; None where the network is given none.
+        kept: of a prompt without a destination, how like itself its picture will stay.
     """
 
     row: Row
     share: float | None
     shown: float | None
     pooled: float | None = None
+    kept: float | None = None
 
     @property
     def missed(self) -> bool:
@@ -85,8 +87,16 @@ def preview(
     asked = [(row.prompt, row.destination) for row in table]
     shares = forecast.told(asked, encoder, delta.operator, metric)
     vectors = _pooled(asked, checkpoint, encoder, delta)
+    bare = [row.prompt for row in table if row.destination is None]
+    kept = dict(zip(bare, forecast.kept(bare, encoder, delta.operator, metric), strict=True))
     found = [
-        Forecast(row, share, None if share is None else forecast.shown(share), vector)
+        Forecast(
+            row,
+            share,
+            None if share is None else forecast.shown(share),
+            vector,
+            None if row.destination else kept[row.prompt],
+        )
         for row, share, vector in zip(table, shares, vectors, strict=True)
     ]
     end = encoder.own("")[-1]
