@@ -165,7 +165,11 @@ def test_fix_adds_pairs_and_prompts_and_keeps_comments(run: Run, picturebook: Pa
 
 
 def test_every_miss_has_what_would_mend_it() -> None:
-    pairs = ROSES + '[[edit]]\nsource = "Roses"\ndestination = "Blue roses"\n'
+    more = '{ prompt = "Two roses", destination = "Two blue roses" }'
+    pairs = (
+        ROSES.replace("positives = [", f"positives = [{more}, ")
+        + '[[edit]]\nsource = "Roses"\ndestination = "Blue roses"\n'
+    )
     manifest = parse(f'{pairs}[preserve]\nprompts = ["A dog"]\n')
     table = [
         Row("source", "A rose", "A blue rose"),
@@ -175,7 +179,7 @@ def test_every_miss_has_what_would_mend_it() -> None:
         Row("explicit", "A red rose", "A blue rose"),
         Row("sample", "A cat", None),
     ]
-    wrong = [Forecast(row, 0.5, 0.2 if row.kind in FOLLOW else 0.8) for row in table]
+    wrong = [Forecast(row, *((0.3, 0.2) if row.kind in FOLLOW else (0.6, 0.8))) for row in table]
     assert [one.sentence.split("its way")[1] for one in advice(manifest, wrong)] == [
         ": raise its strength, or lower preserve.everyday_weight.",
         ": it is a pair already; raise its strength.",
@@ -183,6 +187,9 @@ def test_every_miss_has_what_would_mend_it() -> None:
         ": it is preserved already; raise preserve.weight, or lower the strength.",
         ": add it to preserve.prompts.",
     ]
+    half = replace(manifest, solve=replace(manifest.solve, strength=0.4))
+    told = [one.sentence.split(" goes")[0] for one in advice(half, wrong)]
+    assert told == ["'A dog'", "'A red rose'"], "0.3 of the way is far enough where 0.4 is meant"
     right = [Forecast(row, 0.5, 0.8 if row.kind in FOLLOW else 0.2) for row in table]
     assert advice(manifest, right) == [], "the control"
 

@@ -172,13 +172,20 @@ class Advice:
 
 
 def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
-    """What to do about every miss."""
+    """What to do about every miss. What follows an edit of less strength is meant to go no further than that."""
     sources = {folded(edit.source) for edit in manifest.edits}
+    wanted = {
+        folded(prompt): min(manifest.strength(edit), 1.0)
+        for edit in manifest.edits
+        for prompt in (edit.source, *(test.prompt for test in edit.positives))
+    }
     kept = {folded(prompt) for prompt in manifest.preserve.prompts}
     result: dict[str, Advice] = {}
     for one in found:
         row = one.row
         if not one.missed or row.destination is None or one.share is None:
+            continue
+        if row.kind in FOLLOW and one.share >= forecast.HALF * wanted[folded(row.prompt)]:
             continue
         far = f"{row.prompt!r} goes {one.share:.0%} of its way"
         if row.kind == "source":
