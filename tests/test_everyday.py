@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +163,16 @@ def test_with_and_without_the_cache_the_bytes_are_the_same(run: Run, picturebook
     assert (tmp_path / "a").read_bytes() == (tmp_path / "d").read_bytes()
     origin = load_delta(tmp_path / "a").origin
     assert len(origin.everyday) == 64 and origin.everyday_weight == 0.1 and origin.strengths == (1.0,)
+
+
+def test_two_runs_at_once_may_fill_one_cache(picturebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(ROSE)
+    command = [sys.executable, "-m", "timecli", "edit", tmp_path / "x.toml", picturebook, "--quiet", "--delta"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    runs = [subprocess.Popen([*command, tmp_path / name], env=environment) for name in ("a", "b")]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert len(list((tmp_path / "cache" / "timecli").iterdir())) == 1, "and nothing beside it"
 
 
 def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: Path, tmp_path: Path) -> None:

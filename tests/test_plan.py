@@ -190,6 +190,8 @@ def test_every_miss_has_what_would_mend_it() -> None:
     half = replace(manifest, solve=replace(manifest.solve, strength=0.4))
     told = [one.sentence.split(" goes")[0] for one in advice(half, wrong)]
     assert told == ["'A dog'", "'A red rose'"], "0.3 of the way is far enough where 0.4 is meant"
+    demanded = replace(half, verify=replace(half.verify, efficacy=0.5))
+    assert [one.sentence.split(" goes")[0] for one in advice(demanded, wrong)] == ["'A rose'", *told]
     right = [Forecast(row, 0.5, 0.8 if row.kind in FOLLOW else 0.2) for row in table]
     assert advice(manifest, right) == [], "the control"
 

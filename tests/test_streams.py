@@ -6,13 +6,13 @@ The oracle needs no trained weights: a network with W (I + D) draws of C what th
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from timecli.editing.delta import Delta, load_delta, save_delta
@@ -189,9 +189,7 @@ def test_a_file_of_everyday_prompts_has_every_stream(run: Run, tmp_path: Path) -
 
     given, own = compiled('"list.txt"', "--everyday", tmp_path / "world"), compiled('"list.txt"')
     assert given.read_bytes() == own.read_bytes()
-    text = {name: tensor for name, tensor in load_file(tmp_path / "world").items() if not name.startswith(POOLED)}
-    with safe_open(tmp_path / "world", "pt") as file:
-        save_file(text, tmp_path / "text", file.metadata())
+    everyday.save(replace(found, roots={TEXT: found.roots[TEXT]}, ends={TEXT: found.ends[TEXT]}), tmp_path / "text")
     done = run("edit", tmp_path / "m.toml", model, "--delta", tmp_path / "d", "--everyday", tmp_path / "text")
     assert done.code == 2 and "lacks a stream of text" in done.err and not (tmp_path / "d").exists()
     alone = load_delta(compiled("false"))

@@ -112,9 +112,8 @@ def preview(
     if stay:
         metrics["kept"] = fmean(forecast.kept(stay, encoder, delta.operator, metric))
     follow = [(row.prompt, row.destination or "") for row in table if row.kind in FOLLOW]
-    follow = [pair for pair in follow if forecast.aligned(*pair, encoder)]
-    if follow:
-        metrics["reached"] = fmean(forecast.reached(follow, encoder, delta.operator, metric))
+    if reached := forecast.reached(follow, encoder, delta.operator, metric):
+        metrics["reached"] = fmean(reached)
     return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most)
 
 
@@ -172,7 +171,8 @@ class Advice:
 
 
 def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
-    """What to do about every miss. What follows an edit of less strength is meant to go no further than that."""
+    """What to do about every miss. Where no threshold asks for more, an edit is meant to go as far as its strength."""
+    asked = {kind for metric, kind in METRICS.items() if getattr(manifest.verify, metric) is not None}
     sources = {folded(edit.source) for edit in manifest.edits}
     wanted = {
         folded(prompt): min(manifest.strength(edit), 1.0)
@@ -185,7 +185,7 @@ def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
         row = one.row
         if not one.missed or row.destination is None or one.share is None:
             continue
-        if row.kind in FOLLOW and one.share >= forecast.HALF * wanted[folded(row.prompt)]:
+        if row.kind in FOLLOW and row.kind not in asked and one.share >= forecast.HALF * wanted[folded(row.prompt)]:
             continue
         far = f"{row.prompt!r} goes {one.share:.0%} of its way"
         if row.kind == "source":

@@ -93,11 +93,10 @@ class Change:
 
     def of_one(self) -> Change:
         """The same of one thing, where its number can be changed: "a rose" of "roses"."""
-        return (
-            replace(self, plural=False, noun=self.other[0], becomes=self.other[1])
-            if self.plural and self.other
-            else self
-        )
+        if not (self.plural and self.other):
+            return self
+        noun, becomes = self.other
+        return replace(self, plural=False, noun=noun, becomes=becomes)
 
     def said_of(self, noun: str) -> tuple[str, str]:
         """The same of another thing, a noun in the singular: "a tulip" and "a blue tulip"."""

@@ -124,7 +124,6 @@ class Forecasts:
         staying = [row.prompt for row in table if row.kind not in FOLLOW]
         kept = forecast.kept(staying, self.encoder, delta.operator, self.metric)
         follow = [(row.prompt, row.destination or "") for row in rows(manifest) if row.kind in FOLLOW]
-        follow = [pair for pair in follow if forecast.aligned(*pair, self.encoder)]
         reached = forecast.reached(follow, self.encoder, delta.operator, self.metric)
         return _mean(table, shown, fmean(kept), fmean(reached))
 
