@@ -214,4 +214,7 @@ def test_pictures_that_come_out_as_nan_are_refused(
     assert done.code == 2 and "is drawn as NaN, which would be black; the model is damaged" in done.err, done.err
     for precision, sentence in (("bf16", "which would be black"), ("fp16", "of the vae holds NaN or infinite values")):
         done = run("verify", manifest, copy, "-o", tmp_path / "report", *QUICK, "--precision", precision)
-        assert done.code == 2 and f"{sentence}; draw with --precision fp32." in done.err, done.err
+        assert (
+            done.code == 2
+            and f"{sentence}; draw with --precision fp32, which tells whether the model is damaged." in done.err
+        ), done.err

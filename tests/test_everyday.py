@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from timecli.commands.groups import Reading
+from timecli.commands.shared import everyday_worlds
 from timecli.editing import compiling
 from timecli.editing.delta import load_delta
 from timecli.editing.solve import apply, solve
@@ -165,7 +167,7 @@ def test_with_and_without_the_cache_the_bytes_are_the_same(run: Run, picturebook
     assert len(origin.everyday) == 64 and origin.everyday_weight == 0.1 and origin.strengths == (1.0,)
 
 
-def test_two_runs_at_once_may_fill_one_cache(picturebook: Path, tmp_path: Path) -> None:
+def test_two_runs_that_begin_together_fill_one_cache(picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSE)
     command = [sys.executable, "-m", "timecli", "edit", tmp_path / "x.toml", picturebook, "--quiet", "--delta"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -173,6 +175,14 @@ def test_two_runs_at_once_may_fill_one_cache(picturebook: Path, tmp_path: Path) 
     assert [run.wait() for run in runs] == [0, 0]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert len(list((tmp_path / "cache" / "timecli").iterdir())) == 1, "and nothing beside it"
+
+
+def test_a_manifest_that_preserves_none_takes_it_from_no_other(encoder: TextEncoder, listed: Path) -> None:
+    """One memo serves many manifests, in any order."""
+    none, some = task(listed, "everyday_weight = 0\n"), task(listed)
+    for order in ((none, some), (some, none)):
+        worlds = everyday_worlds(encoder, Reading(no_cache=True))
+        assert {one is some: worlds(one) is not None for one in order} == {True: True, False: False}
 
 
 def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: Path, tmp_path: Path) -> None:

@@ -32,13 +32,14 @@ def moved(one: Path, other: Path) -> float:
 
 
 def test_an_edit_is_that_of_the_cpu_and_the_same_every_time(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    for name, device in (("cpu", "cpu"), ("gpu", "cuda"), ("again", "cuda")):
-        made = run("edit", ROSES, picturebook, "-o", tmp_path / name, "--device", device, "--no-cache")
-        assert made.code == 0, made.err
+    made = {"cpu": ("cpu", 1), "gpu": ("cuda", 1), "again": ("cuda", 1), "less": ("cpu", 0.99)}
+    for name, (device, strength) in made.items():
+        how = ("--device", device, "--strength", strength, "--no-cache")
+        assert run("edit", ROSES, picturebook, "-o", tmp_path / name, *how).code == 0
     assert (tmp_path / "gpu").read_bytes() == (tmp_path / "again").read_bytes()
     edit = moved(tmp_path / "cpu", picturebook)
     assert moved(tmp_path / "gpu", tmp_path / "cpu") < 1e-3 * edit
-    assert edit > 0, "the control"
+    assert moved(tmp_path / "less", tmp_path / "cpu") > 1e-3 * edit, "the control"
 
 
 def test_everyday_prompts_of_a_gpu_serve_the_cpu(run: Run, picturebook: Path, tmp_path: Path) -> None:

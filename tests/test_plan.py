@@ -180,7 +180,8 @@ def test_every_miss_has_what_would_mend_it() -> None:
         Row("sample", "A cat", None),
     ]
     wrong = [Forecast(row, *((0.3, 0.2) if row.kind in FOLLOW else (0.6, 0.8))) for row in table]
-    assert [one.sentence.split("its way")[1] for one in advice(manifest, wrong)] == [
+    whole = [one.sentence for one in advice(manifest, wrong)]
+    assert [sentence.split("its way")[1] for sentence in whole] == [
         ": raise its strength, or lower preserve.everyday_weight.",
         ": it is a pair already; raise its strength.",
         ": add the pair Two roses -> Two blue roses.",
@@ -190,10 +191,36 @@ def test_every_miss_has_what_would_mend_it() -> None:
     half = replace(manifest, solve=replace(manifest.solve, strength=0.4))
     told = [one.sentence.split(" goes")[0] for one in advice(half, wrong)]
     assert told == ["'A dog'", "'A red rose'"], "0.3 of the way is far enough where 0.4 is meant"
-    demanded = replace(half, verify=replace(half.verify, efficacy=0.5))
-    assert [one.sentence.split(" goes")[0] for one in advice(demanded, wrong)] == ["'A rose'", *told]
+    for metric in ("efficacy", "reached"):
+        demanded = replace(half, verify=replace(half.verify, **{metric: 0.5}))
+        assert [one.sentence for one in advice(demanded, wrong)] == whole, "a threshold asks for all of the way"
+    paper = replace(manifest, preserve=replace(manifest.preserve, everyday=False))
+    assert advice(paper, wrong)[0].sentence.endswith("raise its strength, or lower lambda.")
     right = [Forecast(row, 0.5, 0.8 if row.kind in FOLLOW else 0.2) for row in table]
     assert advice(manifest, right) == [], "the control"
+
+
+@pytest.mark.parametrize("form", ["\n", "\r\n", "no end"])
+def test_fix_keeps_the_form_of_a_file(form: str, run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    text = 'name = "x"\n\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+    text += 'positives = [{ prompt = "A cow", destination = "A blue cow" }]'
+    path.write_bytes((text if form == "no end" else f"{text}\n".replace("\n", form)).encode())
+    run("plan", path, picturebook, "--fix")
+    end = "\n" if form == "no end" else form
+    added = '\n\n[[edit]]\nsource = "A cow"\ndestination = "A blue cow"\n'
+    assert path.read_bytes() == f"{text}{added}".replace("\n", end).encode()
+
+
+def test_fix_says_how_to_write_what_it_cannot_add_to(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    pair = 'source = "A rose", destination = "A blue rose"'
+    path.write_text(
+        f'name = "x"\nedit = [{{ {pair}, positives = [{{ prompt = "A cow", destination = "A blue cow" }}] }}]\n'
+    )
+    before = path.read_bytes()
+    done = run("plan", path, picturebook, "--fix")
+    assert done.code == 2 and "give it [[edit]] tables" in done.err and path.read_bytes() == before, done.err
 
 
 def test_fix_says_so_where_there_is_nothing_to_fix(run: Run, picturebook: Path, tmp_path: Path) -> None:

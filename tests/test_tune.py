@@ -153,13 +153,18 @@ def test_ruined_neighbours_cost_score_although_the_judge_calls_them_right() -> N
     assert trials._mean(table, [1.0, 0.0], 0.96) > 0.98 > 0.85 > trials._mean(table, [1.0, 0.0], 0.6)
 
 
-def test_a_forecast_does_not_reward_what_goes_past_its_destination(run: Run, picturebook: Path, tmp_path: Path) -> None:
+def test_a_forecast_does_not_reward_what_goes_past_its_destination(
+    run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a plural that follows by half, more strength shows more pictures and leads further past all the others."""
     path = tmp_path / "x.toml"
     assert run("init", "roses", "blue roses", picturebook, "-o", path).code == 0
     done = run("tune", path, picturebook, "--objective", "forecast", "--json", "-o", tmp_path / "y.toml")
     assert done.code == 0, done.err
     assert 0.8 < manifest.load(tmp_path / "y.toml").solve.strength < 1.6
+    monkeypatch.setattr("timecli.editing.forecast.reached", lambda *_: [1.0])
+    assert run("tune", path, picturebook, "--objective", "forecast", "-o", tmp_path / "z.toml").code == 0
+    assert manifest.load(tmp_path / "z.toml").solve.strength > 1.6, "the control"
 
 
 def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -204,13 +204,9 @@ def _print(manifest: Manifest, seen: Seen) -> None:
 def _cells(one: Forecast) -> tuple[str, ...]:
     """A row of the table; what most pictures will get wrong is marked."""
     if one.kept is not None:
-        return (one.row.kind, one.row.prompt, _bar(1 - one.kept), "", f"kept {one.kept:.3f}")
+        return (one.row.kind, one.row.prompt, "", "", f"kept {one.kept:.3f}")
     if one.share is None or one.shown is None:
         return (one.row.kind, one.row.prompt, "", "", "")
+    full = round(10 * min(max(one.share, 0), 1))
     mark = " <-" if one.missed else ""
-    return (one.row.kind, one.row.prompt, _bar(one.share), f"{one.share:.0%}", f"{one.shown:.0%}{mark}")
-
-
-def _bar(share: float) -> str:
-    full = round(10 * min(max(share, 0), 1))
-    return "█" * full + "·" * (10 - full)
+    return (one.row.kind, one.row.prompt, "█" * full + "·" * (10 - full), f"{one.share:.0%}", f"{one.shown:.0%}{mark}")

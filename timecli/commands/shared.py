@@ -168,7 +168,7 @@ def everyday_worlds(encoder: TextEncoder, reading: Reading) -> Callable[[Manifes
     seen: dict[object, Everyday | None] = {}
 
     def world(manifest: Manifest) -> Everyday | None:
-        key = (manifest.preserve.everyday, manifest.folder, manifest.solve.tokens)
+        key = (manifest.preserve.world, manifest.preserve.everyday, manifest.folder, manifest.solve.tokens)
         if key not in seen:
             seen[key] = everyday_world(manifest, encoder, reading)
         return seen[key]

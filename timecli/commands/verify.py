@@ -11,7 +11,7 @@ import typer
 from timecli.commands import options, terminal
 from timecli.commands.groups import Drawing, Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
-    everyday_world,
+    everyday_worlds,
     given,
     judge_folder,
     load_manifest,
@@ -87,9 +87,10 @@ def verify(
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
     delta_path = edited_path if copy is None else None
-    world = None if delta_path else everyday_world(manifest, encoder, reading)
+    worlds = everyday_worlds(encoder, reading)
     deltas = {
-        name: edited.given_edit(delta_path, checkpoint, task, encoder, exact, world) for name, task in tasks.items()
+        name: edited.given_edit(delta_path, checkpoint, task, encoder, exact, None if delta_path else worlds(task))
+        for name, task in tasks.items()
     }
     own = _own_encoder(copy, checkpoint, encoder, manifest, where, reading)
     settings = render.settings(seeds or manifest.verify.seeds, *stated(drawing, [manifest]))
@@ -174,9 +175,11 @@ def _warn_of_harm(data: dict[str, Any]) -> None:
     own = scores.get("edited") or scores.get(data["best"], {})
     kept, other = (found.get("kept", {}).get("mean") for found in (own, scores.get("another seed", {})))
     if kept is not None and other is not None and kept < other:
+        preserved = data["edits"][data["best"]]["everyday_weight"] is not None
         terminal.warn(
             f"what should stay is drawn less like before ({kept:.3f}) than with another seed ({other:.3f}): the edit "
-            "harms the model; preserve the everyday world, or lower the strength."
+            f"harms the model; {'raise preserve.everyday_weight' if preserved else 'preserve the everyday world'}, or "
+            "lower the strength."
         )
 
 

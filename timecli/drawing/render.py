@@ -150,7 +150,7 @@ def _require_sound(pipeline: Pipeline, path: Path) -> None:
 
 def _advice(dtype: torch.dtype) -> str:
     """What to do about NaN and infinity, which half precision makes of numbers that are too large for it."""
-    return DAMAGED if dtype == torch.float32 else "draw with --precision fp32"
+    return DAMAGED if dtype == torch.float32 else "draw with --precision fp32, which tells whether the model is damaged"
 
 
 def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def nearest(
         device: where to calculate in float64.
         world: the everyday prompts.
     """
-    one, own = change.of_one(), {word.lower() for text in (change.source, change.destination) for word in text.split()}
+    own = {word.lower() for text in (change.source, change.destination) for word in text.split()}
     own |= GENDERED if own & {*GENDERS} else set()
     found = [
         (i, match.group(1)) for i, prompt in enumerate(world.prompts) if (match := _NOUN.fullmatch(prompt)) is not None
@@ -68,7 +68,7 @@ def nearest(
     found = [(i, noun) for i, noun in found if not own & {noun.lower(), (plural_of(noun) or noun).lower()}]
     near = _near(change, encoder, world)
     order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
-    tests = [(_said(change, noun), _said(one, noun)) for _, noun in order]
+    tests = [(_said(change, noun), _said(change.of_one(), noun)) for _, noun in order]
     tests = [both for both in tests if all(forecast.aligned(*test, encoder) for test in both)]
     delta = compiling.compile_edit(pairs, encoder, device, world)
     metric = forecast.metric(checkpoint, delta.origin, encoder)

@@ -11,7 +11,7 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, METRICS, Row, below, everyday_rows, names, rows, speaks_of
+from timecli.manifests.rows import FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, names, rows, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import POOLED, TEXT
 from timecli.text.everyday import Everyday
@@ -95,7 +95,7 @@ def preview(
             share,
             None if share is None else forecast.shown(share),
             vector,
-            None if row.destination else kept[row.prompt],
+            kept[row.prompt] if row.destination is None else None,
         )
         for row, share, vector in zip(table, shares, vectors, strict=True)
     ]
@@ -171,25 +171,20 @@ class Advice:
 
 
 def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
-    """What to do about every miss. Where no threshold asks for more, an edit is meant to go as far as its strength."""
-    asked = {kind for metric, kind in METRICS.items() if getattr(manifest.verify, metric) is not None}
-    sources = {folded(edit.source) for edit in manifest.edits}
-    wanted = {
-        folded(prompt): min(manifest.strength(edit), 1.0)
-        for edit in manifest.edits
-        for prompt in (edit.source, *(test.prompt for test in edit.positives))
-    }
+    """What to do about every miss."""
+    meant, sources = _meant(manifest), {folded(edit.source) for edit in manifest.edits}
     kept = {folded(prompt) for prompt in manifest.preserve.prompts}
     result: dict[str, Advice] = {}
     for one in found:
         row = one.row
         if not one.missed or row.destination is None or one.share is None:
             continue
-        if row.kind in FOLLOW and row.kind not in asked and one.share >= forecast.HALF * wanted[folded(row.prompt)]:
+        if row.kind in FOLLOW and max(one.share, 0.0) >= forecast.HALF * meant[folded(row.prompt)]:
             continue
         far = f"{row.prompt!r} goes {one.share:.0%} of its way"
         if row.kind == "source":
-            made = Advice(f"{far}: raise its strength, or lower preserve.everyday_weight.")
+            less = "preserve.everyday_weight" if manifest.preserve.world else "lambda"
+            made = Advice(f"{far}: raise its strength, or lower {less}.")
         elif row.kind == "positive" and folded(row.prompt) in sources:
             made = Advice(f"{far}: it is a pair already; raise its strength.")
         elif row.kind == "positive":
@@ -198,5 +193,16 @@ def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
             made = Advice(f"{far}: it is preserved already; raise preserve.weight, or lower the strength.")
         else:
             made = Advice(f"{far}: add it to preserve.prompts.", preserve=row.prompt)
-        result.setdefault(row.prompt, made)
+        result.setdefault(folded(row.prompt), made)
     return list(result.values())
+
+
+def _meant(manifest: Manifest) -> dict[str, float]:
+    """By prompt, how far what follows is meant to go: as its edit's strength says where no threshold asks for more."""
+    whole = any(getattr(manifest.verify, metric) is not None for metric in FOLLOWED)
+    found: dict[str, float] = {}
+    for edit in manifest.edits:
+        share = 1.0 if whole else min(manifest.strength(edit), 1.0)
+        for prompt in (edit.source, *(test.prompt for test in edit.positives)):
+            found[folded(prompt)] = max(found.get(folded(prompt), 0.0), share)
+    return found

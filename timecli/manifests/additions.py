@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import tomlkit
+from tomlkit.items import AoT
 
 from timecli.errors import ManifestError, explained
 from timecli.manifests.manifest import Manifest, parse
@@ -18,7 +19,9 @@ def added(manifest: Manifest, pairs: Sequence[tuple[str, str]], preserved: Seque
     """
     way_out = "give it [[edit]] tables and a [preserve] table"
     with explained(f"additions cannot be written into {manifest.name}", way_out, ManifestError):
-        document = tomlkit.parse(manifest.text)
+        document = tomlkit.parse(manifest.text.replace("\r\n", "\n").rstrip("\n") + "\n")
+        if not isinstance(document["edit"], AoT):
+            raise ValueError("its edits stand in one list")
         for source, destination in pairs:
             last = document["edit"][-1]
             if not tomlkit.dumps(last).endswith("\n\n"):
@@ -32,7 +35,7 @@ def added(manifest: Manifest, pairs: Sequence[tuple[str, str]], preserved: Seque
             kept.extend(preserved)
             kept.multiline(True)
         text = tomlkit.dumps(document).rstrip("\n") + "\n"
-    found = parse(text, f"{manifest.name} with additions")
+        found = parse(text, f"{manifest.name} with additions")
     if found.edits[: len(manifest.edits)] != manifest.edits or len(found.edits) != len(manifest.edits) + len(pairs):
         raise ManifestError(f"additions cannot be written into {manifest.name}; {way_out}.")
-    return text
+    return text.replace("\n", "\r\n") if "\r\n" in manifest.text else text

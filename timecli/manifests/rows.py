@@ -14,6 +14,8 @@ FOLLOW = ("source", "positive")
 """Kinds that should show the destination; the others should stay as they are."""
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
 """Each metric and the kind of prompt that it looks at."""
+FOLLOWED = ("efficacy", "generality", "reached")
+"""Metrics of what should show the destination."""
 LIKENESS = ("kept", "reached")
 """Mean cosines to the pictures that are wanted, of what should stay and of what should follow."""
 EVERYDAY = 8
@@ -70,8 +72,8 @@ def figure(metric: str, value: float) -> str:
 
 def below(metric: str, value: float, wanted: float, name: str) -> str:
     """The sentence for a threshold of a manifest that is not reached, with what raises the metric."""
-    more = metric in ("efficacy", "generality", "reached")
-    remedy = "add pairs, or raise the strength" if more else "preserve more by name, or lower the strength"
+    more, less = "add pairs, or raise the strength", "preserve more by name, or lower the strength"
+    remedy = more if metric in FOLLOWED else less
     return f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for; {remedy}."
 
 

@@ -15,20 +15,8 @@ GENDERS = ("female", "male")
 GENDERED = {
     *("woman", "man", "girl", "boy", "lady", "gentleman", "mother", "father", "sister", "brother", "daughter", "son"),
     *("wife", "husband", "aunt", "uncle", "grandmother", "grandfather", "queen", "king", "princess", "prince"),
-    *(
-        "actress",
-        "waitress",
-        "hostess",
-        "stewardess",
-        "nun",
-        "monk",
-        "cow",
-        "bull",
-        "hen",
-        "rooster",
-        "mare",
-        "stallion",
-    ),
+    *("actress", "waitress", "hostess", "stewardess", "nun", "monk"),
+    *("cow", "bull", "hen", "rooster", "mare", "stallion"),
 }
 """Nouns that say a gender: there is no female king."""
 PATTERNS = ("striped", "spotted", "checkered", "dotted", "floral", "plaid")

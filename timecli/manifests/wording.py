@@ -96,7 +96,8 @@ class Change:
         if not (self.plural and self.other):
             return self
         noun, becomes = self.other
-        return replace(self, plural=False, noun=noun, becomes=becomes)
+        several = self.noun, self.becomes
+        return replace(self, article="a", plural=False, noun=noun, becomes=becomes, other=several)
 
     def said_of(self, noun: str) -> tuple[str, str]:
         """The same of another thing, a noun in the singular: "a tulip" and "a blue tulip"."""

@@ -10,6 +10,7 @@ from statistics import fmean
 import torch
 
 from timecli.drawing.likeness import between_seeds, likeness
+from timecli.drawing.report import FORMS, number
 from timecli.editing.forecast import shown
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row
@@ -138,6 +139,4 @@ def page(title: str, found: Sequence[Drawn]) -> str:
 
 def _cells(one: Drawn) -> list[str]:
     words = [in_markdown(text) for text in (one.edit, one.kind, one.prompt, one.destination)]
-    forecast = None if one.forecast is None else shown(one.forecast)
-    numbers = ((forecast, ".0%"), (one.shown, ".0%"), (one.likeness, ".3f"), (one.another_seed, ".3f"))
-    return [*words, *("-" if value is None else format(value, form) for value, form in numbers)]
+    return [*words, *(number(asdict(one), key) for key in FORMS)]

@@ -83,7 +83,7 @@ class Configuration:
             )
             manifest = replace(manifest, preserve=own)
         elif self.method != "manifest":
-            manifest = _as_in_the_paper(manifest, preserves=self.method == "uce")
+            manifest = _plain(manifest, preserves=self.method == "uce")
         if self.lam is not None:
             manifest = with_lambda(manifest, self.lam)
         if self.strength is not None:
@@ -98,7 +98,7 @@ class Configuration:
         return replace(manifest, solve=solve, preserve=preserve)
 
 
-def _as_in_the_paper(manifest: Manifest, preserves: bool) -> Manifest:
+def _plain(manifest: Manifest, preserves: bool) -> Manifest:
     """Without what is preserved, more wordings, or strengths, of which the paper has none; UCE preserves by name."""
     preserve = replace(manifest.preserve, everyday=False) if preserves else Preserve(everyday=False)
     plain = with_strength(replace(manifest, preserve=preserve), 1.0)

@@ -117,13 +117,13 @@ class Forecasts:
     def mean(self, manifest: Manifest) -> float:
         """Harmonic mean of generality, specificity, kept and reached, which what goes past its destination lowers."""
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
-        table = _tests(manifest)
+        table = [row for row in rows(manifest) if row.destination]
         pairs = [(row.prompt, row.destination or "") for row in table]
         shares = forecast.told(pairs, self.encoder, delta.operator, self.metric)
         shown = [UNTOLD if share is None else forecast.shown(share) for share in shares]
         staying = [row.prompt for row in table if row.kind not in FOLLOW]
         kept = forecast.kept(staying, self.encoder, delta.operator, self.metric)
-        follow = [(row.prompt, row.destination or "") for row in rows(manifest) if row.kind in FOLLOW]
+        follow = [pair for row, pair in zip(table, pairs, strict=True) if row.kind in FOLLOW]
         reached = forecast.reached(follow, self.encoder, delta.operator, self.metric)
         return _mean(table, shown, fmean(kept), fmean(reached))
 
@@ -132,10 +132,6 @@ class Forecasts:
         delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
         pairs = [(edit.source, edit.destination) for edit in manifest.edits]
         return fmean(forecast.shares(pairs, self.encoder, delta.operator, self.metric))
-
-
-def _tests(manifest: Manifest) -> list[Row]:
-    return [row for row in rows(manifest) if row.kind in ("positive", "negative")]
 
 
 def _mean(table: Sequence[Row], shown: Sequence[float], *likeness: float) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from platformdirs import user_cache_path
@@ -216,13 +217,14 @@ def save(made: Everyday, path: Path, replace: bool = True) -> None:
     """Write the root; reading it back gives the same bits."""
     tensors = {streams.of_stream(stream, "root"): root for stream, root in made.roots.items()}
     tensors |= {streams.of_stream(stream, "ends"): ends for stream, ends in made.ends.items()}
-    found = {**made.about, "prompts": made.prompts, "sha256": _sum(made.prompts, tensors)}
-    write_tensors(path, tensors, {KEY: json.dumps(found, sort_keys=True)}, replace)
+    found = {**made.about, "prompts": made.prompts}
+    metadata = json.dumps({**found, "sha256": _sum(found, tensors)}, sort_keys=True)
+    write_tensors(path, tensors, {KEY: metadata}, replace)
 
 
-def _sum(prompts: Sequence[str], tensors: Mapping[str, torch.Tensor]) -> str:
+def _sum(found: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
     """By which damage to a file is told."""
-    digest = hashlib.sha256(json.dumps(list(prompts)).encode())
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + raw(tensor))
     return digest.hexdigest()
@@ -237,16 +239,15 @@ def load(path: Path) -> Everyday:
     file = open_file(path)
     try:
         about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, SAVED)
-        prompts, written = about.pop("prompts"), about.pop("sha256")
-        found = streams.streams_of(file.entries, "root")
+        written, tensors = about.pop("sha256"), dict(zip(file.entries, file.read(file.entries), strict=True))
+        if _sum(about, tensors) != written:
+            raise CheckpointError(f"{path} is damaged; make it anew with `timecli everyday`.")
+        prompts, found = about.pop("prompts"), streams.streams_of(file.entries, "root")
         roots, ends = (
-            dict(zip(found, file.read(streams.of_stream(stream, name) for stream in found), strict=True))
-            for name in ("root", "ends")
+            {stream: tensors[streams.of_stream(stream, name)] for stream in found} for name in ("root", "ends")
         )
         for stream in found:
             _require_fit(roots[stream], ends[stream], len(prompts))
-        if _sum(prompts, dict(zip(file.entries, file.read(file.entries), strict=True))) != written:
-            raise ValueError("damaged")
     except (KeyError, ValueError, ManifestError) as error:
         raise CheckpointError(f"{path} is no file of everyday prompts; make it with `timecli everyday`.") from error
     return Everyday(roots, ends, prompts, about)
