@@ -96,6 +96,18 @@ def test_a_ruined_model_is_forecast_to_keep_little(run: Run, picturebook: Path, 
     assert f"forecast kept is {found['false']:.3f}, below the 0.850 that x asks for" in done.err
 
 
+def test_kept_looks_at_everyday_prompts_that_are_not_preserved(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """What is preserved by name stays; the rest is what the edit harms, and `verify` draws it."""
+    path, kept = tmp_path / "x.toml", {}
+    text = ROSES.replace(
+        "[[edit]]", '[preserve]\nprompts = ["A dog", "A red rose", "A cat"]\neveryday = {}\n[[edit]]', 1
+    )
+    for everyday in ("true", "false"):
+        path.write_text(text.replace("{}", everyday))
+        kept[everyday] = json.loads(run("plan", path, picturebook, "--json").out)["metrics"]["kept"]
+    assert kept["true"] > 0.9 > 0.85 > kept["false"]
+
+
 def test_kept_is_one_where_nothing_moves_and_falls_with_how_far(model: Checkpoint, encoder: TextEncoder) -> None:
     delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
     metric = forecast.metric(model, delta.origin, encoder)

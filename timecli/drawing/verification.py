@@ -20,7 +20,6 @@ from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row, everyday_rows, rows
 from timecli.models.checkpoint import Checkpoint
-from timecli.text import everyday
 from timecli.text.readers import TextEncoder
 
 
@@ -61,8 +60,7 @@ class Verification:
 
 def table(manifest: Manifest, encoder: TextEncoder) -> list[Row]:
     """Every prompt that is looked at: the manifest's own, and some everyday ones."""
-    listed = [prompt for prompt in everyday.prompts(manifest, encoder) if not compiling.too_long([prompt], encoder)]
-    return [*rows(manifest), *everyday_rows(listed, rows(manifest))]
+    return [*rows(manifest), *everyday_rows(compiling.listed(manifest, encoder), rows(manifest))]
 
 
 def verify(

@@ -38,6 +38,11 @@ def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     return list(found)
 
 
+def listed(manifest: Manifest, encoder: TextEncoder) -> list[str]:
+    """The everyday prompts that the encoder reads to their end, whether they are preserved or not."""
+    return [prompt for prompt in everyday.prompts(manifest, encoder) if not too_long([prompt], encoder)]
+
+
 def too_long(prompts: Iterable[str], encoder: TextEncoder) -> list[str]:
     """Sentences for prompts that the text encoder would cut."""
     found: dict[str, None] = {}

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import torch
 
-from timecli.editing import forecast
+from timecli.editing import compiling, forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
 from timecli.manifests.rows import FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, names, rows, speaks_of
@@ -108,7 +108,8 @@ def preview(
         moved, most = float(lengths.mean()), _most(manifest, world, lengths)
     metrics = _metrics(found)
     stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
-    stay += [row.prompt for row in everyday_rows(world.prompts if world else (), table)]
+    listed = world.prompts if world else compiling.listed(manifest, encoder)
+    stay += [row.prompt for row in everyday_rows(listed, table)]
     if stay:
         metrics["kept"] = fmean(forecast.kept(stay, encoder, delta.operator, metric))
     follow = [(row.prompt, row.destination or "") for row in table if row.kind in FOLLOW]
