@@ -171,9 +171,10 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
 
 def _warn_of_harm(data: dict[str, Any]) -> None:
     """Say so where what should stay changed more than it does from seed to seed, whatever the thresholds are."""
-    scores = data["scores"] or {}
-    own = scores.get("edited") or scores.get(data["best"], {})
-    kept, other = (found.get("kept", {}).get("mean") for found in (own, scores.get("another seed", {})))
+    from timecli.drawing.report import best
+
+    yardstick = (data["scores"] or {}).get("another seed", {})
+    kept, other = (scores.get("kept", {}).get("mean") for scores in (best(data), yardstick))
     if kept is not None and other is not None and kept < other:
         preserved = data["edits"][data["best"]]["everyday_weight"] is not None
         terminal.warn(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from timecli.drawing.html import address, filled
-from timecli.drawing.report import FORMS, SCORES, Column, number, score_rows
+from timecli.drawing.report import FORMS, SCORES, Column, best, number, score_rows
 from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
 from timecli.shown import all_of
 
@@ -122,8 +122,7 @@ def _text(entry: Any) -> str:
 
 def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each metric that was measured, or that has a threshold: its value, what is wanted, met or missed."""
-    scores = found["scores"] or {}
-    edited, wanted = scores.get("edited") or scores.get(found["best"], {}), found["thresholds"]
+    edited, wanted = best(found), found["thresholds"]
     shown = []
     for metric in (name for name in (*METRICS, *LIKENESS) if name in edited or name in wanted):
         value, limit = edited[metric]["mean"] if metric in edited else None, wanted.get(metric)

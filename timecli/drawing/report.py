@@ -173,6 +173,13 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
+def best(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Scores of the edit that a report speaks of: the only one, or the best of several."""
+    scores = found["scores"] or {}
+    own: Mapping[str, Any] = scores.get("edited") or scores.get(found["best"], {})
+    return own
+
+
 def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, Any]) -> dict[str, bytes]:
     """The report's files by their names."""
     title = f"{found['manifest']} on {found['model']}, {_seeds(shows, table)}"
