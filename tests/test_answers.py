@@ -213,6 +213,9 @@ def test_a_word_in_many_pieces_is_warned_of(run: Run, picturebook: Path, tmp_pat
     assert done.code == 0 and "'zeppelin' is 6 pieces to this model" in done.err
     done = run("init", "a yak", "a blue yak", picturebook, "-o", tmp_path / "y.toml")
     assert done.code == 0 and "'yak' is 3 pieces to this model (y, a, k)" in done.err, "letters alone"
+    (tmp_path / "x.toml").write_text('name = "x"\n[[edit]]\nsource = "Yak"\ndestination = "A blue yak"\n')
+    said = run("plan", tmp_path / "x.toml", picturebook).err
+    assert "'Yak' is 3 pieces" in said and "'yak' is" not in said, "the same word to this model"
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,9 @@ def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
     ("pair", "sentence"),
     [
         (("a rose", "A  Rose"), "are both"),
-        (("lightning", "thunder"), "no word in common"),
-        (("a dog", "two dogs"), "no word in common"),
+        (("lightning", "thunder"), "no word in common; name the same thing in both"),
+        (("a dog", "two dogs"), "no word in common; write 'dogs' in both"),
+        (("roses", "a blue rose"), "no word in common; write 'rose' in both"),
         ((" ", "a rose"), "empty"),
     ],
 )

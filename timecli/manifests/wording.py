@@ -138,7 +138,8 @@ def read(source: str, destination: str) -> Change:
     if same(source, destination):
         raise ManifestError(f"source and destination are both {source!r}; name the attribute in the destination.")
     if not in_common(source, destination):
-        raise ManifestError(f"{source!r} and {destination!r} have no word in common; name the same thing in both.")
+        what_to_do = _same_thing(source, destination)
+        raise ManifestError(f"{source!r} and {destination!r} have no word in common; {what_to_do}.")
     whole = Change(capital(" ".join(one)), capital(" ".join(two)))
     frame = _frame(one, two)
     article, rest = _article(one[frame:])
@@ -157,6 +158,16 @@ def read(source: str, destination: str) -> Change:
     paired = frame > 0 and one[frame - 2].lower() == "pair"
     plural, other = _number(article, noun, becomes, [*old, *new], paired)
     return Change(whole.source, whole.destination, article, noun, becomes, old, new, plural, other, frame > 0)
+
+
+def _same_thing(source: str, destination: str) -> str:
+    """A dog and two dogs are other words to a model: the source must have the number of the destination."""
+    said = [_plain(word) for word in destination.split()]
+    for word in source.split():
+        for number in (plural_of(word), singular_of(word)):
+            if number and number.lower() in said:
+                return f"write {number!r} in both"
+    return "name the same thing in both"
 
 
 def in_common(one: str, other: str) -> bool:

@@ -61,12 +61,12 @@ def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     """
     prompts = dict.fromkeys(text for edit in manifest.edits for text in (edit.source, edit.destination))
     words = dict.fromkeys(word for prompt in prompts for word in prompt.split() if not TOKEN.fullmatch(word))
-    pieces_of = {word: encoder.pieces(word) for word in words}
-    cut = {word: pieces for word, pieces in pieces_of.items() if len(pieces) >= PIECES or _spelled(word, pieces)}
+    by_pieces = {tuple(encoder.pieces(word)): word for word in reversed(words)}  # 'glass' and 'Glass' are one
+    cut = {word: pieces for pieces, word in by_pieces.items() if len(pieces) >= PIECES or _spelled(word, pieces)}
     return [
         f"{word!r} is {len(pieces)} pieces to this model ({', '.join(pieces)}), so it may not know the word; "
         "another may do better."
-        for word, pieces in cut.items()
+        for word, pieces in reversed(cut.items())
     ]
 
 
