@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from timecli.editing import neighbours
+from timecli.editing import compiling, neighbours
 from timecli.manifests import drafts, manifest, wording
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import everyday
@@ -31,10 +31,13 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     """A manifest of the benchmark with the second pair and the preserved prompts of `init`."""
     task = manifest.load(path)
     draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
+    pairs = manifest.parse(drafts.written(drafts.alone(draft), task.name))
+    delta = compiling.compile_edit(pairs, encoder, CPU, world)
+    if value := neighbours.assumed(drafts.named(draft.change), delta, checkpoint, encoder):
+        draft = drafts.with_value(draft, value)
     kept = draft.preserved
     if draft.change.has_neighbours:
-        pairs = manifest.parse(drafts.written(drafts.alone(draft), task.name))
-        near = neighbours.nearest(draft.change, pairs, checkpoint, encoder, CPU, world)
+        near = neighbours.nearest(draft.change, delta, checkpoint, encoder, world)
         kept += tuple(prompt for prompt, _ in near.tests)
     lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.weight(draft):g}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))

@@ -59,7 +59,7 @@ def init(
     draft = drafts.draft(change)
     manifests.parse(drafts.written(draft, name), str(target))
     if model is not None:
-        draft = _with_neighbours(draft, name, model, reading)
+        draft = _as_the_model_reads(draft, name, model, reading)
     text = f"{editors.line(target)}\n{drafts.written(draft, name, model.resolve().stem if model else '')}"
     manifests.parse(text, str(target))
     write_bytes(target, text.encode(), force)
@@ -74,8 +74,8 @@ def init(
     terminal.say(f"next: timecli plan {target} {model or 'MODEL'}", stderr=True)
 
 
-def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:
-    """The draft with the nearest everyday nouns as negatives, which are preserved."""
+def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:
+    """The draft with the value that is assumed and the nearest everyday nouns, all of which are preserved."""
     from timecli.manifests import drafts
     from timecli.manifests import manifest as manifests
 
@@ -94,10 +94,12 @@ def _with_neighbours(draft: Draft, name: str, model: Path, reading: Reading) -> 
     terminal.warn_all(cautions(manifest, encoder))
     refuse(compiling.problems(manifest, encoder))
     world = everyday_world(manifest, encoder, reading)
+    delta = compiling.compile_edit(pairs, encoder, options.exact_device(where), world)
+    if value := neighbours.assumed(drafts.named(draft.change), delta, checkpoint, encoder):
+        draft = drafts.with_value(draft, value)
     if world is None or not draft.change.has_neighbours:
         return draft
-    exact = options.exact_device(where)
-    found = neighbours.nearest(draft.change, pairs, checkpoint, encoder, exact, world)
+    found = neighbours.nearest(draft.change, delta, checkpoint, encoder, world)
     along = tuple(
         f"{prompt!r} would go {share:.0%} of its way with the pairs alone: taken for another word; change that if not."
         for prompt, share in found.along

@@ -7,12 +7,13 @@ would call neighbours more often than the noun's own token, all positions, or ho
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from timecli.editing import compiling, forecast
-from timecli.manifests.manifest import Manifest
+from timecli.editing import forecast
+from timecli.editing.delta import Delta
 from timecli.manifests.plurals import plural_of, singular_of, with_article
 from timecli.manifests.values import GENDERED, GENDERS
 from timecli.manifests.wording import Change, capital
@@ -42,22 +43,14 @@ class Neighbours:
     along: tuple[tuple[str, float], ...]
 
 
-def nearest(
-    change: Change,
-    pairs: Manifest,
-    checkpoint: Checkpoint,
-    encoder: TextEncoder,
-    device: torch.device,
-    world: Everyday,
-) -> Neighbours:
+def nearest(change: Change, delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder, world: Everyday) -> Neighbours:
     """The everyday nouns that are nearest to what is edited, without those that go all along with it.
 
     Args:
         change: the pair, understood.
-        pairs: its edits, with nothing preserved by name.
+        delta: its edits, with nothing preserved by name.
         checkpoint: the model.
         encoder: the model's.
-        device: where to calculate in float64.
         world: the everyday prompts.
     """
     own = {word.lower() for text in (change.source, change.destination) for word in text.split()}
@@ -70,12 +63,32 @@ def nearest(
     order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
     tests = [(_said(change, noun), _said(change.of_one(), noun)) for _, noun in order]
     tests = [both for both in tests if all(forecast.aligned(*test, encoder) for test in both)]
-    delta = compiling.compile_edit(pairs, encoder, device, world)
     metric = forecast.metric(checkpoint, delta.origin, encoder)
     shares = forecast.shares([single for _, single in tests], encoder, delta.operator, metric)
     apart = [test for (test, _), share in zip(tests, shares, strict=True) if share < ALONG]
     along = [(single[0], share) for (_, single), share in zip(tests, shares, strict=True) if share >= ALONG]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
+
+
+def assumed(
+    named: Sequence[tuple[str, str]], delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder
+) -> tuple[str, str] | None:
+    """Of prompts that each name another value, the one that an edit takes along most.
+
+    To a model that assumes red, "a red rose" is nearly "a rose".
+
+    Args:
+        named: the prompts and where they would be taken.
+        delta: the edit, with nothing preserved by name.
+        checkpoint: the model.
+        encoder: the model's.
+
+    Returns:
+        The prompt with its destination; None where there is none of which it can be told.
+    """
+    shares = forecast.told(named, encoder, delta.operator, forecast.metric(checkpoint, delta.origin, encoder))
+    found = [(share, test) for share, test in zip(shares, named, strict=True) if share is not None]
+    return max(found)[1] if found else None
 
 
 def _said(change: Change, noun: str) -> tuple[str, str]:

@@ -21,6 +21,8 @@ STRENGTH, STRONGER = 1.2, 0.3
 wordings by what was drawn for picturebook's validation edits; its card has the table."""
 OTHERS = 4
 """Other values that are tried."""
+COMMON = 11
+"""Values of a kind of which a model may assume one: the most common."""
 
 Test = tuple[str, str]
 """A prompt and its destination."""
@@ -106,8 +108,20 @@ def _explicit(change: Change) -> tuple[Test, ...]:
     return _tests(found, change.said())[:OTHERS]
 
 
-def _others(change: Change, destination: str) -> list[str]:
-    """The destination with other values in the place of what was added."""
+def named(change: Change) -> tuple[Test, ...]:
+    """Prompts that each name another common value: one of them may say what is assumed."""
+    pair = change.said()
+    return _tests([(prompt, pair[1]) for prompt in _others(change, pair[1], COMMON)], pair) if change.noun else ()
+
+
+def with_value(draft: Draft, test: Test) -> Draft:
+    """The draft with this prompt as the first of those that name another value."""
+    explicit = _tests([test, *draft.explicit])[:OTHERS]
+    return replace(draft, explicit=explicit, preserved=tuple(prompt for prompt, _ in explicit))
+
+
+def _others(change: Change, destination: str, most: int | None = None) -> list[str]:
+    """The destination with other values in the place of what was added, of the first `most` of their kind."""
     if change.old[1] != change.new[1] and (place := _place(change.new[1])):
         return [destination.replace(place, other) for other in values.PLACES if other != place]
     before = {word.lower() for part in change.old for word in part.split()}
@@ -116,7 +130,7 @@ def _others(change: Change, destination: str) -> list[str]:
     if len({word for word, _ in named}) != 1:
         return []
     word, kind = named[0]
-    return [_swapped(destination, word, other) for other in kind if other not in (word, *before)]
+    return [_swapped(destination, word, other) for other in kind[:most] if other not in (word, *before)]
 
 
 def _place(behind: str) -> str | None:
