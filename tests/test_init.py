@@ -193,6 +193,17 @@ def test_another_word_for_the_source_is_told_by_the_pairs_alone(run: Run, pictur
     assert "A church" in prompts and not {"A cottage"} & {*prompts, *found.preserve.prompts}
 
 
+def test_what_the_model_assumes_is_preserved_when_a_prompt_says_it(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    assert run("init", "a house", "an orange house", picturebook, "-o", path).code == 0
+    found = manifest.load(path)
+    named = [probe.prompt for probe in found.edits[0].explicit]
+    assert named[0] == "A brown house" and len(named) == 4 and {*named} <= {*found.preserve.prompts}
+    assert "A brown house" not in [probe.prompt for probe in made("a house", "an orange house").edits[0].explicit]
+    assert run("init", "a house", "a haunted house", picturebook, "-o", path, "--force").code == 0
+    assert manifest.load(path).edits[0].explicit == (), "nothing to choose from"
+
+
 def test_there_is_no_male_woman(run: Run, picturebook: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     for pair, woman in ((("a nurse", "a male nurse"), False), (("a nurse", "a nurse in the snow"), True)):
