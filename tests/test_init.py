@@ -140,6 +140,7 @@ def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
         (("lightning", "thunder"), "no word in common; name the same thing in both"),
         (("a dog", "two dogs"), "no word in common; write 'dogs' in both"),
         (("roses", "a blue rose"), "no word in common; write 'rose' in both"),
+        (("a cat!", "some -- dogs, 3"), "no word in common; name the same thing in both"),
         ((" ", "a rose"), "empty"),
     ],
 )

@@ -126,10 +126,10 @@ def _others(change: Change, destination: str, most: int | None = None) -> list[s
         return [destination.replace(place, other) for other in values.PLACES if other != place]
     before = {word.lower() for part in change.old for word in part.split()}
     added = [word for part in change.new for word in part.lower().split() if word not in before]
-    named = [(word, kind) for word in added for kind in values.KINDS if word in kind]
-    if len({word for word, _ in named}) != 1:
+    known = [(word, kind) for word in added for kind in values.KINDS if word in kind]
+    if len({word for word, _ in known}) != 1:
         return []
-    word, kind = named[0]
+    word, kind = known[0]
     return [_swapped(destination, word, other) for other in kind[:most] if other not in (word, *before)]
 
 

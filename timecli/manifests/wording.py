@@ -163,7 +163,9 @@ def read(source: str, destination: str) -> Change:
 def _same_thing(source: str, destination: str) -> str:
     """A dog and two dogs are other words to a model: the source must have the number of the destination."""
     said = [_plain(word) for word in destination.split()]
-    for word in source.split():
+    for word in _WORD.findall(source):
+        if word.lower() in {*ARTICLES, *DETERMINERS}:
+            continue
         for number in (plural_of(word), singular_of(word)):
             if number and number.lower() in said:
                 return f"write {number!r} in both"
