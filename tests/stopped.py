@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from timecli import cli
 from timecli.errors import Interrupted, OutputError
 from timecli.files import swap
 from timecli.models import layouts, streams
@@ -352,13 +353,13 @@ def refused(laboratory: Laboratory, ever_since: bool) -> Counter:
 
 
 def at_random(laboratory: Laboratory, number: int, rng: random.Random) -> str:
-    """SIGKILL, or SIGINT twice, at a random moment of a run."""
+    """SIGKILL, or SIGINT twice, at a random moment of a run: while what it had begun is removed, or right behind."""
     laboratory.reset()
     child = laboratory.start(lambda: None)
     time.sleep(laboratory.seconds * rng.uniform(0, 1.2))
     os.kill(child, number)
     if number == signal.SIGINT:
-        time.sleep(laboratory.seconds * rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, rng.choice((0.0003, 0.1 * laboratory.seconds))))
         os.kill(child, number)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) in (0, 2, -number), status
@@ -369,12 +370,8 @@ def at_random(laboratory: Laboratory, number: int, rng: random.Random) -> str:
     return found
 
 
-def raise_interrupted(*_: object) -> None:
-    raise Interrupted
-
-
 def seen(how: str, folder: Path, count: int) -> dict[str, Counter]:
-    signal.signal(signal.SIGINT, raise_interrupted)
+    signal.signal(signal.SIGINT, cli.interrupted)
     if how == "careless":
         return {"careless": killed(Laboratory(folder, folder_in_place, careless))}
     laboratories = [Laboratory(folder, form) for form in FORMS]

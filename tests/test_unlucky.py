@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from timecli.errors import CheckpointError
+from timecli import cli
+from timecli.errors import CheckpointError, Interrupted
 from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping.publish import write_checkpoint
@@ -92,6 +93,19 @@ def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: 
         "timecli: interrupted; nothing is half written."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_signal_right_behind_another_does_not_come_between_what_that_removes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(cli, "_last_signal", -cli.AT_ONCE)
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now)
+    with pytest.raises(Interrupted):
+        cli.interrupted(signal.SIGINT, None)
+    now += cli.AT_ONCE / 2
+    cli.interrupted(signal.SIGTERM, None)
+    now += cli.AT_ONCE * 2
+    with pytest.raises(Interrupted):
+        cli.interrupted(signal.SIGINT, None)
 
 
 def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:

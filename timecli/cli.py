@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -40,7 +41,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+AT_ONCE = 1.0
+"""Seconds in which several signals are one."""
+
 _debug = False
+_last_signal = -AT_ONCE
 
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """Every mistake in the arguments. typer names only some kinds of it, and brings its own copy of click or not."""
@@ -74,14 +79,18 @@ def _command() -> Callable[..., Any]:
     return typer.main.get_command(app)
 
 
-def _interrupted(number: int, _frame: object) -> None:
-    raise Interrupted(number)
+def interrupted(number: int, _frame: object) -> None:
+    """Raise Interrupted. A signal right behind another is the same one, and must not come between what that removes."""
+    global _last_signal
+    last, _last_signal = _last_signal, time.monotonic()
+    if _last_signal - last > AT_ONCE:
+        raise Interrupted(number)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors become one sentence on stderr and exit code 2, a signal its own exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
+        signal.signal(number, interrupted)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe cannot take every letter otherwise
