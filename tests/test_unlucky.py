@@ -101,9 +101,9 @@ def test_a_signal_right_behind_another_does_not_come_between_what_that_removes(m
     monkeypatch.setattr(cli.time, "monotonic", lambda: now)
     with pytest.raises(Interrupted):
         cli.interrupted(signal.SIGINT, None)
-    now += cli.AT_ONCE / 2
+    now += 0.7 * cli.AT_ONCE
     cli.interrupted(signal.SIGTERM, None)
-    now += cli.AT_ONCE * 2
+    now += 0.7 * cli.AT_ONCE
     with pytest.raises(Interrupted):
         cli.interrupted(signal.SIGINT, None)
 

@@ -82,8 +82,9 @@ def _command() -> Callable[..., Any]:
 def interrupted(number: int, _frame: object) -> None:
     """Raise Interrupted. A signal right behind another is the same one, and must not come between what that removes."""
     global _last_signal
-    last, _last_signal = _last_signal, time.monotonic()
-    if _last_signal - last > AT_ONCE:
+    now = time.monotonic()
+    if now - _last_signal > AT_ONCE:
+        _last_signal = now
         raise Interrupted(number)
 
 
