@@ -33,13 +33,8 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
     pairs = manifest.parse(drafts.written(drafts.alone(draft), task.name))
     delta = compiling.compile_edit(pairs, encoder, CPU, world)
-    if value := neighbours.assumed(drafts.named(draft.change), delta, checkpoint, encoder):
-        draft = drafts.with_value(draft, value)
-    kept = draft.preserved
-    if draft.change.has_neighbours:
-        near = neighbours.nearest(draft.change, delta, checkpoint, encoder, world)
-        kept += tuple(prompt for prompt, _ in near.tests)
-    lines = [f"prompts = {json.dumps(list(kept))}", f"weight = {drafts.weight(draft):g}", *drafts.solved(draft)]
+    draft = neighbours.fitted(draft, delta, checkpoint, encoder, world)
+    lines = [f"prompts = {json.dumps(draft.preserved)}", f"weight = {drafts.weight(draft):g}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:
         text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,14 +94,4 @@ def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) 
     refuse(compiling.problems(manifest, encoder))
     world = everyday_world(manifest, encoder, reading)
     delta = compiling.compile_edit(pairs, encoder, options.exact_device(where), world)
-    if value := neighbours.assumed(drafts.named(draft.change), delta, checkpoint, encoder):
-        draft = drafts.with_value(draft, value)
-    if world is None or not draft.change.has_neighbours:
-        return draft
-    found = neighbours.nearest(draft.change, delta, checkpoint, encoder, world)
-    along = tuple(
-        f"{prompt!r} would go {share:.0%} of its way with the pairs alone: taken for another word; change that if not."
-        for prompt, share in found.along
-    )
-    kept = tuple(prompt for prompt, _ in found.tests)
-    return replace(draft, negatives=found.tests, preserved=draft.preserved + kept, left_out=draft.left_out + along)
+    return neighbours.fitted(draft, delta, checkpoint, encoder, world)

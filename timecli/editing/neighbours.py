@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
+from timecli.manifests import drafts
+from timecli.manifests.drafts import Draft
 from timecli.manifests.plurals import plural_of, singular_of, with_article
 from timecli.manifests.values import GENDERED, GENDERS
 from timecli.manifests.wording import Change, capital
@@ -43,16 +45,32 @@ class Neighbours:
     along: tuple[tuple[str, float], ...]
 
 
-def nearest(change: Change, delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder, world: Everyday) -> Neighbours:
-    """The everyday nouns that are nearest to what is edited, without those that go all along with it.
+def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder, world: Everyday | None) -> Draft:
+    """A draft with the value that a model assumes and the nearest everyday nouns, all of which are preserved.
 
     Args:
-        change: the pair, understood.
+        draft: what the pair itself gives.
         delta: its edits, with nothing preserved by name.
         checkpoint: the model.
         encoder: the model's.
-        world: the everyday prompts.
+        world: the everyday prompts; None has no neighbours.
     """
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
+    if value := _assumed(drafts.named(draft.change), delta, encoder, metric):
+        draft = drafts.with_value(draft, value)
+    if world is None or not draft.change.has_neighbours:
+        return draft
+    found = _nearest(draft.change, delta, encoder, metric, world)
+    along = tuple(
+        f"{prompt!r} would go {share:.0%} of its way with the pairs alone: taken for another word; change that if not."
+        for prompt, share in found.along
+    )
+    kept = tuple(prompt for prompt, _ in found.tests)
+    return replace(draft, negatives=found.tests, preserved=draft.preserved + kept, left_out=draft.left_out + along)
+
+
+def _nearest(change: Change, delta: Delta, encoder: TextEncoder, metric: torch.Tensor, world: Everyday) -> Neighbours:
+    """The everyday nouns that are nearest to what is edited, without those that go all along with it."""
     own = {word.lower() for text in (change.source, change.destination) for word in text.split()}
     own |= GENDERED if own & {*GENDERS} else set()
     found = [
@@ -63,30 +81,20 @@ def nearest(change: Change, delta: Delta, checkpoint: Checkpoint, encoder: TextE
     order = sorted(found, key=lambda one: float(near[one[0]]), reverse=True)[: 2 * COUNT]
     tests = [(_said(change, noun), _said(change.of_one(), noun)) for _, noun in order]
     tests = [both for both in tests if all(forecast.aligned(*test, encoder) for test in both)]
-    metric = forecast.metric(checkpoint, delta.origin, encoder)
     shares = forecast.shares([single for _, single in tests], encoder, delta.operator, metric)
     apart = [test for (test, _), share in zip(tests, shares, strict=True) if share < ALONG]
     along = [(single[0], share) for (_, single), share in zip(tests, shares, strict=True) if share >= ALONG]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
 
 
-def assumed(
-    named: Sequence[tuple[str, str]], delta: Delta, checkpoint: Checkpoint, encoder: TextEncoder
+def _assumed(
+    named: Sequence[tuple[str, str]], delta: Delta, encoder: TextEncoder, metric: torch.Tensor
 ) -> tuple[str, str] | None:
-    """Of prompts that each name another value, the one that an edit takes along most.
+    """Of prompts that each name another value, the one that an edit takes along most; None where that cannot be told.
 
     To a model that assumes red, "a red rose" is nearly "a rose".
-
-    Args:
-        named: the prompts and where they would be taken.
-        delta: the edit, with nothing preserved by name.
-        checkpoint: the model.
-        encoder: the model's.
-
-    Returns:
-        The prompt with its destination; None where there is none of which it can be told.
     """
-    shares = forecast.told(named, encoder, delta.operator, forecast.metric(checkpoint, delta.origin, encoder))
+    shares = forecast.told(named, encoder, delta.operator, metric)
     found = [(share, test) for share, test in zip(shares, named, strict=True) if share is not None]
     return max(found)[1] if found else None
 
