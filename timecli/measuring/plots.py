@@ -18,6 +18,8 @@ from timecli.measuring.tables import Result
 from timecli.shown import harmless
 
 WIDE = (8.0, 5.0)
+DARK = 0.3
+"""How far from one half a share is drawn in a colour on which black cannot be read."""
 
 
 def save(folder: Path, results: Sequence[Result], answers: Answers) -> list[Path]:
@@ -97,6 +99,7 @@ def crossed(results: Sequence[Result], answers: Answers) -> Figure | None:
     axes.set_yticks(range(len(edited) + 1), ["nothing", *edited], fontsize=7, parse_math=False)
     for y, row in enumerate(shares):
         for x, share in enumerate(row):
-            axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=6)
-    figure.colorbar(image, label="share of the first description")
+            ink = "white" if abs(share - 0.5) > DARK else "black"
+            axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=ink)
+    figure.colorbar(image, label="share of the first description", shrink=0.8)
     return figure
