@@ -69,6 +69,26 @@ def test_the_source_arrives_and_nothing_goes_nowhere(model: Checkpoint, encoder:
     assert forecast.shares([], encoder, delta.operator, metric) == []
 
 
+def test_what_is_told_of_a_prompt_does_not_depend_on_the_others(model: Checkpoint, encoder: TextEncoder) -> None:
+    """Longer prompts beside it are encoded with more padding behind, of which it would be told something else."""
+    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    metric = forecast.metric(model, delta.origin, encoder)
+    long = "a painting of several striped red boots in the snow beside several spotted blue hats on the beach"
+    pair, other = ("A purple rose", "A blue rose"), (long, long.replace("hats", "shirts"))
+    for told, one, more in (
+        (forecast.shares, pair, other),
+        (forecast.kept, pair[0], long),
+        (forecast.reached, pair, other),
+    ):
+        alone, *_ = told([one], encoder, delta.operator, metric)
+        beside, *_ = told([one, more], encoder, delta.operator, metric)
+        assert beside == pytest.approx(alone, abs=1e-4), told
+    (states,) = encoder.embed([pair[0]], encoder.enough([long], behind=forecast.PADDING))
+    (kept,) = forecast.kept([pair[0]], encoder, delta.operator, metric)
+    with_more = forecast._like(states, delta.operator.shift(states), encoder, metric)
+    assert abs(with_more - kept) > 1e-3, "as much padding as behind the long one would tell the same"
+
+
 def test_plan_prints_and_exits_with_1_below_a_threshold(run: Run, picturebook: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(ROSES)
