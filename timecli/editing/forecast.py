@@ -75,10 +75,10 @@ def _states(asked: Sequence[Sequence[str]], reader: Reader) -> Iterator[list[tor
     They are encoded all at once, and each is cut to what it needs: what is told of it does not depend on the others.
     """
     prompts = [prompt for together in asked for prompt in together]
-    states = iter(reader.embed(prompts, reader.enough(prompts, behind=PADDING)) if prompts else [])
-    for together in asked:
-        positions = reader.enough(together, behind=PADDING)
-        yield [next(states)[: positions or None] for _ in together]
+    positions = [reader.enough(together, behind=PADDING) for together in asked]
+    states = iter(reader.embed(prompts, max(positions)) if prompts else [])
+    for together, count in zip(asked, positions, strict=True):
+        yield [next(states)[: count or None] for _ in together]
 
 
 def kept(prompts: Sequence[str], reader: Reader, operator: Operator, metric: torch.Tensor) -> list[float]:
