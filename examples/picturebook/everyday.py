@@ -20,15 +20,18 @@ def noun(word: str) -> str:
     return f"{'An' if word[0] in 'aeiou' else 'A'} {word}"
 
 
-def nouns() -> list[str]:
+def nouns(others: bool = True) -> list[str]:
+    """Things, with `others` their synonyms and young ones, and professions."""
     words = [*world.THINGS]
-    words += [other for thing in world.THINGS.values() for other in (*thing.synonyms, *thing.young[:1])]
+    if others:
+        words += [other for thing in world.THINGS.values() for other in (*thing.synonyms, *thing.young[:1])]
     return [noun(word) for word in (*words, *world.PROFESSIONS)]
 
 
-def captions() -> list[str]:
+def captions(count: int = CAPTIONS) -> list[str]:
+    """Different random captions."""
     rng, found = random.Random(SEED), dict[str, None]()
-    while len(found) < CAPTIONS:
+    while len(found) < count:
         found[phrases.sample(random.Random(rng.random()))[0]] = None
     return list(found)
 
