@@ -35,9 +35,8 @@ def main() -> None:
     drawn = {len(edits): ([RESULTS / "table-2-24"], "everyday")}
     drawn |= {n: (sorted((RESULTS / "groups").glob(f"{n:02}-*")), "everyday bulk") for n in variants.GROUPS}
     drawn |= {1: ([RESULTS / "appendix-f-everyday"], "everyday bulk weight=0.1 strength=1")}
-    print(
-        "| groups | edits in each | efficacy | generality | specificity | explicit | of three |\n|---|---|---|---|---|---|---|"
-    )
+    print("| groups | edits in each | efficacy | generality | specificity | explicit | of three |")
+    print(f"|{'---|' * 7}")
     for count, (folders, configuration) in drawn.items():
         kinds = shares(folders, configuration, edits)
         values = [kinds[kind] for kind in ("source", "positive", "negative", "explicit")]

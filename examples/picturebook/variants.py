@@ -17,7 +17,6 @@ from pathlib import Path
 
 import everyday
 import world
-
 from timecli.manifests import manifest
 from timecli.manifests.manifest import Manifest
 from timecli.measuring import schedule
