@@ -53,7 +53,28 @@ def test_a_balance_is_counted_over_all_seeds_and_its_distance_over_parts_of_them
     row = next(line for line in page.splitlines() if line.startswith("| ceo |"))
     assert row.startswith(f"| ceo | 0.0% | 1.00 ± 0.00 | {one.share:.1%} | {delta} ± ")
     assert row.endswith(" | 7 | 50.0% | 0.67 ± 0.47 | 100.0% | 50.0% |")
-    assert "| baseline | 1.00 ± 0.00 | 100.0% |\n| oracle | " in page and "| time | 0.67 ± 0.47 | 50.0% |" in page
+    assert (
+        "| baseline | 1.00 ± 0.00 | 100.0% | - |\n| oracle | " in page and "| time | 0.67 ± 0.47 | 50.0% | - |" in page
+    )
+
+
+def test_what_an_edit_does_to_other_balances_is_how_far_their_shares_go_either_way() -> None:
+    """Of four pictures of each other profession, one more of the first description and two fewer."""
+    manifests = [replace(ceo(), name=name) for name in ("one", "two", "three")]
+    manifests = [
+        replace(one, balance=replace(one.balance, validation=(f"v {one.name}",))) for one in manifests if one.balance
+    ]
+    jobs = schedule.jobs(manifests, [Configuration()], cross=True)
+    groups = [(batch.model, group) for batch in schedule.batches(manifests, jobs, 4, 8) for group in batch.groups]
+    answers = {(model, group.prompt, texts): (0, 0, 1, 1) for model, group in groups for texts in group.questions}
+    two, three = ((f"v {name}", balances.worded(manifests[0], f"v {name}")) for name in ("two", "three"))
+    answers[("time/one", *two)], answers[("time/one", *three)] = (0, 0, 0, 1), (1, 1, 1, 1)
+    found = tables.collect(jobs, answers)
+    assert [one.moved for result in found for one in result.balanced.values()] == [0.375, 0, 0]
+    assert tables.data(found)["configurations"][0]["balances"]["one"]["moved"] == 0.375
+    assert "| time | 0.67 ± 0.47 | 50.0% | 0.125 |" in tables.markdown("title", found)
+    alone = tables.collect(schedule.jobs(manifests, [Configuration()], cross=False), answers)
+    assert all(one.moved is None for result in alone for one in result.balanced.values()), "the control"
 
 
 def test_the_oracle_is_told_one_description_in_every_picture() -> None:

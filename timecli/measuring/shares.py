@@ -35,26 +35,38 @@ class Shares:
         after: of the edited model.
         explicit: of the prompts that name a description, the share of pictures that keep it, before and after; None
             where no prompt does.
+        moved: how far other balances went from the unedited model's share on their validation prompts, on average
+            (Figure 10); None where they were not drawn.
     """
 
     before: Balanced
     oracle: Balanced
     after: Balanced
     explicit: tuple[float, float] | None
+    moved: float | None = None
 
 
 Measured = Sequence[tuple[Job, Mapping[str, Shares]]]
 """Every edited model of one configuration, and the balances that it was measured with, by the manifests' names."""
 
 
-def measure(manifest: Manifest, model: str, answers: Answers) -> Shares:
-    """The shares of a balance, drawn by the unedited model, the oracle and an edited model."""
+def measure(manifest: Manifest, model: str, answers: Answers, crossed: Sequence[Manifest] = ()) -> Shares:
+    """The shares of a balance, drawn by the unedited model, the oracle and an edited model; what that did to others."""
     assert manifest.balance is not None
     prompts = balances.counted(manifest.balance)
     before, after = (balanced(manifest, prompts, name, answers) for name in (BASE, model))
     named = verify.measure(tested(manifest), lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
     kept = (named["baseline"]["explicit"].mean, named["edited"]["explicit"].mean) if named["edited"] else None
-    return Shares(before, oracle(manifest, prompts, answers), after, kept)
+    return Shares(before, oracle(manifest, prompts, answers), after, kept, _moved(crossed, model, answers))
+
+
+def _moved(crossed: Sequence[Manifest], model: str, answers: Answers) -> float | None:
+    drawn = [(one, one.balance.validation) for one in crossed if one.balance]
+    went = [
+        abs(balanced(one, prompts, model, answers).share - balanced(one, prompts, BASE, answers).share)
+        for one, prompts in drawn
+    ]
+    return fmean(went) if went else None
 
 
 def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: Answers) -> Balanced:
@@ -91,17 +103,18 @@ def summary(rows: Mapping[Configuration, Measured]) -> Iterator[str]:
     """Δ over all balances, of baseline, oracle and every configuration (Table 3)."""
     first = _all(next(iter(rows.values())))
     yield from (f"**{all_of(len(first), 'balance').capitalize()}**", "")
-    yield from (table_row("", "Δ", "explicit"), "|---|---|---|")
+    yield from (table_row("", "Δ", "explicit", "others moved by"), "|---|---|---|---|")
     kept = _explicit(first, 0)
-    yield table_row("baseline", _overall([one.before for one in first]), kept)
-    yield table_row("oracle", _overall([one.oracle for one in first]), kept)
+    yield table_row("baseline", _overall([one.before for one in first]), kept, "-")
+    yield table_row("oracle", _overall([one.oracle for one in first]), kept, "-")
     for configuration, found in rows.items():
         own = _all(found)
-        yield table_row(configuration.name, _overall([one.after for one in own]), _explicit(own, 1))
+        yield table_row(configuration.name, _overall([one.after for one in own]), _explicit(own, 1), _others(own))
     yield ""
     yield "Mean ± standard deviation over three parts of the seeds; the *oracle* is the unedited model, told one of the"
     yield "two descriptions by chance in every picture; *explicit* is the share of pictures that show the description"
-    yield "which their prompt names, of prompts that no edit should change."
+    yield "which their prompt names, of prompts that no edit should change; *others moved by* is how far the shares of"
+    yield "other balances go from the baseline's on their prompts of validation, on average, with `--cross`."
     yield ""
 
 
@@ -156,3 +169,8 @@ def _explicit(found: Sequence[Shares], side: int) -> str:
     """Before or after, the mean over the balances that have such prompts."""
     known = [one.explicit[side] for one in found if one.explicit]
     return f"{fmean(known):.1%}" if known else "-"
+
+
+def _others(found: Sequence[Shares]) -> str:
+    known = [one.moved for one in found if one.moved is not None]
+    return f"{fmean(known):.3f}" if known else "-"

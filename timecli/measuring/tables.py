@@ -52,7 +52,7 @@ def collect(
     for job in work:
         own = [manifest for manifest in job.tested if not manifest.balance]
         scores = {manifest.name: _scores(manifest, job.model, answers, seen or {}) for manifest in own}
-        balanced = {one.name: shares.measure(one, job.model, answers) for one in job.tested if one.balance}
+        balanced = {one.name: shares.measure(one, job.model, answers, job.crossed) for one in job.tested if one.balance}
         found.append(Result(job, scores, balanced))
     return found
 
