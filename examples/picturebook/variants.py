@@ -1,18 +1,25 @@
-"""Variants of the benchmark's edits, which the card compares.
+"""Variants of the benchmark's manifests, which the card compares; none of them is in the repository.
 
-    python variants.py
+    python variants.py    # after benchmark.py and as_init.py, and once more after `timecli tune`
 
-bench/groups has the edits of appendix F, one of every thing, in random groups: `17-03` is the third of 17. bench/own-1
-and bench/own-0.3 have the test edits with their own negatives preserved, with that weight. bench/lists has the
-validation edits with other lists of everyday prompts. None of them is in the repository.
+| folder of bench | from | what is other |
+| --- | --- | --- |
+| groups/17-03 | test | the edits of appendix F, one of every thing, in random groups; this is the third of 17 |
+| own-1, own-0.3 | test | an edit's own negatives are preserved, with that weight |
+| lists/… | validation | another list of everyday prompts |
+| init-validation-0.1 | init-validation | the weight of what is preserved |
+| professions-augmented, people-augmented | professions, people | the paper's wordings |
+| people-default | people | the default's wordings |
+| people-first | tuned/people-augmented | balanced prompts: the first of validation alone |
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import everyday
@@ -24,8 +31,6 @@ from timecli.measuring import schedule
 HERE = Path(__file__).parent / "bench"
 GROUPS = (17, 7, 4, 3, 2)
 """Into how many groups the edits of appendix F are divided."""
-WEIGHTS = (1, 0.3)
-"""Of negatives that are preserved."""
 CAPTIONS = 300
 """Of a long list."""
 COLOURS, PLACES = 3, 2
@@ -43,24 +48,11 @@ def together() -> list[Manifest]:
     return schedule.joint(read("test"))[1]
 
 
-def groups() -> dict[str, dict[str, str]]:
-    """By folder the manifests of each group."""
+def groups() -> dict[str, list[Manifest]]:
+    """By folder the edits of each group."""
     edits = together()
     random.Random(0).shuffle(edits)
-    return {
-        f"groups/{count:02}-{index + 1:02}": {task.name: task.text for task in edits[index::count]}
-        for count in GROUPS
-        for index in range(count)
-    }
-
-
-def own(weight: float) -> dict[str, str]:
-    """The test edits with their negatives preserved."""
-    found = {}
-    for task in read("test"):
-        prompts = [test.prompt for edit in task.edits for test in edit.negatives]
-        found[task.name] = task.text.replace(OFF, f"prompts = {json.dumps(prompts)}\nweight = {weight:g}")
-    return found
+    return {f"{count:02}-{index + 1:02}": edits[index::count] for count in GROUPS for index in range(count)}
 
 
 def lists() -> dict[str, list[str]]:
@@ -78,25 +70,49 @@ def lists() -> dict[str, list[str]]:
     }
 
 
-def write(folder: str, texts: Mapping[str, str]) -> None:
+def own(weight: str) -> Callable[[Manifest], str]:
+    """Preserves the negatives of a manifest."""
+
+    def changed(task: Manifest) -> str:
+        prompts = [test.prompt for edit in task.edits for test in edit.negatives]
+        return task.text.replace(OFF, f"prompts = {json.dumps(prompts)}\nweight = {weight}")
+
+    return changed
+
+
+def line(key: str, value: str) -> Callable[[Manifest], str]:
+    """Puts another line in the place of a key's; none removes it."""
+    return lambda task: re.sub(rf"^{key} = .*\n", f"{key} = {value}\n" if value else "", task.text, flags=re.MULTILINE)
+
+
+def first(task: Manifest) -> str:
+    """Of a balance the first prompt of validation alone."""
+    text = re.sub(r"^prompts = \[\n(?: .*\n)*\]\n", "", task.text, flags=re.MULTILINE)
+    return re.sub(r'^validation = \[("[^"]*").*$', r"validation = \1", text, flags=re.MULTILINE)
+
+
+def write(folder: str, tasks: Iterable[Manifest], changed: Callable[[Manifest], str] = lambda task: task.text) -> None:
     """Manifests into a folder of their own."""
     target = HERE / folder
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name, text in texts.items():
-        (target / f"{name}.toml").write_text(text, encoding="utf-8")
+    for task in tasks:
+        (target / f"{task.name}.toml").write_text(changed(task), encoding="utf-8")
 
 
 def main() -> None:
-    shutil.rmtree(HERE / "groups", ignore_errors=True)
-    for folder, texts in groups().items():
-        write(folder, texts)
-    for weight in WEIGHTS:
-        write(f"own-{weight:g}", own(weight))
+    for folder, tasks in groups().items():
+        write(f"groups/{folder}", tasks)
+    for weight in ("1", "0.3"):
+        write(f"own-{weight}", read("test"), own(weight))
     for name, prompts in lists().items():
-        texts = {task.name: task.text.replace(OFF, 'everyday = "list.txt"') for task in read("validation")}
-        write(f"lists/{name}", texts)
+        write(f"lists/{name}", read("validation"), line("everyday", '"list.txt"'))
         (HERE / "lists" / name / "list.txt").write_text("\n".join(dict.fromkeys(prompts)) + "\n", encoding="utf-8")
+    write("init-validation-0.1", read("init-validation"), line("weight", "0.1"))
+    for folder in ("professions", "people"):
+        write(f"{folder}-augmented", read(folder), line("augment", "true"))
+    write("people-default", read("people"), line("augment", ""))
+    write("people-first", read("tuned/people-augmented"), first)
 
 
 if __name__ == "__main__":
