@@ -90,6 +90,10 @@ def test_what_a_pair_speaks_of_is_edited_in_both_numbers() -> None:
     [
         (("a rose", "a blue rose"), ["A red rose", "A yellow rose", "A green rose", "A white rose"]),
         (("a doctor", "a female doctor"), ["A male doctor", "Male doctors"]),
+        (
+            ("an ice cream", "a chocolate ice cream"),
+            [f"A {flavour} ice cream" for flavour in ("vanilla", "strawberry", "caramel", "pistachio")],
+        ),
         (("a chair", "a wooden chair"), ["A metal chair", "A glass chair", "A plastic chair", "A stone chair"]),
         (("dogs", "two dogs"), ["Three dogs", "Four dogs", "Five dogs", "Six dogs"]),
         (("a bride", "a bride with an orange hat"), ["A bride with a red hat", "A bride with a yellow hat"]),

@@ -8,8 +8,9 @@ COLOURS = (
 )
 MATERIALS = ("metal", "glass", "plastic", "stone", "paper", "leather", "wooden", "wood", "steel", "iron", "copper") + (
     *("bronze", "brass", "marble", "concrete", "brick", "ceramic", "porcelain", "clay", "rubber", "woolen", "cotton"),
-    *("silk", "velvet", "cardboard", "crystal", "ice", "chocolate", "gingerbread"),
+    *("silk", "velvet", "cardboard", "crystal", "ice", "gingerbread"),
 )
+FLAVOURS = ("vanilla", "chocolate", "strawberry", "caramel", "pistachio")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "one", "twelve")
 GENDERS = ("female", "male")
 GENDERED = {
@@ -21,7 +22,7 @@ GENDERED = {
 """Nouns that say a gender: there is no female king."""
 PATTERNS = ("striped", "spotted", "checkered", "dotted", "floral", "plaid")
 SHAPES = ("square", "round", "triangular", "oval", "rectangular", "hexagonal", "heart-shaped")
-KINDS = (COLOURS, MATERIALS, NUMBERS, GENDERS, PATTERNS, SHAPES)
+KINDS = (COLOURS, MATERIALS, FLAVOURS, NUMBERS, GENDERS, PATTERNS, SHAPES)
 """Words; the first of each kind are the most common ones."""
 
 PLACES = ("in the snow", "on the beach", "in the forest", "in the city", "in the desert")
