@@ -29,7 +29,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring import schedule
 
 HERE = Path(__file__).parent / "bench"
-GROUPS = (17, 7, 4, 3, 2)
+GROUPS = (17, 9, 7, 4)
 """Into how many groups the edits of appendix F are divided."""
 CAPTIONS = 300
 """Of a long list."""
