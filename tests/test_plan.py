@@ -272,13 +272,9 @@ def test_without_a_model_it_validates(run: Run, tmp_path: Path) -> None:
 
 
 def test_many_pairs_in_one_solve_are_warned_of(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    nouns = ("rose", "tulip", "dog", "cat", "car", "hat", "pig", "cow", "bus")
-    for colours in (("blue",), ("blue", "green")):
-        pairs = [
-            f'[[edit]]\nsource = "A {style}{noun}"\ndestination = "A {style}{colour} {noun}"\n'
-            for style, colour in zip(("", "painting of a "), colours, strict=False)
-            for noun in nouns
-        ]
+    nouns = ("rose", "tulip", "dog", "cat", "car")
+    for count in (4, 5):
+        pairs = [f'[[edit]]\nsource = "A {noun}"\ndestination = "A blue {noun}"\n' for noun in nouns[:count]]
         (tmp_path / "x.toml").write_text('name = "x"\n' + "".join(pairs))
         done = run("plan", tmp_path / "x.toml", picturebook)
-        assert done.code == 0 and ("18 pairs in one solve" in done.err) == (len(colours) == 2), done.err
+        assert done.code == 0 and ("5 pairs in one solve" in done.err) == (count == 5), done.err

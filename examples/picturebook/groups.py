@@ -3,7 +3,7 @@
     python groups.py
 
 Every row has the same edits, alone, in groups of several sizes, and all at once; each share is over all their prompts.
-Reads what `timecli bench` wrote into bench/results.
+Reads what the card's commands wrote into bench/results: table-2-24, groups and appendix-f-everyday.
 """
 
 from __future__ import annotations

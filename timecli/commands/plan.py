@@ -90,8 +90,8 @@ def _warn_of_many(manifest: Manifest) -> None:
 
     if len(manifest.edits) > MANY:
         terminal.warn(
-            f"{manifest.name} has {len(manifest.edits)} pairs in one solve, which take room from each other from about "
-            f"{MANY} on; a strength of 1.5 brings back some of what they lose. See the forecasts of what should stay."
+            f"{manifest.name} has {len(manifest.edits)} pairs in one solve; more than {MANY} take room from each "
+            "other, of which a strength of 1.5 brings back some. See the forecasts of what should stay."
         )
 
 

@@ -17,8 +17,8 @@ from timecli.models.streams import POOLED, TEXT
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
 
-MANY = 10
-"""Pairs of one solve from which on they take room from each other (the card has the figures)."""
+MANY = 4
+"""Pairs of one solve that leave each other enough room (the card has the figures)."""
 MOST = 5
 """Everyday prompts that are named."""
 NEIGHBOUR = 0.5
