@@ -5,7 +5,7 @@
 | folder of bench | from | what is other |
 | --- | --- | --- |
 | groups/17-03 | test | the edits of appendix F, one of every thing, in random groups; this is the third of 17 |
-| own-1, own-0.3 | test | an edit's own negatives are preserved, with that weight |
+| own | test | an edit's own negatives are preserved, with weight 1 |
 | lists/… | validation | another list of everyday prompts |
 | init-validation-0.1 | init-validation | the weight of what is preserved |
 | professions-augmented, people-augmented | professions, people | the paper's wordings |
@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import everyday
-import world
 from timecli.manifests import manifest
 from timecli.manifests.manifest import Manifest
 from timecli.measuring import schedule
@@ -33,8 +32,6 @@ GROUPS = (17, 9, 7, 4)
 """Into how many groups the edits of appendix F are divided."""
 CAPTIONS = 300
 """Of a long list."""
-COLOURS, PLACES = 3, 2
-"""Of every thing, on a list with attributes."""
 OFF = "everyday = false"
 """The line of the benchmark's manifests in whose place something is preserved."""
 
@@ -56,28 +53,17 @@ def groups() -> dict[str, list[Manifest]]:
 
 
 def lists() -> dict[str, list[str]]:
-    """Other lists than the model's own, by name."""
-    captions, rng = everyday.captions(), random.Random(0)
-    described = []
-    for name in world.THINGS:
-        described += [everyday.noun(f"{colour} {name}") for colour in rng.sample(list(world.COLOURS), COLOURS)]
-        described += [f"{everyday.noun(name)} {where}" for where in rng.sample(list(world.PLACES.values()), PLACES)]
+    """Other lists than the model's own, by name: without synonyms and young ones, and with more captions."""
     return {
-        "bare": [*everyday.nouns(others=False), *captions],
+        "bare": [*everyday.nouns(others=False), *everyday.captions()],
         "captions": [*everyday.nouns(), *everyday.captions(CAPTIONS)],
-        "attributes": [*everyday.nouns(), *described, *captions],
-        "bare-attributes": [*everyday.nouns(others=False), *described, *captions],
     }
 
 
-def own(weight: str) -> Callable[[Manifest], str]:
+def own(task: Manifest) -> str:
     """Preserves the negatives of a manifest."""
-
-    def changed(task: Manifest) -> str:
-        prompts = [test.prompt for edit in task.edits for test in edit.negatives]
-        return task.text.replace(OFF, f"prompts = {json.dumps(prompts)}\nweight = {weight}")
-
-    return changed
+    prompts = [test.prompt for edit in task.edits for test in edit.negatives]
+    return task.text.replace(OFF, f"prompts = {json.dumps(prompts)}\nweight = 1")
 
 
 def line(key: str, value: str) -> Callable[[Manifest], str]:
@@ -103,8 +89,7 @@ def write(folder: str, tasks: Iterable[Manifest], changed: Callable[[Manifest], 
 def main() -> None:
     for folder, tasks in groups().items():
         write(f"groups/{folder}", tasks)
-    for weight in ("1", "0.3"):
-        write(f"own-{weight}", read("test"), own(weight))
+    write("own", read("test"), own)
     for name, prompts in lists().items():
         write(f"lists/{name}", read("validation"), line("everyday", '"list.txt"'))
         (HERE / "lists" / name / "list.txt").write_text("\n".join(dict.fromkeys(prompts)) + "\n", encoding="utf-8")
