@@ -20,11 +20,10 @@ def noun(word: str) -> str:
     return f"{'An' if word[0] in 'aeiou' else 'A'} {word}"
 
 
-def nouns(others: bool = True) -> list[str]:
-    """Things, with `others` their synonyms and young ones, and professions."""
+def nouns() -> list[str]:
+    """Things, their synonyms and young ones, and professions."""
     words = [*world.THINGS]
-    if others:
-        words += [other for thing in world.THINGS.values() for other in (*thing.synonyms, *thing.young[:1])]
+    words += [other for thing in world.THINGS.values() for other in (*thing.synonyms, *thing.young[:1])]
     return [noun(word) for word in (*words, *world.PROFESSIONS)]
 
 

@@ -6,7 +6,7 @@
 | --- | --- | --- |
 | groups/17-03 | test | the edits of appendix F, one of every thing, in random groups; this is the third of 17 |
 | own | test | an edit's own negatives are preserved, with weight 1 |
-| lists/… | validation | another list of everyday prompts |
+| captions | validation | another list of everyday prompts, with more captions |
 | init-validation-0.1 | init-validation | the weight of what is preserved |
 | professions-augmented, people-augmented | professions, people | the paper's wordings |
 | people-default | people | the default's wordings |
@@ -52,14 +52,6 @@ def groups() -> dict[str, list[Manifest]]:
     return {f"{count:02}-{index + 1:02}": edits[index::count] for count in GROUPS for index in range(count)}
 
 
-def lists() -> dict[str, list[str]]:
-    """Other lists than the model's own, by name: without synonyms and young ones, and with more captions."""
-    return {
-        "bare": [*everyday.nouns(others=False), *everyday.captions()],
-        "captions": [*everyday.nouns(), *everyday.captions(CAPTIONS)],
-    }
-
-
 def own(task: Manifest) -> str:
     """Preserves the negatives of a manifest."""
     prompts = [test.prompt for edit in task.edits for test in edit.negatives]
@@ -90,9 +82,9 @@ def main() -> None:
     for folder, tasks in groups().items():
         write(f"groups/{folder}", tasks)
     write("own", read("test"), own)
-    for name, prompts in lists().items():
-        write(f"lists/{name}", read("validation"), line("everyday", '"list.txt"'))
-        (HERE / "lists" / name / "list.txt").write_text("\n".join(dict.fromkeys(prompts)) + "\n", encoding="utf-8")
+    write("captions", read("validation"), line("everyday", '"list.txt"'))
+    prompts = dict.fromkeys([*everyday.nouns(), *everyday.captions(CAPTIONS)])
+    (HERE / "captions" / "list.txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
     write("init-validation-0.1", read("init-validation"), line("weight", "0.1"))
     for folder in ("professions", "people"):
         write(f"{folder}-augmented", read(folder), line("augment", "true"))
