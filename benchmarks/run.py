@@ -282,10 +282,10 @@ def plan_table(model: Path, device: torch.device) -> list[Row]:
     edit, checkpoint = manifest.load(EDIT), open_checkpoint(model)
     encoder = encoding.read_text_encoder(checkpoint, None, device)
     world = everyday.kept(edit, encoder, everyday.cache())
-    delta = compiling.compile_edit(edit, encoder, device, world)
+    delta = compiling.compile_edit(edit, checkpoint, encoder, device, world)
     prompts = list(encoder.memory)
     rows = {
-        "compile": seconds(lambda: compiling.compile_edit(edit, encoder, device, world)),
+        "compile": seconds(lambda: compiling.compile_edit(edit, checkpoint, encoder, device, world)),
         "of it encoding": seconds(lambda: encoder.encode(prompts)),
         "M of all matrices": seconds(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
     }

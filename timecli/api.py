@@ -116,7 +116,7 @@ def compile(manifest: Manifest, model: Model, everyday: Everyday | None = None) 
     from timecli.editing import compiling
 
     world = everyday_world(manifest, model) if everyday is None else everyday
-    return compiling.compile_edit(manifest, model.encoder, model.device, world)
+    return compiling.compile_edit(manifest, model.checkpoint, model.encoder, model.device, world)
 
 
 def plan(manifest: Manifest, model: Model, delta: Delta, everyday: Everyday | None = None) -> Preview:

@@ -38,7 +38,7 @@ def main(path: Path, target: Path) -> None:
         prompts = verify.prompts_after(table)
         if task is None:
             return render(pipeline, prompts, DRAWN, lambda _: None)
-        matrices = edited.edited_matrices(compiling.compile_edit(task, encoder, CPU), checkpoint, CPU)
+        matrices = edited.edited_matrices(compiling.compile_edit(task, checkpoint, encoder, CPU), checkpoint, CPU)
         with replaced(pipeline.unet, matrices):
             return render(pipeline, prompts, DRAWN, lambda _: None)
 

@@ -45,7 +45,7 @@ def main() -> None:
                 preserve = replace(tasks[0].preserve, everyday="part.txt")
                 world = everyday.measured(replace(tasks[0], preserve=preserve, folder=Path(folder)), encoder)
             for task in tasks:
-                delta = compiling.compile_edit(task, encoder, CPU, world)
+                delta = compiling.compile_edit(task, checkpoint, encoder, CPU, world)
                 found.append(preview.preview(task, checkpoint, encoder, delta, whole).metrics)
         print(f"| {size} | {' | '.join(f'{fmean(one[name] for one in found):.3f}' for name in SHOWN)} |", flush=True)
 

@@ -73,7 +73,7 @@ def edit(
     with terminal.timed(seconds, "everyday"):
         world = everyday_world(manifest, encoder, reading)
     with terminal.stage(seconds, "compile"):
-        delta = compiling.compile_edit(manifest, encoder, exact, world)
+        delta = compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
         moved = compiling.moved(manifest, encoder, delta.operator)
     edited, digest = None, {}
     if output is not None:  # a delta alone needs the text encoder only

@@ -100,7 +100,7 @@ def _look(
 ) -> Seen:
     from timecli.editing import compiling, preview
 
-    delta = compiling.compile_edit(manifest, encoder, options.exact_device(where), world)
+    delta = compiling.compile_edit(manifest, checkpoint, encoder, options.exact_device(where), world)
     found = preview.preview(manifest, checkpoint, encoder, delta, world)
     advised = preview.advice(manifest, found.forecasts)
     return Seen(delta, found, advised, preview.missed(manifest, found.metrics))

@@ -119,7 +119,7 @@ def _search(
     if objective != "forecast":
         dtype = options.pick_precision(precision, where)
         made = studio.open_studio(checkpoint, encoder, judge, settings(*how), where, dtype)
-        drawings = trials.Drawings(made, encoder, exact, world, _watched)
+        drawings = trials.Drawings(made, checkpoint, encoder, exact, world, _watched)
     unedited = drawings.shares(None, tasks) if drawings is not None and objective == "balance" else []
     for task, share in zip(tasks, unedited, strict=False):
         terminal.say(f"{task.name}, unedited: {tuned.share(task, share, how[0])}", stderr=True)

@@ -52,7 +52,7 @@ def given_edit(
         DeltaError: the delta is for another text encoder, or another layer of it.
     """
     if path is None:
-        return compiling.compile_edit(manifest, encoder, exact, world)
+        return compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
     delta = load_delta(path)
     applying.require_same_encoder(delta, checkpoint, encoder.fingerprints)
     if delta.origin.clip_skip != manifest.solve.clip_skip:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from timecli import __version__
+from timecli.editing import forecast, strengths
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.manifest import Manifest
+from timecli.models import streams
+from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import TEXT
 from timecli.text import everyday, pairing
 from timecli.text.everyday import Everyday
@@ -59,12 +64,17 @@ def _try(found: dict[str, None], function: Any, *arguments: str) -> None:
 
 
 def compile_edit(
-    manifest: Manifest, encoder: TextEncoder, device: torch.device, world: Everyday | None = None
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    device: torch.device,
+    world: Everyday | None = None,
 ) -> Delta:
     """Prompts to a delta.
 
     Args:
         manifest: the edits, and what is to be preserved.
+        checkpoint: the model, whose maps say how far a prompt goes; only read where the everyday world is preserved.
         encoder: the model's.
         device: where to calculate in float64.
         world: the everyday world; None measures it where the manifest preserves it.
@@ -84,18 +94,38 @@ def compile_edit(
         world = everyday.measured(manifest, encoder)
     encoder.fresh()
     readers = encoder.readers if manifest.solve.everywhere else encoder.readers[:1]
-    operators = {reader.stream: _solved(manifest, reader, device, world) for reader in readers}
+    source = origin(manifest, encoder, world)
+    operators, found = {}, {}
+    for reader in readers:
+        blocks = partial(_blocks, manifest, reader, device, world)
+        if world is None:
+            operators[reader.stream] = _on_cpu(solve(blocks()))
+        else:
+            ways = _ways(manifest, reader, forecast.metric(checkpoint, source, reader))
+            operator, found[reader.stream] = strengths.solve(blocks, ways, source.strengths)
+            operators[reader.stream] = _on_cpu(operator)
     if not operators[TEXT].rank:
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
         )
     changed = {stream: operator for stream, operator in operators.items() if operator.rank}
-    return Delta(changed, origin(manifest, encoder, world))
+    factors = {streams.of_stream(stream, "factors"): one.factors for stream, one in found.items()}
+    return Delta(changed, replace(source, **{name.replace(".", "_"): one for name, one in factors.items()}))
 
 
-def _solved(manifest: Manifest, reader: Reader, device: torch.device, world: Everyday | None) -> Operator:
-    """The operator of one stream, on the CPU."""
-    operator = solve(_finite(block, device) for block in pairing.columns(manifest, reader, world))
+def _blocks(
+    manifest: Manifest, reader: Reader, device: torch.device, world: Everyday | None
+) -> Iterator[pairing.Columns]:
+    """The rows of one stream's solve, where they are calculated with."""
+    return (_finite(block, device) for block in pairing.columns(manifest, reader, world))
+
+
+def _ways(manifest: Manifest, reader: Reader, metric: torch.Tensor) -> strengths.Ways:
+    """How each source's way to its destination is measured."""
+    return list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], reader, metric))
+
+
+def _on_cpu(operator: Operator) -> Operator:
     return Operator(operator.left.cpu(), operator.right.cpu(), operator.condition)
 
 

@@ -54,12 +54,20 @@ def shares(pairs: Sequence[tuple[str, str]], reader: Reader, operator: Operator,
         operator: D.
         metric: M, `[d, d]` float64.
     """
-    found = []
+    return [float((operator.shift(before) * way).sum()) for before, way in ways(pairs, reader, metric)]
+
+
+def ways(
+    pairs: Sequence[tuple[str, str]], reader: Reader, metric: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """States c `[positions, d]` of every prompt, and w of the same shape: whatever moves c by δ goes the share Σ δ · w.
+
+    w = M (c* − c) / ‖c* − c‖²_M; it is infinite or NaN where the maps do not tell the prompt from its destination.
+    """
     for before, goal in _both(pairs, reader):
         way = goal - before
         measured = reader.standing(len(before))[:, None] * (way @ metric)
-        found.append(float((operator.shift(before) * measured).sum() / (way * measured).sum()))
-    return found
+        yield before, measured / (way * measured).sum()
 
 
 def _both(pairs: Sequence[tuple[str, str]], reader: Reader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -67,7 +67,48 @@ class Operator:
         return (states.double() @ self.right.double().T) @ self.left.double().T
 
 
-def solve(blocks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> Operator:
+@dataclass(frozen=True)
+class System:
+    """P = I + C Λ Cᵀ of a joint solve, by the singular values and right singular vectors of the rows √Λ C.
+
+    Attributes:
+        s: S, `[r]` float64.
+        v: V, `[r, d]` float64, orthonormal rows: P⁻¹ c = Vᵀ (I + S²)⁻¹ V c for every row c of C.
+    """
+
+    s: torch.Tensor
+    v: torch.Tensor
+
+    @property
+    def condition(self) -> float:
+        """That of P, in the 2-norm."""
+        least = self.s.min().item() if len(self.s) == self.v.shape[1] else 0.0
+        return (1 + self.s.max().item() ** 2) / (1 + least**2)
+
+    def inverted(self, product: torch.Tensor) -> torch.Tensor:
+        """A product `[k, d]` of some matrix and rows of C, times P⁻¹, in the coordinates V: `[k, r]`."""
+        return (product @ self.v.T) / (1 + self.s**2)
+
+    def operator(self, left: torch.Tensor) -> Operator:
+        """The operator D = left V, for `left` `[d, r]` float64."""
+        return Operator(*_factors(left, self.v), self.condition)
+
+
+def stacked(root: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    """Rows whose squares sum to those of `root` and `rows` together, no more than d of them where there are many."""
+    found = rows if root is None else torch.cat([root, rows])
+    return torch.linalg.qr(found, mode="r").R if len(found) > found.shape[1] else found
+
+
+def decomposed(root: torch.Tensor | None) -> System:
+    """The system of weighted rows √Λ C `[n, d]` float64."""
+    if root is None:
+        raise ValueError("there is nothing to solve")
+    _, s, v = torch.linalg.svd(root, full_matrices=False)
+    return System(s, v)
+
+
+def solve(blocks: Iterable[tuple[torch.Tensor, ...]]) -> Operator:
     """The operator D of all pairs at once.
 
     With √w_i folded into the rows, C = Q R, and R = U S Vᵀ, D = (C* − C)ᵀ C V (I + S²)⁻¹ Vᵀ. R is built up block by
@@ -81,19 +122,14 @@ def solve(blocks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> 
         Balanced factors of D, computed in float64. Directions below float32's resolution of the largest are dropped.
     """
     root = product = None
-    for source, destination, weight in blocks:
+    for source, destination, weight, *_ in blocks:
         scale = weight.double().sqrt()[:, None]
         rows, change = scale * source.double(), scale * (destination.double() - source.double())
-        root = rows if root is None else torch.cat([root, rows])
-        if len(root) > root.shape[1]:
-            root = torch.linalg.qr(root, mode="r").R
+        root = stacked(root, rows)
         product = change.T @ rows if product is None else product + change.T @ rows
-    if root is None or product is None:
-        raise ValueError("there is nothing to solve")
-    _, s, v = torch.linalg.svd(root, full_matrices=False)
-    left, right = _factors((product @ v.T) / (1 + s**2), v)
-    floor = s.min().item() if len(s) == root.shape[1] else 0.0
-    return Operator(left, right, (1 + s.max().item() ** 2) / (1 + floor**2))
+    system = decomposed(root)
+    assert product is not None
+    return system.operator(system.inverted(product))
 
 
 def inverse(operator: Operator, strength: float = 1.0) -> Operator:

@@ -22,6 +22,8 @@ KEYS = {
     "lambdas": kinds.list_of(kinds.LAMBDA, minimum=0),
     "strength": NUMBER,
     "strengths": kinds.list_of(kinds.STRENGTH, minimum=0),
+    "factors": kinds.list_of(NUMBER, minimum=0),
+    "pooled_factors": kinds.list_of(NUMBER, minimum=0),
     "everyday": STRING,
     "list": STRING,
     "positions": kinds.TOKENS,

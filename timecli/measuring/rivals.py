@@ -65,7 +65,7 @@ def make(
         return Change(text=embedit(wanted, encoder))
     if configuration.method == "uce":
         return Change(delta=Delta({TEXT: solve([uce_columns(wanted, encoder)])}, compiling.origin(wanted, encoder)))
-    return Change(delta=compiling.compile_edit(wanted, encoder, device, world(wanted)))
+    return Change(delta=compiling.compile_edit(wanted, checkpoint, encoder, device, world(wanted)))
 
 
 def _only(encoder: TextEncoder) -> Tower:

@@ -39,6 +39,7 @@ class Drawings:
     """
 
     studio: Studio
+    checkpoint: Checkpoint
     encoder: TextEncoder
     device: torch.device
     world: Callable[[Manifest], Everyday | None]
@@ -89,7 +90,7 @@ class Drawings:
         """The edited model's pictures."""
         if manifest is None:
             return self._render(prompts)
-        delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world(manifest))
+        delta = compiling.compile_edit(manifest, self.checkpoint, self.encoder, self.device, self.world(manifest))
         with self.studio.edited(Change(delta=delta)):
             return self._render(prompts)
 
@@ -109,6 +110,7 @@ class Forecasts:
         metric: M of the matrices that are edited, `[d, d]` float64.
     """
 
+    checkpoint: Checkpoint
     encoder: TextEncoder
     device: torch.device
     world: Everyday | None
@@ -116,7 +118,7 @@ class Forecasts:
 
     def mean(self, manifest: Manifest) -> float:
         """Harmonic mean of generality, specificity, kept and reached, which what goes past its destination lowers."""
-        delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
+        delta = compiling.compile_edit(manifest, self.checkpoint, self.encoder, self.device, self.world)
         table = [row for row in rows(manifest) if row.destination]
         pairs = [(row.prompt, row.destination or "") for row in table]
         shares = forecast.told(pairs, self.encoder, delta.operator, self.metric)
@@ -129,7 +131,7 @@ class Forecasts:
 
     def moved(self, manifest: Manifest) -> float:
         """How far the sources go, on average."""
-        delta = compiling.compile_edit(manifest, self.encoder, self.device, self.world)
+        delta = compiling.compile_edit(manifest, self.checkpoint, self.encoder, self.device, self.world)
         pairs = [(edit.source, edit.destination) for edit in manifest.edits]
         return fmean(forecast.shares(pairs, self.encoder, delta.operator, self.metric))
 
@@ -146,4 +148,5 @@ def forecasts(
     manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device, world: Everyday | None
 ) -> Forecasts:
     """Forecasts for the matrices that a manifest edits."""
-    return Forecasts(encoder, device, world, forecast.metric(checkpoint, compiling.origin(manifest, encoder), encoder))
+    metric = forecast.metric(checkpoint, compiling.origin(manifest, encoder), encoder)
+    return Forecasts(checkpoint, encoder, device, world, metric)

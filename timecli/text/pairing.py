@@ -22,14 +22,16 @@ class Columns(NamedTuple):
 
     Attributes:
         source: C, `[n, d]` float64.
-        destination: C*, `[n, d]` float64, as far as its edit's strength goes; equal to `source` for what is to be
-            preserved.
+        destination: C*, `[n, d]` float64; equal to `source` for what is to be preserved. Without the everyday world it
+            is as far as its edit's strength goes: C + strength (C* − C).
         weight: `[n]` float64, 1/λ of the row's pair.
+        edit: `[n]` int64, the number of the row's edit; −1 for what is to be preserved.
     """
 
     source: torch.Tensor
     destination: torch.Tensor
     weight: torch.Tensor
+    edit: torch.Tensor
 
 
 def augmented(prompt: str, templates: Iterable[str]) -> list[str]:
@@ -51,6 +53,7 @@ class Pair(NamedTuple):
     destination: str
     weight: float
     strength: float = 1.0
+    edit: int = -1
 
 
 def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> Iterator[Columns]:
@@ -63,8 +66,8 @@ def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> It
         PromptError: a prompt is too long or a pair has nothing in common.
     """
     pairs = [
-        Pair(*pair, 1 / manifest.lam(edit), manifest.strength(edit))
-        for edit in manifest.edits
+        Pair(*pair, 1 / manifest.lam(edit), 1.0 if everyday else manifest.strength(edit), i)
+        for i, edit in enumerate(manifest.edits)
         for pair in augmented_pairs(edit, manifest.templates)
     ]
     edited = sum(pair.weight for pair in pairs)
@@ -75,7 +78,8 @@ def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> It
     if everyday is not None:
         weight = manifest.preserve.everyday_weight * edited
         root = everyday.roots[reader.stream]
-        yield Columns(root, root, torch.full((len(root),), weight, dtype=torch.float64))
+        every = torch.full((len(root),), weight, dtype=torch.float64)
+        yield Columns(root, root, every, torch.full_like(every, -1, dtype=torch.int64))
 
 
 def _rows(pairs: Sequence[Pair], padding: bool, reader: Reader) -> Columns:
@@ -90,5 +94,6 @@ def _rows(pairs: Sequence[Pair], padding: bool, reader: Reader) -> Columns:
             aligned = reader.alignment(pair.source, pair.destination)
             target = after[[aligned[place] for place in places]]
         reached = target if pair.strength == 1 else source + pair.strength * (target - source)
-        parts.append((source, reached, torch.full((len(source),), pair.weight, dtype=torch.float64)))
+        weight = torch.full((len(source),), pair.weight, dtype=torch.float64)
+        parts.append((source, reached, weight, torch.full_like(weight, pair.edit, dtype=torch.int64)))
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))

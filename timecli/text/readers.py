@@ -18,8 +18,8 @@ from timecli.models.streams import POOLED, TEXT
 
 EVERYDAY = "everyday.txt"
 """In a model's config folder: the everyday prompts that suit it, one a line."""
-MEMORY = 2**29
-"""Bytes of states that are remembered: those of 2,000 prompts in SD 1."""
+MEMORY = 3 * 2**30
+"""Bytes of states that are remembered: those of 13,000 prompts in SD 1, or of a thousand edits."""
 
 
 @dataclass(frozen=True, kw_only=True)
