@@ -238,7 +238,7 @@ def _verified(
     place = beside if judge is None and (beside / "config.json").exists() else judge
     critic = None if place is None else load_judge(Path(place), model.device)
     how = (critic, settings, model.device, torch.float32, model.device)
-    scene = verification.Scene(model.checkpoint, model.encoder, *how)
+    scene = verification.Scene(model.checkpoint, model.encoder, *how, world=everyday_world(manifest, model))
     made = verification.verify(manifest, {"after": delta}, scene, folder, lambda _: None)
     if folder is not None:
         verification.save(made, made.found, folder, force)

@@ -119,6 +119,7 @@ def bench(
     if ray:
         require_extra("ray", "ray")
     from timecli.files.safefile import open_file
+    from timecli.manifests import company
     from timecli.measuring import schedule
 
     judge = judge_folder(drawing.judge_path, model)
@@ -132,7 +133,7 @@ def bench(
     if inception is not None:
         open_file(inception)
     tasks = [load_manifest(path, reading) for path in manifest_paths]
-    schedule.require_names(tasks)
+    company.require_names(tasks)
     schedule.require_one_clip_skip(tasks)
     how = stated(drawing, tasks)
     checkpoint = open_model(model, reading.config, reading.text_encoder)

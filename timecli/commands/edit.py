@@ -12,7 +12,8 @@ from timecli.commands.outputs import bring_settings, check_in_place, check_outpu
 from timecli.commands.shared import (
     everyday_world,
     given,
-    load_manifest,
+    load_together,
+    model_last,
     open_model,
     read_encoder,
     require_readable,
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
 @grouped
 def edit(
-    manifest_path: options.ManifestPath,
-    model: options.ModelPath,
+    paths: options.ManifestPaths,
     output: options.EditOutput = None,
     delta_path: options.DeltaOutput = None,
     *,
@@ -40,10 +40,11 @@ def edit(
     telling: Telling,
     verbose: options.Verbose = False,
 ) -> None:
-    """Edit MODEL as MANIFEST says and write the result in the same form."""
+    """Edit MODEL as MANIFEST says, or several in one joint edit, and write the result in the same form."""
+    manifest_paths, model = model_last(paths, "manifest")
     seconds: dict[str, float] = {}
     with terminal.timed(seconds, "open"):  # what is wrong here is answered before there is anything to show
-        manifest = load_manifest(manifest_path, reading, trying)
+        manifest = load_together(manifest_paths, reading, trying)
         require_readable(reading)
         from timecli.models.checkpoint import require_maps, require_unedited
 
@@ -54,7 +55,7 @@ def edit(
         output = choose_output(model, output, writing.in_place)
         if output is None and delta_path is None:
             output = _default_output(model, manifest.name)
-        settings, inputs = None, given(manifest_path, reading.tokenizer, reading.text_encoder, reading.everyday)
+        settings, inputs = None, given(manifest_paths, reading.tokenizer, reading.text_encoder, reading.everyday)
         _check(checkpoint, inputs, output, delta_path, writing)
         if output is not None:
             settings = settings_beside(model, output, inputs, writing.with_config, writing.force)

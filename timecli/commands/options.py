@@ -55,19 +55,24 @@ def _device(value: str) -> str:
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
-OptionalModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Model to forecast with.")]
 ManifestPaths = Annotated[
     list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")
+]
+PlannedPaths = Annotated[
+    list[Path], typer.Argument(metavar="MANIFEST... [MODEL]", help="Manifests, and the model to forecast with.")
+]
+VerifiedPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MANIFEST... MODEL [EDITED]",
+        help="Manifests, the model, and an edited model or delta; without EDITED the edit is made in memory.",
+    ),
 ]
 DeltaPaths = Annotated[
     list[Path],
     typer.Argument(metavar="DELTA... MODEL", help="Delta files, and the model last."),
 ]
 DeltaPath = Annotated[Path, typer.Argument(metavar="DELTA", help="Delta file, from `timecli edit --delta`.")]
-EditedPath = Annotated[
-    Path | None,
-    typer.Argument(metavar="[EDITED]", help="Edited model or delta; without it the edit is made in memory."),
-]
 EditOutput = Annotated[
     Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<manifest name>, in this folder]")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,15 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Telling, Trying, grouped
-from timecli.commands.shared import everyday_world, load_manifest, open_model, read_encoder, refuse, require_readable
+from timecli.commands.shared import (
+    everyday_world,
+    load_together,
+    manifests_first,
+    open_model,
+    read_encoder,
+    refuse,
+    require_readable,
+)
 from timecli.errors import ManifestError, OutputError, TimecliError
 from timecli.shown import amount
 
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
     from timecli.text.readers import TextEncoder
 
 Pairs = Annotated[bool, typer.Option("--pairs", help="Show how the tokens of sources and destinations are paired.")]
+MOST = 5
+"""Everyday prompts that are named."""
 Fix = Annotated[bool, typer.Option("--fix", help="Write what is advised into MANIFEST; comments stay.")]
 
 
@@ -41,8 +52,7 @@ class Seen:
 
 @grouped
 def plan(
-    manifest_path: options.ManifestPath,
-    model: options.OptionalModel = None,
+    paths: options.PlannedPaths,
     pairs: Pairs = False,
     fix: Fix = False,
     *,
@@ -53,16 +63,22 @@ def plan(
     """Say what MANIFEST will do to MODEL, from text alone; exit with 1 when the forecast misses a threshold."""
     from timecli.text.uisyntax import cautions
 
-    manifest = load_manifest(manifest_path, reading, trying)
+    manifest_paths, models = manifests_first(paths)
+    if len(models) > 1:
+        raise ManifestError(f"{models[0]} and {models[1]} are two models; give manifests (.toml), and one model last.")
+    model = models[0] if models else None
+    manifest = load_together(manifest_paths, reading, trying)
     if pairs and telling.as_json:
         raise OutputError("--pairs and --json are two forms of output; choose one.")
     if fix and trying.values():
         raise ManifestError("--fix writes into MANIFEST, which has other values; put what you try there first.")
+    if fix and len(manifest_paths) > 1:
+        raise ManifestError(f"--fix writes into one manifest, and {len(manifest_paths)} are given; name one alone.")
     if model is None:
         if fix or pairs:
             raise ManifestError("--fix and --pairs need a model's text encoder; name MODEL behind MANIFEST.")
         terminal.warn_all(cautions(manifest))
-        return _say_valid(manifest_path, manifest, telling.as_json)
+        return _say_valid(manifest_paths, manifest, telling.as_json)
     require_readable(reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     refuse(_unfit(manifest, checkpoint))
@@ -72,27 +88,15 @@ def plan(
     if pairs:
         terminal.print_pairs(manifest, encoder)
     refuse(_refusals(manifest, encoder))
-    _warn_of_many(manifest)
     world = everyday_world(manifest, encoder, reading)
     seen = _look(manifest, checkpoint, encoder, where, world)
-    if fix and _fixed(manifest_path, manifest, seen.advice):
-        manifest = load_manifest(manifest_path, reading)
+    if fix and _fixed(manifest_paths[0], manifest, seen.advice):
+        manifest = load_together(manifest_paths, reading)
         seen = _look(manifest, checkpoint, encoder, where, world)
     terminal.print_json("plan", _data(manifest, seen)) if telling.as_json else _print(manifest, seen)
     for sentence in seen.missed:
         terminal.complain(sentence)
     raise typer.Exit(1 if seen.missed else 0)
-
-
-def _warn_of_many(manifest: Manifest) -> None:
-    """Say so where the pairs of one solve take room from each other."""
-    from timecli.editing.preview import MANY
-
-    if len(manifest.edits) > MANY:
-        terminal.warn(
-            f"{manifest.name} has {len(manifest.edits)} pairs in one solve; more than {MANY} take room from each "
-            "other, of which a strength of 1.5 brings back some. See the forecasts of what should stay."
-        )
 
 
 def _look(
@@ -103,7 +107,7 @@ def _look(
     delta = compiling.compile_edit(manifest, checkpoint, encoder, options.exact_device(where), world)
     found = preview.preview(manifest, checkpoint, encoder, delta, world)
     advised = preview.advice(manifest, found.forecasts)
-    return Seen(delta, found, advised, preview.missed(manifest, found.metrics))
+    return Seen(delta, found, advised, preview.missed(manifest, found))
 
 
 def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
@@ -145,11 +149,11 @@ def _fixed(path: Path, manifest: Manifest, advised: list[Advice]) -> bool:
     return True
 
 
-def _say_valid(path: Path, manifest: Manifest, as_json: bool) -> None:
+def _say_valid(paths: Sequence[Path], manifest: Manifest, as_json: bool) -> None:
     count = len(manifest.edits)
     if as_json:
         return terminal.print_json("plan", {"manifest": manifest.name, "edits": count})
-    terminal.say(f"{path}: {manifest.name} is valid, {amount(count, 'edit')}.")
+    terminal.say(f"{', '.join(map(str, paths))}: {manifest.name} is valid, {amount(count, 'edit')}.")
     terminal.say("its prompts were not tried; name a model to see what it will do.", stderr=True)
 
 
@@ -196,7 +200,9 @@ def _print(manifest: Manifest, seen: Seen) -> None:
     else:
         moved = f"{found.everyday:.1%} on average, the empty one by {found.empty:.1%}"
         terminal.say(f"to the matrices everyday prompts move by {moved}")
-        terminal.say("those that move most: " + ", ".join(f"{prompt!r} {moved:.0%}" for prompt, moved in found.most))
+        terminal.say(
+            "those that move most: " + ", ".join(f"{prompt!r} {moved:.0%}" for prompt, moved in found.most[:MOST])
+        )
     for one in seen.advice:
         terminal.say(one.sentence)
 

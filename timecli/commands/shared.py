@@ -144,6 +144,19 @@ def load_manifest(path: Path, reading: Reading, trying: Trying | None = None) ->
     return with_clip_skip(manifest, reading.clip_skip)
 
 
+def load_together(paths: Sequence[Path], reading: Reading, trying: Trying | None = None) -> Manifest:
+    """One manifest, or several as one joint edit; says which prompts of one are preserved no more beside another."""
+    from timecli.manifests import company
+
+    manifest = company.joined([load_manifest(path, reading, trying) for path in paths])
+    for prompt, edit in company.overruled(manifest):
+        terminal.warn(
+            f"{prompt!r} is preserved in one manifest, and {manifest.of(edit).name} edits {edit.source!r}: it is not "
+            "preserved."
+        )
+    return manifest
+
+
 def with_clip_skip(manifest: Manifest, clip_skip: int | None) -> Manifest:
     """The manifest with another `solve.clip_skip`, if one is given."""
     return manifest if clip_skip is None else replace(manifest, solve=replace(manifest.solve, clip_skip=clip_skip))
@@ -190,6 +203,12 @@ def model_last(paths: Sequence[Path], what: str) -> tuple[list[Path], Path]:
     if not files:
         raise TimecliError(f"{model} is the only file; give one {what} or more, and the model last.")
     return files, model
+
+
+def manifests_first(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The manifests, the first path and what ends in .toml behind it, and the models behind them."""
+    count = next((i for i, path in enumerate(paths) if i > 0 and path.suffix != ".toml"), len(paths))
+    return list(paths[:count]), list(paths[count:])
 
 
 def settle(*paths: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,8 @@ from timecli.commands.shared import (
     everyday_worlds,
     given,
     judge_folder,
-    load_manifest,
+    load_together,
+    manifests_first,
     open_model,
     read_encoder,
     refuse,
@@ -45,9 +47,7 @@ Vary = Annotated[
 
 @grouped
 def verify(
-    manifest_path: options.ManifestPath,
-    model: options.ModelPath,
-    edited_path: options.EditedPath = None,
+    paths: options.VerifiedPaths,
     output: options.ReportFolder = None,
     seeds: options.Seeds = None,
     vary: Vary = None,
@@ -62,12 +62,16 @@ def verify(
     from timecli.editing.delta import is_model
     from timecli.models.checkpoint import require_unedited
 
-    tasks = _tasks(manifest_path, reading, trying, vary)
+    manifest_paths, models = manifests_first(paths)
+    if not 1 <= len(models) <= 2:
+        raise TimecliError("give manifests (.toml), MODEL, and EDITED if there is one.")
+    model, edited_path = models[0], models[1] if len(models) == 2 else None
+    tasks = _tasks(manifest_paths, reading, trying, vary)
     manifest = next(iter(tasks.values()))
     if edited_path is not None and (trying.values() or vary):
         raise OutputError(f"{edited_path} is edited as it is; tried values are for an edit in memory, without EDITED.")
     folder = output or Path(f"{manifest.name}-verify")
-    inputs = given(manifest_path, model, edited_path, judge_folder(drawing.judge_path, model), reading.config)
+    inputs = given(manifest_paths, model, edited_path, judge_folder(drawing.judge_path, model), reading.config)
     inputs += given(reading.tokenizer, reading.text_encoder, reading.everyday)
     settle(*inputs)
     _check_report(folder, inputs, force)
@@ -93,10 +97,10 @@ def verify(
         for name, task in tasks.items()
     }
     own = _own_encoder(copy, checkpoint, encoder, manifest, where, reading)
-    settings = render.settings(seeds or manifest.verify.seeds, *stated(drawing, [manifest]))
+    settings = render.settings(seeds or manifest.verify.seeds, *stated(drawing, manifest.parts or [manifest]))
     dtype = options.pick_precision(drawing.precision, where)
-    scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own)
-    pictures = edited.count(verification.table(manifest, encoder), len(deltas)) * len(settings.seeds)
+    scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own, worlds(manifest))
+    pictures = edited.count(verification.table(manifest, deltas, scene), len(deltas)) * len(settings.seeds)
     with resumable(), terminal.progress("drawing", pictures) as tick:
         made = verification.verify(manifest, deltas, scene, folder, tick)
     data = terminal.enveloped("verify", made.found)
@@ -105,10 +109,10 @@ def verify(
     raise typer.Exit(1 if data["missed"] else 0)
 
 
-def _tasks(path: Path, reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:
+def _tasks(paths: Sequence[Path], reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:
     """The manifest by the name of its column: one, or one for every value that is compared."""
     if vary is None:
-        return {"after": load_manifest(path, reading, trying)}
+        return {"after": load_together(paths, reading, trying)}
     key, _, listed = vary.partition("=")
     options.choice(key, "--vary", VARIED)
     if getattr(trying, VARIED[key]) is not None:
@@ -119,7 +123,7 @@ def _tasks(path: Path, reading: Reading, trying: Trying, vary: str | None) -> di
             value = float(text)
         except ValueError:
             raise TimecliError(f"--vary {key}: {text!r} is not a number; write --vary {key}=0.5,1,1.5.") from None
-        found[f"{key} {value:g}"] = load_manifest(path, reading, replace(trying, **{VARIED[key]: value}))
+        found[f"{key} {value:g}"] = load_together(paths, reading, replace(trying, **{VARIED[key]: value}))
     return found
 
 
@@ -172,6 +176,14 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
 def _warn_of_harm(data: dict[str, Any]) -> None:
     """Say so where what should stay changed more than it does from seed to seed, whatever the thresholds are."""
     from timecli.drawing.report import best
+
+    changed = [
+        f"{row['prompt']!r} ({row['likeness']:.3f}, another seed {row['another_seed']:.3f})"
+        for row in sorted(data["prompts"], key=lambda row: row["likeness"] or 0.0)
+        if row["kind"] == "everyday" and row["another_seed"] is not None and row["likeness"] < row["another_seed"]
+    ]
+    if changed:
+        terminal.warn(f"everyday prompts that are drawn less like before than with another seed: {', '.join(changed)}.")
 
     yardstick = (data["scores"] or {}).get("another seed", {})
     kept, other = (scores.get("kept", {}).get("mean") for scores in (best(data), yardstick))

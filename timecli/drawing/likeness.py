@@ -32,7 +32,7 @@ def likeness(row: Row, before: Seen, after: Seen) -> list[float] | None:
 
 
 def measured(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, tuple[float, ...]]:
-    """Kept and reached, for every seed, of those that have rows."""
+    """Kept, worst and reached, for every seed, of those that have rows."""
     return _together(table, lambda row: likeness(row, before, after))
 
 
@@ -48,9 +48,12 @@ def between_seeds(row: Row, before: Seen) -> list[float] | None:
 
 
 def _together(table: Sequence[Row], cosines: Callable[[Row], list[float] | None]) -> dict[str, tuple[float, ...]]:
-    """The mean over all rows that should follow, and over all that should stay, for every seed."""
-    found: dict[str, list[list[float]]] = {"kept": [], "reached": []}
+    """The mean over all rows that should follow, over all that should stay, and the least everyday one, by seed."""
+    found: dict[str, list[list[float]]] = {"kept": [], "worst": [], "reached": []}
+    everyday = []
     for row in table:
         if row.counts and (one := cosines(row)) is not None:
             found["reached" if row.kind in FOLLOW else "kept"].append(one)
+            everyday += [one] if row.kind == "everyday" else []
+    found["worst"] = [min(everyday, key=fmean)] if everyday else []
     return {name: tuple(fmean(seed) for seed in zip(*rows, strict=True)) for name, rows in found.items() if rows}

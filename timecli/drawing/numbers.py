@@ -17,7 +17,7 @@ from timecli.drawing.render import Settings
 from timecli.drawing.verify import PAPER, Images, Score, Scores, demanded, mean, measured_by, missed
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import Row
+from timecli.manifests.rows import Row, of_part
 from timecli.models.checkpoint import Checkpoint
 
 Shares = Mapping[str, Sequence[float | None]]
@@ -63,15 +63,41 @@ def found(
     """
     scores = _scores(table, judge, before, after) if judge else {}
     own = {name: scores.get(_named(name, after), {}) for name in after}
-    misses = {name: missed(manifest, own[name]) if judge else [] for name in after}
+    misses = {name: _missed(manifest, table, judge, before, after[name], own[name]) for name in after}
     best = max(after, key=lambda name: _rank(own[name], misses[name]))
     each = {name: per_prompt(table, shares[name], judge, before, images) for name, images in after.items()}
     return {
         "scores": plain(scores) if judge else None,
-        "thresholds": {metric: getattr(manifest.verify, metric) for metric in demanded(manifest)},
+        "thresholds": _thresholds(manifest),
         "best": best,
         "missed": misses[best] if all(misses.values()) else [],
         "prompts": each[best] if len(each) == 1 else _side_by_side(each, best),
+    }
+
+
+def _missed(
+    manifest: Manifest,
+    table: Sequence[Row],
+    judge: Judge | None,
+    before: Images,
+    after: Images,
+    edited: Mapping[str, Score],
+) -> list[str]:
+    """Sentences for thresholds that are not reached; of a joint edit, those of every manifest on its own prompts."""
+    if judge is None:
+        return []
+    if not manifest.parts:
+        return missed(manifest, edited)
+    own = {part: measured_by(judge, of_part(table, part, manifest), before, after) for part in manifest.parts}
+    return [sentence for part, scores in own.items() for sentence in missed(part, scores["edited"])]
+
+
+def _thresholds(manifest: Manifest) -> dict[str, float]:
+    """By metric; of a joint edit by the manifest's name and the metric."""
+    return {
+        f"{part.name} {metric}" if manifest.parts else metric: getattr(part.verify, metric)
+        for part in manifest.parts or (manifest,)
+        for metric in demanded(part)
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from timecli.drawing.html import address, filled
 from timecli.drawing.report import FORMS, SCORES, Column, best, number, score_rows
-from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, figure
+from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, TOLD, Row, figure
 from timecli.shown import all_of
 
 BEFORE, ORACLE = "before", "oracle"
@@ -139,6 +139,7 @@ def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: S
     names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
     facts = {names[key]: number(one, key) for key in FORMS if one[key] is not None}
     should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"
+    should = "edited by another pair" if row.kind == TOLD else should
     columns = {name: column(row) for name, column in shows.items()}
     tiles = {
         seed: [_tile(row, name, seed, own[i]) for name, own in columns.items() if len(own) > i]

@@ -14,12 +14,13 @@ from timecli.drawing import album, digest, edited, numbers, page, report
 from timecli.drawing.judge import Judge
 from timecli.drawing.render import Settings, load_pipeline
 from timecli.drawing.verify import Images
-from timecli.editing import applying, compiling
+from timecli.editing import applying, compiling, preview
 from timecli.editing.delta import Delta
 from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row, everyday_rows, rows
 from timecli.models.checkpoint import Checkpoint
+from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
 
 
@@ -36,6 +37,7 @@ class Scene:
         dtype: of the weights that draw.
         exact: where to calculate in float64.
         copy: a whole edited model with its own text encoder, in place of edits that are put into the unedited one.
+        world: the everyday prompts; None cannot tell which of them move most.
     """
 
     checkpoint: Checkpoint
@@ -46,6 +48,7 @@ class Scene:
     dtype: torch.dtype
     exact: torch.device
     copy: tuple[Checkpoint, TextEncoder] | None = None
+    world: Everyday | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,11 @@ class Verification:
     found: dict[str, Any]
 
 
-def table(manifest: Manifest, encoder: TextEncoder) -> list[Row]:
-    """Every prompt that is looked at: the manifest's own, and some everyday ones."""
-    return [*rows(manifest), *everyday_rows(compiling.listed(manifest, encoder), rows(manifest))]
+def table(manifest: Manifest, deltas: Mapping[str, Delta], scene: Scene) -> list[Row]:
+    """Every prompt that is looked at: the manifest's own, some everyday ones, and those of them that move most."""
+    own, encoder = rows(manifest), scene.encoder
+    moving = preview.moving(manifest, scene.checkpoint, encoder, list(deltas.values()), scene.world)
+    return [*own, *everyday_rows(compiling.listed(manifest, encoder), own, moving)]
 
 
 def verify(
@@ -79,7 +84,7 @@ def verify(
         folder: keeps what is drawn until the report in it is complete; None keeps nothing.
         tick: called with the number of pictures finished since the last call.
     """
-    prompts = table(manifest, scene.encoder)
+    prompts = table(manifest, deltas, scene)
     before, after = _drawing(deltas, scene)(prompts, scene.settings, tick, folder)
     shares = {name: edited.forecasts(delta, scene.checkpoint, scene.encoder, prompts) for name, delta in deltas.items()}
     about = {

@@ -54,8 +54,9 @@ def prompts_after(table: Sequence[Row]) -> list[str]:
 
 
 def demanded(manifest: Manifest) -> list[str]:
-    """The metrics that the manifest has thresholds for."""
-    return [metric for metric in (*METRICS, *LIKENESS) if getattr(manifest.verify, metric) is not None]
+    """The metrics that the manifest, or one of a joint edit, has thresholds for."""
+    asked = [part.verify for part in manifest.parts or (manifest,)]
+    return [metric for metric in (*METRICS, *LIKENESS) if any(getattr(one, metric) is not None for one in asked)]
 
 
 def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:

@@ -14,10 +14,10 @@ from timecli.editing import forecast, strengths
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
+from timecli.manifests.company import preserved
 from timecli.manifests.manifest import Manifest
-from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint
-from timecli.models.streams import TEXT
+from timecli.models.streams import POOLED, TEXT
 from timecli.text import everyday, pairing
 from timecli.text.everyday import Everyday
 from timecli.text.readers import Reader, TextEncoder
@@ -27,17 +27,18 @@ def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     """Every sentence with which compiling this manifest, or rendering its prompts, would be refused."""
     found: dict[str, None] = {}
     for edit in manifest.edits:
+        templates = manifest.of(edit).templates
         tests = [*edit.positives, *edit.negatives, *edit.explicit]
         singles = [
-            *pairing.augmented(edit.destination, manifest.templates),
+            *pairing.augmented(edit.destination, templates),
             *(t.prompt for t in tests),
             *(t.destination for t in tests),
         ]
         for prompt in singles:
             _try(found, encoder.tokens, prompt)
-        for pair in pairing.augmented_pairs(edit, manifest.templates):
+        for pair in pairing.augmented_pairs(edit, templates):
             _try(found, encoder.alignment, *pair)
-    kept = [text for prompt in manifest.preserve.prompts for text in pairing.augmented(prompt, manifest.templates)]
+    kept = [text for one in preserved(manifest) for text in pairing.augmented(one.prompt, one.templates)]
     for prompt in (*kept, *manifest.verify.prompts):
         _try(found, encoder.tokens, prompt)
     return list(found)
@@ -95,22 +96,28 @@ def compile_edit(
     encoder.fresh()
     readers = encoder.readers if manifest.solve.everywhere else encoder.readers[:1]
     source = origin(manifest, encoder, world)
-    operators, found = {}, {}
+    operators, factors = {}, {}
     for reader in readers:
         blocks = partial(_blocks, manifest, reader, device, world)
-        if world is None:
-            operators[reader.stream] = _on_cpu(solve(blocks()))
-        else:
-            ways = _ways(manifest, reader, forecast.metric(checkpoint, source, reader))
-            operator, found[reader.stream] = strengths.solve(blocks, ways, source.strengths)
-            operators[reader.stream] = _on_cpu(operator)
+        metric = forecast.metric(checkpoint, source, reader) if world else None
+        operators[reader.stream], factors[reader.stream] = _solved(manifest, reader, blocks, metric)
     if not operators[TEXT].rank:
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
         )
     changed = {stream: operator for stream, operator in operators.items() if operator.rank}
-    factors = {streams.of_stream(stream, "factors"): one.factors for stream, one in found.items()}
-    return Delta(changed, replace(source, **{name.replace(".", "_"): one for name, one in factors.items()}))
+    return Delta(changed, replace(source, factors=factors[TEXT], pooled_factors=factors.get(POOLED, ())))
+
+
+def _solved(
+    manifest: Manifest, reader: Reader, blocks: strengths.Blocks, metric: torch.Tensor | None
+) -> tuple[Operator, tuple[float, ...]]:
+    """The operator of one stream, on the CPU, and σ of every edit; without a metric the paper's, which has none."""
+    if metric is None:
+        return _on_cpu(solve(blocks())), ()
+    ways = list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], reader, metric))
+    operator, factors = strengths.solve(blocks, ways, [manifest.strength(edit) for edit in manifest.edits])
+    return _on_cpu(operator), factors
 
 
 def _blocks(
@@ -118,11 +125,6 @@ def _blocks(
 ) -> Iterator[pairing.Columns]:
     """The rows of one stream's solve, where they are calculated with."""
     return (_finite(block, device) for block in pairing.columns(manifest, reader, world))
-
-
-def _ways(manifest: Manifest, reader: Reader, metric: torch.Tensor) -> strengths.Ways:
-    """How each source's way to its destination is measured."""
-    return list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], reader, metric))
 
 
 def _on_cpu(operator: Operator) -> Operator:

@@ -49,16 +49,16 @@ class Origin:
     """Which layer of the text encoder was read, counted from the last."""
     strengths: tuple[float, ...] = ()
     """How much of each edit was wanted."""
-    factors: tuple[float, ...] = ()
-    """σ of each edit, with which its source goes as far as its strength says; none without the everyday world."""
-    pooled_factors: tuple[float, ...] = ()
-    """The same of the vector for the whole prompt."""
     everyday: str = ""
     """SHA-256 of the list of everyday prompts that were preserved; empty for none."""
     everyday_weight: float = 0.0
     """Their weight, relative to the edits' own prompts."""
     behind_norm: bool = False
     """Whether D is of the text behind a norm of the network, so that the states before it cannot be edited with it."""
+    factors: tuple[float, ...] = ()
+    """σ of each edit, with which its source goes as far as its strength says; none without the everyday world."""
+    pooled_factors: tuple[float, ...] = ()
+    """The same of the vector for the whole prompt."""
 
 
 @dataclass(frozen=True)

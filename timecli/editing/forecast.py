@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import exp, isfinite
+from typing import NamedTuple
 
 import torch
 
@@ -54,20 +55,29 @@ def shares(pairs: Sequence[tuple[str, str]], reader: Reader, operator: Operator,
         operator: D.
         metric: M, `[d, d]` float64.
     """
-    return [float((operator.shift(before) * way).sum()) for before, way in ways(pairs, reader, metric)]
+    return [float((operator.shift(one.states) * one.toward).sum()) for one in ways(pairs, reader, metric)]
 
 
-def ways(
-    pairs: Sequence[tuple[str, str]], reader: Reader, metric: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """States c `[positions, d]` of every prompt, and w of the same shape: whatever moves c by δ goes the share Σ δ · w.
+class Way(NamedTuple):
+    """The way of a prompt to its destination, as the maps see it.
 
-    w = M (c* − c) / ‖c* − c‖²_M; it is infinite or NaN where the maps do not tell the prompt from its destination.
+    Attributes:
+        states: c, `[positions, d]` float64; `change` is c* − c, likewise.
+        toward: what moves c by δ goes the share Σ δ · toward, M (c* − c) / ‖c* − c‖²_M; it is infinite or NaN where the
+            maps do not tell the prompt from its destination.
     """
+
+    states: torch.Tensor
+    change: torch.Tensor
+    toward: torch.Tensor
+
+
+def ways(pairs: Sequence[tuple[str, str]], reader: Reader, metric: torch.Tensor) -> Iterator[Way]:
+    """That of every prompt; arguments as in `shares`."""
     for before, goal in _both(pairs, reader):
-        way = goal - before
-        measured = reader.standing(len(before))[:, None] * (way @ metric)
-        yield before, measured / (way * measured).sum()
+        change = goal - before
+        measured = reader.standing(len(before))[:, None] * (change @ metric)
+        yield Way(before, change, measured / (change * measured).sum())
 
 
 def _both(pairs: Sequence[tuple[str, str]], reader: Reader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

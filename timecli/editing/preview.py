@@ -11,16 +11,13 @@ import torch
 from timecli.editing import compiling, forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, names, rows, speaks_of
+from timecli.manifests.rows import EVERYDAY, FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, of_part, rows
+from timecli.manifests.words import names, speaks_of
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import POOLED, TEXT
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
 
-MANY = 4
-"""Pairs of one solve that leave each other enough room (the card has the figures)."""
-MOST = 5
-"""Everyday prompts that are named."""
 NEIGHBOUR = 0.5
 """A prompt that should stay and of whose pictures so many will show the destination is a miss, as is its opposite."""
 
@@ -46,7 +43,7 @@ class Forecast:
     @property
     def missed(self) -> bool:
         """Whether most pictures will show what is not wanted."""
-        if self.shown is None:
+        if self.shown is None or not self.row.counts:
             return False
         return (self.shown >= NEIGHBOUR) != (self.row.kind in FOLLOW)
 
@@ -57,7 +54,8 @@ class Preview:
 
     Attributes:
         forecasts: of every row.
-        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows, kept and reached.
+        metrics: forecast efficacy, generality, specificity and explicit, of those that have rows, kept, worst and
+            reached.
         everyday: how far the everyday prompts move, ‖D c‖_M / ‖c‖_M at their end token, on average; None without them.
         empty: the same for the empty prompt.
         most: the everyday prompts that move most, beside those that have a source's words.
@@ -99,6 +97,7 @@ def preview(
         )
         for row, share, vector in zip(table, shares, vectors, strict=True)
     ]
+    metrics = _metrics(found)
     end = encoder.own("")[-1]
     empty = encoder.embed([""], end + 1)[0][end:]
     moved: float | None = None
@@ -106,7 +105,8 @@ def preview(
     if world is not None:
         lengths = forecast.moves(world.ends[TEXT], delta.operator, metric)
         moved, most = float(lengths.mean()), _most(manifest, world, lengths)
-    metrics = _metrics(found)
+        if most:
+            metrics["worst"] = min(forecast.kept([prompt for prompt, _ in most], encoder, delta.operator, metric))
     stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
     listed = world.prompts if world else compiling.listed(manifest, encoder)
     stay += [row.prompt for row in everyday_rows(listed, table)]
@@ -139,26 +139,42 @@ def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
     return metrics
 
 
+def moving(
+    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, deltas: Sequence[Delta], world: Everyday | None
+) -> list[str]:
+    """The everyday prompts that some edits move most, and that do not speak of what is edited; none without a world."""
+    if world is None:
+        return []
+    lengths = [
+        forecast.moves(world.ends[TEXT], delta.operator, forecast.metric(checkpoint, delta.origin, encoder))
+        for delta in deltas
+    ]
+    return [prompt for prompt, _ in _most(manifest, world, torch.stack(lengths).amax(0))]
+
+
 def _most(manifest: Manifest, world: Everyday, lengths: torch.Tensor) -> tuple[tuple[str, float], ...]:
     """The everyday prompts that move most and do not speak of what is edited: nobody thought of them."""
-    known = {folded(row.prompt) for row in rows(manifest)}
+    known = {folded(text) for row in rows(manifest) for text in (row.prompt, row.destination or "")}
     named = names(*(edit.source for edit in manifest.edits))
     order = torch.argsort(lengths, descending=True).tolist()
     found = []
     for i in order:
         prompt = world.prompts[i]
-        if folded(prompt) not in known and not speaks_of(prompt, named):
+        if prompt and folded(prompt) not in known and not speaks_of(prompt, named):
             found.append((prompt, float(lengths[i])))
-    return tuple(found[:MOST])
+    return tuple(found[:EVERYDAY])
 
 
-def missed(manifest: Manifest, metrics: dict[str, float]) -> list[str]:
-    """Sentences for the manifest's thresholds that the forecast does not reach."""
+def missed(manifest: Manifest, seen: Preview) -> list[str]:
+    """Sentences for the manifest's thresholds that the forecast does not reach; of a joint edit, each one's own."""
     found = []
-    for name, value in metrics.items():
-        wanted = getattr(manifest.verify, name)
-        if wanted is not None and value < wanted:
-            found.append(f"forecast {below(name, value, wanted, manifest.name)}")
+    for part in manifest.parts or (manifest,):
+        own = of_part([one.row for one in seen.forecasts], part, manifest)
+        metrics = {**seen.metrics, **_metrics([one for one in seen.forecasts if one.row in own])}
+        for name, value in metrics.items():
+            wanted = getattr(part.verify, name)
+            if wanted is not None and value < wanted:
+                found.append(f"forecast {below(name, value, wanted, part.name)}")
     return found
 
 

@@ -1,17 +1,17 @@
 """How far each edit of a joint solve goes: strengths that hold in company.
 
-The operator is linear in the targets. With D_j = (C*_j − C_j) Λ_j C_jᵀ P⁻¹ the part of edit j, and T_ij the share of its
-way that D_j takes the source of edit i (`forecast.shares`), D = Σ σ_j D_j takes every source i the share Σ_j T_ij σ_j.
-So T σ = s makes it go exactly its strength s_i, beside however many others.
+The operator is linear in the targets. With D_j = (C*_j − C_j) Λ_j C_jᵀ P⁻¹ the part of edit j, and T_ij the share of
+its way that D_j takes the source of edit i (`forecast.shares`), D = Σ σ_j D_j takes every source i the share Σ_j T_ij
+σ_j. So T σ = s makes it go exactly its strength s_i, beside however many others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 
+from timecli.editing.forecast import Way
 from timecli.editing.solve import Operator, System, decomposed, stacked
 from timecli.text.pairing import Columns
 
@@ -22,31 +22,15 @@ RIDGE = 1e-8
 AT_ONCE = 16
 """Sources that are multiplied with all parts at once."""
 
-Ways = Sequence[tuple[torch.Tensor, torch.Tensor]]
-"""Of every edit the source's states c and the w of `forecast.ways`, `[positions, d]` float64."""
+Blocks = Callable[[], Iterable[Columns]]
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """What a joint solve found.
-
-    Attributes:
-        wanted: s of every edit.
-        factors: σ of every edit.
-        shares: how far each source goes, T σ; NaN where the maps do not tell it from its destination.
-    """
-
-    wanted: tuple[float, ...]
-    factors: tuple[float, ...]
-    shares: tuple[float, ...]
-
-
-def solve(blocks: Callable[[], Iterable[Columns]], ways: Ways, wanted: Sequence[float]) -> tuple[Operator, Strengths]:
-    """The operator of all pairs at once, with which every source goes as far as is wanted.
+def solve(blocks: Blocks, ways: Sequence[Way], wanted: Sequence[float]) -> tuple[Operator, tuple[float, ...]]:
+    """The operator of all pairs at once, with which every source goes as far as is wanted, and σ of every edit.
 
     Args:
         blocks: gives the rows of the solve, as often as it is called; targets are the whole destinations.
-        ways: of every edit.
+        ways: of every edit's source.
         wanted: s of every edit.
     """
     root = None
@@ -54,14 +38,11 @@ def solve(blocks: Callable[[], Iterable[Columns]], ways: Ways, wanted: Sequence[
         root = stacked(root, block.weight.sqrt()[:, None] * block.source)
     system = decomposed(root)
     parts = _parts(blocks(), system, len(wanted))
-    crossed = _crossed(parts, ways, system)
-    factors = bounded(crossed, torch.tensor(wanted, dtype=torch.float64))
+    factors = bounded(_crossed(parts, ways, system), torch.tensor(wanted, dtype=torch.float64)).tolist()
     left = torch.zeros(parts.shape[1:], dtype=torch.float64, device=parts.device)
-    for factor, part in zip(factors.tolist(), parts, strict=True):
+    for factor, part in zip(factors, parts, strict=True):
         left += factor * part
-    shares = torch.where(crossed.isfinite().all(1), crossed.nan_to_num() @ factors, torch.nan)
-    found = Strengths(tuple(wanted), tuple(factors.tolist()), tuple(shares.tolist()))
-    return system.operator(left), found
+    return system.operator(left), tuple(factors)
 
 
 def _parts(blocks: Iterable[Columns], system: System, count: int) -> torch.Tensor:
@@ -70,20 +51,19 @@ def _parts(blocks: Iterable[Columns], system: System, count: int) -> torch.Tenso
     for block in blocks:
         change = block.weight[:, None] * (block.destination - block.source)
         keys = system.inverted(block.source)
-        for j in block.edit.unique().tolist():
-            if j >= 0:
-                rows = block.edit == j
-                parts[j] += (change[rows].T @ keys[rows]).float()
+        for j in sorted(set(block.edit.tolist()) - {-1}):
+            rows = block.edit == j
+            parts[j] += (change[rows].T @ keys[rows]).float()
     return parts
 
 
-def _crossed(parts: torch.Tensor, ways: Ways, system: System) -> torch.Tensor:
+def _crossed(parts: torch.Tensor, ways: Sequence[Way], system: System) -> torch.Tensor:
     """T `[edits, edits]` float64 on the CPU."""
     flat, found = parts.flatten(1), []
     for first in range(0, len(ways), AT_ONCE):
         told = [
-            (way.to(system.v).T @ (states.to(system.v) @ system.v.T)).flatten().float()
-            for states, way in ways[first : first + AT_ONCE]
+            (way.toward.to(system.v).T @ (way.states.to(system.v) @ system.v.T)).flatten().float()
+            for way in ways[first : first + AT_ONCE]
         ]
         found.append((torch.stack(told) @ flat.T).double().cpu())
     return torch.cat(found)

@@ -35,7 +35,9 @@ class Edit:
     source: str = key(kinds.TEXT, "What is assumed: a prompt that leaves the attribute open.")
     destination: str = key(kinds.TEXT, "What shall be: the same prompt with the attribute named.")
     lam: float | None = key(kinds.LAMBDA, "λ of this pair. Default: solve.lambda.", None, "lambda")
-    strength: float | None = key(kinds.STRENGTH, "How much of this edit is wanted. Default: solve.strength.", None)
+    strength: float | None = key(
+        kinds.STRENGTH, "How far the source goes: 1 arrives at the destination. Default: solve.strength.", None
+    )
     positives: tuple[Probe, ...] = key(PROBES, "Prompts that should follow without being edited: generality.", ())
     negatives: tuple[Probe, ...] = key(PROBES, "Neighbours that should stay as they are: specificity.", ())
     explicit: tuple[Probe, ...] = key(
@@ -51,7 +53,10 @@ class Solve:
 
     lam: float = key(kinds.LAMBDA, "λ of Eq. 4 for every pair: a smaller one edits more.", 0.1, "lambda")
     strength: float = key(
-        kinds.STRENGTH, "How much of every edit is wanted: C* becomes C + strength (C* − C); above 1 overshoots.", 1.0
+        kinds.STRENGTH,
+        "How far every source goes, whatever else is edited: 1 arrives, above 1 overshoots. Without the everyday "
+        "world, how far its target goes: C* becomes C + strength (C* − C).",
+        1.0,
     )
     augment: tuple[str, ...] | None = key(
         kinds.either("wordings", WORDINGS, kinds.either(True, AUGMENTATIONS, kinds.NO_TEMPLATES)),
@@ -126,6 +131,9 @@ class Verify:
         kinds.SHARE,
         "Least likeness of what should stay to the pictures before: a cosine in the judge's features.",
         None,
+    )
+    worst: float | None = key(
+        kinds.SHARE, "Least likeness of any everyday prompt, of those that the edit moves most.", None
     )
     reached: float | None = key(
         kinds.SHARE, "Least likeness of what should follow to the pictures that are wanted, likewise.", None

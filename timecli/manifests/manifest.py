@@ -34,14 +34,20 @@ class Manifest:
     """The TOML text itself, as it travels with the edited model."""
     folder: Path = field(default=Path(), compare=False)
     """Where the files that it names are looked for."""
+    parts: tuple[Manifest, ...] = ()
+    """Of a joint edit of several manifests, these."""
+
+    def of(self, edit: Edit) -> Manifest:
+        """The manifest that one of the edits comes from."""
+        return next((part for part in self.parts if edit in part.edits), self)
 
     def lam(self, edit: Edit) -> float:
         """λ of one of the edits."""
-        return self.solve.lam if edit.lam is None else edit.lam
+        return self.of(edit).solve.lam if edit.lam is None else edit.lam
 
     def strength(self, edit: Edit) -> float:
-        """How much of one of the edits is wanted."""
-        return self.solve.strength if edit.strength is None else edit.strength
+        """How far the source of one of the edits should go."""
+        return self.of(edit).solve.strength if edit.strength is None else edit.strength
 
     @property
     def templates(self) -> tuple[str, ...]:

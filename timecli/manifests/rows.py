@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from timecli.manifests.keys import Edit
 from timecli.manifests.manifest import Manifest, folded
+from timecli.manifests.words import names, same_things, says_all, speaks_of, thing
 
 KINDS = {"positive": "positives", "negative": "negatives", "explicit": "explicit"}
 """What a test prompt is, and where an edit has it."""
+TOLD = "told"
+"""What another pair of the same solve edits: no negative of anyone."""
 FOLLOW = ("source", "positive")
 """Kinds that should show the destination; the others should stay as they are."""
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
 """Each metric and the kind of prompt that it looks at."""
 FOLLOWED = ("efficacy", "generality", "reached")
 """Metrics of what should show the destination."""
-LIKENESS = ("kept", "reached")
-"""Mean cosines to the pictures that are wanted, of what should stay and of what should follow."""
+LIKENESS = ("kept", "worst", "reached")
+"""Cosines to the pictures that are wanted: the mean of what should stay, the least of any everyday prompt, and the mean
+of what should follow."""
 EVERYDAY = 8
-"""Everyday prompts that are looked at beside a manifest's own."""
-SMALL = frozenset({"and", "for", "from", "the", "with"})
-"""Words of three letters and more that name nothing."""
-ENDING = 3
-"""Letters that a plural or a young one may have more: roses, churches, piglet."""
+"""Everyday prompts that are looked at beside a manifest's own, and as many of those that are forecast to move most."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Row:
     """A prompt to look at; a sample has no destination.
 
     Attributes:
-        counts: whether it is known what should become of it. A sample that names a source may follow it or stay.
+        kind: "source", "positive", "negative", "explicit"; "told" for a negative or explicit prompt that another pair
+            of the same solve edits; "sample" and "everyday".
+        counts: whether it is known what should become of it. A sample that names a source may follow it or stay, and
+            what another pair edits goes where that pair says.
     """
 
     kind: str
@@ -45,24 +48,51 @@ class Row:
         return self.destination if self.kind in FOLLOW else None
 
 
-def rows(manifest: Manifest) -> list[Row]:
-    """Every prompt of the manifest, edit by edit, and its samples."""
-    found = []
+def rows(manifest: Manifest, beside: Sequence[Edit] = ()) -> list[Row]:
+    """Every prompt of the manifest, edit by edit, and its samples; `beside` are all edits of its solve."""
+    together, found = [*manifest.edits, *beside], []
     for edit in manifest.edits:
         found.append(Row("source", edit.source, edit.destination))
+        others = [other for other in together if other != edit]
         for kind, where in KINDS.items():
-            found += [Row(kind, test.prompt, test.destination) for test in getattr(edit, where)]
+            for test in getattr(edit, where):
+                told = _told(kind, test.prompt, others)
+                found.append(Row(TOLD if told else kind, test.prompt, test.destination, not told))
     named = names(*(edit.source for edit in manifest.edits))
     return [*found, *(Row("sample", prompt, None, not speaks_of(prompt, named)) for prompt in manifest.verify.prompts)]
 
 
-def everyday_rows(prompts: Sequence[str], table: Sequence[Row]) -> list[Row]:
-    """Some everyday prompts, evenly from the list: those that should stay, being in no row and about no source."""
+def of_part(table: Sequence[Row], part: Manifest, manifest: Manifest) -> list[Row]:
+    """The rows of one manifest of a joint edit, and the everyday ones, which are everyone's."""
+    own = {*rows(part, manifest.edits)}
+    return [row for row in table if row in own or row.kind == "everyday"]
+
+
+def _told(kind: str, prompt: str, others: Sequence[Edit]) -> bool:
+    """Whether other edits of the same solve are told to move a prompt that should stay.
+
+    A neighbour is, where it names what they change: "a sketch of a tulip" beside an edit of tulips. What a prompt says
+    in so many words counts before that, so that an explicit prompt is only where it is their source itself.
+    """
+    if kind == "negative":
+        return any(says_all(prompt, thing(other)) for other in others)
+    return kind == "explicit" and any(same_things(prompt, other.source) for other in others)
+
+
+def everyday_rows(prompts: Sequence[str], table: Sequence[Row], moving: Sequence[str] = ()) -> list[Row]:
+    """Some everyday prompts, evenly from the list: those that should stay, being in no row and about no source.
+
+    Args:
+        prompts: the list.
+        table: the other rows.
+        moving: prompts of the list that come first, since they move most.
+    """
     known = {folded(text) for row in table for text in (row.prompt, row.destination or "")}
     named = names(*(row.prompt for row in table if row.kind in FOLLOW))
     free = [prompt for prompt in prompts if prompt and folded(prompt) not in known and not speaks_of(prompt, named)]
     places = (i * len(free) // EVERYDAY for i in range(EVERYDAY))
-    return [Row("everyday", prompt, None) for prompt in dict.fromkeys(free[place] for place in places if free)]
+    chosen = dict.fromkeys([*moving, *(free[place] for place in places if free)])
+    return [Row("everyday", prompt, None) for prompt in chosen]
 
 
 def figure(metric: str, value: float) -> str:
@@ -72,20 +102,9 @@ def figure(metric: str, value: float) -> str:
 
 def below(metric: str, value: float, wanted: float, name: str) -> str:
     """The sentence for a threshold of a manifest that is not reached, with what raises the metric."""
-    more, less = "add pairs, or raise the strength", "preserve more by name, or lower the strength"
-    remedy = more if metric in FOLLOWED else less
+    remedy = (
+        "add pairs, or raise the strength" if metric in FOLLOWED else "preserve more by name, or lower the strength"
+    )
+    if metric == "worst":
+        remedy = "raise preserve.everyday_weight, or lower the strength"
     return f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for; {remedy}."
-
-
-def names(*prompts: str) -> set[str]:
-    """The words of prompts that name something."""
-    return {word for text in prompts for word in re.findall(r"\w{3,}", text.lower())} - SMALL
-
-
-def speaks_of(prompt: str, named: set[str]) -> bool:
-    """Whether a prompt has one of these words, in the singular or the plural; in doubt it has."""
-    return any(_akin(*sorted((word, other), key=len)) for word in names(prompt) for other in named)
-
-
-def _akin(short: str, long: str) -> bool:
-    return long.startswith(short.removesuffix("y")) and len(long) - len(short) <= ENDING

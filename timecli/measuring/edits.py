@@ -62,7 +62,11 @@ class Edits:
         return self._told[model]
 
     def _tell(self, job: Job, delta: Delta) -> Shares:
-        pairs = list(dict.fromkeys((row.prompt, row.destination or "") for one in job.tested for row in tested(one)))
+        pairs = list(
+            dict.fromkeys(
+                (row.prompt, row.destination or "") for one in job.tested for row in tested(one, job.manifest.edits)
+            )
+        )
         metric = forecast.metric(self.checkpoint, delta.origin, self.encoder)
         return dict(zip(pairs, forecast.told(pairs, self.encoder, delta.operator, metric), strict=True))
 

@@ -57,7 +57,7 @@ def collect(
         _drawn(job, manifest, row, answers, seen, forecasts.get(job.model, {}))
         for job in work
         for manifest in job.tested
-        for row in tested(manifest)
+        for row in tested(manifest, job.manifest.edits)
     ]
 
 

@@ -58,14 +58,13 @@ def make(
         iterations: steps of Adam for fine-tuning; 4000 in appendix G.
         world: the everyday world of a manifest.
     """
-    wanted = configuration.applied(manifest)
     if configuration.method == "finetune":
-        return Change(text=finetune(wanted, checkpoint, encoder, configuration.eta, iterations))
+        return Change(text=finetune(manifest, checkpoint, encoder, configuration.eta, iterations))
     if configuration.method == "embedit":
-        return Change(text=embedit(wanted, encoder))
+        return Change(text=embedit(manifest, encoder))
     if configuration.method == "uce":
-        return Change(delta=Delta({TEXT: solve([uce_columns(wanted, encoder)])}, compiling.origin(wanted, encoder)))
-    return Change(delta=compiling.compile_edit(wanted, checkpoint, encoder, device, world(wanted)))
+        return Change(delta=Delta({TEXT: solve([uce_columns(manifest, encoder)])}, compiling.origin(manifest, encoder)))
+    return Change(delta=compiling.compile_edit(manifest, checkpoint, encoder, device, world(manifest)))
 
 
 def _only(encoder: TextEncoder) -> Tower:
@@ -84,7 +83,7 @@ def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
         states = encoder.embed(prompts)
         sides.append(torch.stack([s[len(encoder.tokens(p)) - 2] for s, p in zip(states, prompts, strict=True)]))
     weight = torch.full((len(pairs),), 1 / UCE_LAMBDA, dtype=torch.float64)
-    return Columns(sides[0], sides[1], weight)
+    return Columns(sides[0], sides[1], weight, torch.zeros_like(weight, dtype=torch.int64))
 
 
 def finetune(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from timecli.errors import ManifestError
-from timecli.manifests.keys import AUGMENTATIONS, WORDINGS, Preserve
+from timecli.manifests.company import joined
+from timecli.manifests.keys import AUGMENTATIONS, WORDINGS, Edit, Preserve
 from timecli.manifests.manifest import Manifest, folded, with_lambda, with_strength
 from timecli.manifests.rows import Row, rows
 from timecli.measuring import balances
@@ -156,17 +157,18 @@ def jobs(manifests: Sequence[Manifest], wanted: Sequence[Configuration], cross: 
     found = []
     for configuration in wanted:
         if configuration.bulk:
-            joined, kept = joint(manifests)
-            found.append(Job(configuration.name, configuration, joined, tuple(kept)))
+            together, kept = joint([configuration.applied(manifest) for manifest in manifests])
+            found.append(Job(configuration.name, configuration, together, tuple(kept)))
             continue
         for manifest in manifests:
             others = tuple(other for other in manifests if cross and other is not manifest and other.balance)
-            found.append(Job(f"{configuration.name}/{manifest.name}", configuration, manifest, (manifest,), others))
+            edited = configuration.applied(manifest)
+            found.append(Job(f"{configuration.name}/{manifest.name}", configuration, edited, (manifest,), others))
     return found
 
 
 def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
-    """One manifest with all edits, and whose edits they are: of equal sources the first counts (appendix F)."""
+    """One joint edit, and the manifests that are in it: of equal sources the first counts (appendix F)."""
     taken: set[str] = set()
     kept = []
     for manifest in manifests:
@@ -174,25 +176,7 @@ def joint(manifests: Sequence[Manifest]) -> tuple[Manifest, list[Manifest]]:
         if not sources & taken:
             kept.append(manifest)
             taken |= sources
-    for manifest in kept:
-        if _shared(manifest) != _shared(kept[0]):
-            raise ManifestError(
-                f"{manifest.name} has other solve or preserve settings than {kept[0].name}; only their lambdas and "
-                "strengths may differ in one joint edit."
-            )
-    edits = tuple(
-        replace(edit, lam=manifest.lam(edit), strength=manifest.strength(edit))
-        for manifest in kept
-        for edit in manifest.edits
-    )
-    preserved = tuple(dict.fromkeys(prompt for manifest in kept for prompt in manifest.preserve.prompts))
-    first = kept[0]
-    return replace(first, name="bulk", edits=edits, preserve=replace(first.preserve, prompts=preserved)), kept
-
-
-def _shared(manifest: Manifest) -> tuple[object, ...]:
-    """Settings that a joint edit has once; its preserved prompts enter with the first manifest's λ."""
-    return replace(manifest.solve, lam=1.0, strength=1.0), replace(manifest.preserve, prompts=())
+    return replace(joined(kept), name="bulk"), kept
 
 
 def batches(
@@ -214,9 +198,16 @@ def batches(
     return found
 
 
-def tested(manifest: Manifest) -> list[Row]:
-    """The rows of a manifest that are drawn: those with a destination; of a balance the explicit ones alone."""
-    return balances.explicit(manifest) if manifest.balance else [row for row in rows(manifest) if row.destination]
+def tested(manifest: Manifest, beside: Sequence[Edit] = ()) -> list[Row]:
+    """The rows of a manifest that are drawn: those with a destination; of a balance the explicit ones alone.
+
+    Args:
+        manifest: whose.
+        beside: all edits of the solve that it is tested with.
+    """
+    if manifest.balance:
+        return balances.explicit(manifest)
+    return [row for row in rows(manifest, beside) if row.destination]
 
 
 def _groups(manifests: Sequence[Manifest], before: bool, crossed: Sequence[Manifest] = ()) -> list[Group]:
@@ -257,12 +248,3 @@ def require_one_clip_skip(manifests: Sequence[Manifest]) -> None:
                 f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and {manifests[0].name} "
                 f"{manifests[0].solve.clip_skip}; bench them apart."
             )
-
-
-def require_names(manifests: Sequence[Manifest]) -> None:
-    """Refuse manifests of one name: results go by it."""
-    seen: set[str] = set()
-    for manifest in manifests:
-        if manifest.name in seen:
-            raise ManifestError(f"two manifests are called {manifest.name!r}; give each a name of its own.")
-        seen.add(manifest.name)

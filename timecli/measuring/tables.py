@@ -51,16 +51,16 @@ def collect(
     found = []
     for job in work:
         own = [manifest for manifest in job.tested if not manifest.balance]
-        scores = {manifest.name: _scores(manifest, job.model, answers, seen or {}) for manifest in own}
+        scores = {manifest.name: _scores(manifest, job, answers, seen or {}) for manifest in own}
         balanced = {one.name: shares.measure(one, job.model, answers, job.crossed) for one in job.tested if one.balance}
         found.append(Result(job, scores, balanced))
     return found
 
 
 def _scores(
-    manifest: Manifest, model: str, answers: Answers, seen: Mapping[tuple[str, str], torch.Tensor]
+    manifest: Manifest, job: Job, answers: Answers, seen: Mapping[tuple[str, str], torch.Tensor]
 ) -> verify.Scores:
-    table = tested(manifest)
+    table, model = tested(manifest, job.manifest.edits), job.model
     scores = verify.measure(table, lambda p, q: answers[BASE, p, q], lambda p, q: answers[model, p, q])
     if seen:
         for name, found in verify.compared(table, lambda p: seen[BASE, p], lambda p: seen[model, p]).items():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from timecli.manifests.company import preserved
 from timecli.manifests.keys import Edit
 from timecli.manifests.manifest import Manifest
 from timecli.text.encoding import BATCH
@@ -60,7 +61,7 @@ def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> It
     """The rows of the manifest's joint solve for one stream, some pairs at a time.
 
     Pair i enters with weight 1/λ_i, which is Eq. 4 divided by λ; with one λ this is Eq. 5 and appendix F. The everyday
-    world enters last, with ρ = `everyday_weight` · Σ 1/λ over all wordings of all edits.
+    world enters last, with ρ = Σ `everyday_weight` / λ over all wordings of all edits.
 
     Raises:
         PromptError: a prompt is too long or a pair has nothing in common.
@@ -68,17 +69,16 @@ def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> It
     pairs = [
         Pair(*pair, 1 / manifest.lam(edit), 1.0 if everyday else manifest.strength(edit), i)
         for i, edit in enumerate(manifest.edits)
-        for pair in augmented_pairs(edit, manifest.templates)
+        for pair in augmented_pairs(edit, manifest.of(edit).templates)
     ]
-    edited = sum(pair.weight for pair in pairs)
-    kept = [text for prompt in manifest.preserve.prompts for text in augmented(prompt, manifest.templates)]
-    pairs += [Pair(text, text, manifest.preserve.weight / manifest.solve.lam) for text in kept]
+    world = sum(pair.weight * manifest.of(manifest.edits[pair.edit]).preserve.everyday_weight for pair in pairs)
+    for one in preserved(manifest):
+        pairs += [Pair(text, text, one.weight) for text in augmented(one.prompt, one.templates)]
     for first in range(0, len(pairs), BATCH):
         yield _rows(pairs[first : first + BATCH], manifest.solve.tokens == "all", reader)
     if everyday is not None:
-        weight = manifest.preserve.everyday_weight * edited
         root = everyday.roots[reader.stream]
-        every = torch.full((len(root),), weight, dtype=torch.float64)
+        every = torch.full((len(root),), world, dtype=torch.float64)
         yield Columns(root, root, every, torch.full_like(every, -1, dtype=torch.int64))
 
 
