@@ -76,7 +76,9 @@ def paper(matrix: torch.Tensor, source: torch.Tensor, destination: torch.Tensor,
 @pytest.mark.parametrize("lam", LAMBDAS)
 def test_every_matrix_equals_eq_5_on_the_same_embeddings(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
     source, destination = paper_columns(encoder, torch.float32)
-    found = applying.edit_matrices(model, [compiling.compile_edit(roses(lam), encoder, CPU)], CPU, dtype=torch.float32)
+    found = applying.edit_matrices(
+        model, [compiling.compile_edit(roses(lam), model, encoder, CPU)], CPU, dtype=torch.float32
+    )
     assert len(found.tensors) == 32
     for place, before in model.projections():
         expected = paper(before, source, destination, lam)
@@ -86,7 +88,7 @@ def test_every_matrix_equals_eq_5_on_the_same_embeddings(model: Checkpoint, enco
 
 def test_the_comparison_would_notice_another_pairing(model: Checkpoint, encoder: TextEncoder) -> None:
     source, destination = paper_columns(encoder, torch.float32)
-    found = applying.edit_matrices(model, [compiling.compile_edit(roses(), encoder, CPU)], CPU)
+    found = applying.edit_matrices(model, [compiling.compile_edit(roses(), model, encoder, CPU)], CPU)
     place, before = next(model.projections())
     expected = paper(before, source, destination.roll(1, 0), 0.1)
     assert (found.tensors[place.key].double() - expected).norm() / expected.norm() > 1e-3
@@ -96,7 +98,7 @@ def test_the_comparison_would_notice_another_pairing(model: Checkpoint, encoder:
 def test_end_to_end_with_the_encoder_in_float32(model: Checkpoint, encoder: TextEncoder, lam: float) -> None:
     """Against an encoder in float64: what remains is the float32 encoder's noise."""
     source, destination = paper_columns(encoder, torch.float64)
-    found = applying.edit_matrices(model, [compiling.compile_edit(roses(lam), encoder, CPU)], CPU)
+    found = applying.edit_matrices(model, [compiling.compile_edit(roses(lam), model, encoder, CPU)], CPU)
     for place, before in model.projections():
         expected = paper(before, source, destination, lam)
         assert (found.tensors[place.key].double() - expected).norm() / expected.norm() < 1e-4
@@ -106,8 +108,8 @@ def test_folder_and_file_give_the_same_weights(
     model: Checkpoint, encoder: TextEncoder, picturebook_folder: Path
 ) -> None:
     folder = open_checkpoint(picturebook_folder)
-    delta = compiling.compile_edit(roses(), encoder, CPU)
-    again = compiling.compile_edit(roses(), encoding.read_text_encoder(folder, None, CPU), CPU)
+    delta = compiling.compile_edit(roses(), model, encoder, CPU)
+    again = compiling.compile_edit(roses(), folder, encoding.read_text_encoder(folder, None, CPU), CPU)
     assert torch.equal(delta.operator.left, again.operator.left) and delta.origin == again.origin
     one, other = applying.edit_matrices(model, [delta], CPU), applying.edit_matrices(folder, [again], CPU)
     for here, there in zip(model.places, folder.places, strict=True):
@@ -116,16 +118,18 @@ def test_folder_and_file_give_the_same_weights(
 
 
 def test_matrices_and_layers_limit_what_changes(model: Checkpoint, encoder: TextEncoder) -> None:
-    delta = compiling.compile_edit(roses(options='matrices = ["v"]\nlayers = [0, 15]'), encoder, CPU)
+    delta = compiling.compile_edit(roses(options='matrices = ["v"]\nlayers = [0, 15]'), model, encoder, CPU)
     names = {ldm(m) for m in layouts.SD1.matrices if m.kind == "v" and m.layer in (0, 15)}
     assert {name for _, name in applying.edit_matrices(model, [delta], CPU).tensors} == names
     with pytest.raises(CheckpointError, match="has no cross-attention layer 16; its layers go from 0 to 15"):
-        applying.edit_matrices(model, [compiling.compile_edit(roses(options="layers = [16]"), encoder, CPU)], CPU)
+        applying.edit_matrices(
+            model, [compiling.compile_edit(roses(options="layers = [16]"), model, encoder, CPU)], CPU
+        )
 
 
-def test_the_source_moves_and_more_so_with_a_smaller_lambda(encoder: TextEncoder) -> None:
+def test_the_source_moves_and_more_so_with_a_smaller_lambda(model: Checkpoint, encoder: TextEncoder) -> None:
     shares = [
-        compiling.moved(roses(lam), encoder, compiling.compile_edit(roses(lam), encoder, CPU).operator)[0]
+        compiling.moved(roses(lam), encoder, compiling.compile_edit(roses(lam), model, encoder, CPU).operator)[0]
         for lam in (1e5, 1.0, 1e-3)
     ]
     assert 0 < shares[0] < shares[1] < shares[2] < 1
@@ -136,9 +140,9 @@ def same_encoder(delta: deltas.Delta, checkpoint: Checkpoint) -> None:
 
 
 def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(
-    encoder: TextEncoder, picturebook: Path, small: Path, tmp_path: Path
+    model: Checkpoint, encoder: TextEncoder, picturebook: Path, small: Path, tmp_path: Path
 ) -> None:
-    delta = compiling.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), model, encoder, CPU)
     same_encoder(delta, open_checkpoint(picturebook))
     with pytest.raises(DeltaError, match="has width 192 and .* takes text of width 64"):
         same_encoder(delta, open_checkpoint(small))
@@ -149,16 +153,18 @@ def test_a_delta_fits_every_model_with_the_same_encoder_and_no_other(
         same_encoder(delta, open_checkpoint(tmp_path / "other.safetensors"))
 
 
-def test_an_edit_that_does_nothing_is_refused(encoder: TextEncoder) -> None:
+def test_an_edit_that_does_nothing_is_refused(model: Checkpoint, encoder: TextEncoder) -> None:
     pair = '[[edit]]\nsource = "An apple"\ndestination = "A apple"\n'
     other = '[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
     for text in (pair, other + pair):
         with pytest.raises(PromptError, match="'An apple' -> 'A apple': both are the same tokens"):
-            compiling.compile_edit(parse('name = "x"\n' + text), encoder, CPU)
+            compiling.compile_edit(parse('name = "x"\n' + text), model, encoder, CPU)
 
 
-def test_overflow_and_wrong_widths_are_refused(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
-    delta = compiling.compile_edit(roses(), encoder, CPU)
+def test_overflow_and_wrong_widths_are_refused(
+    model: Checkpoint, encoder: TextEncoder, picturebook: Path, tmp_path: Path
+) -> None:
+    delta = compiling.compile_edit(roses(), model, encoder, CPU)
     name = ldm(layouts.SD1.matrices[5])
     tensors = load_file(picturebook)
     save_file({**tensors, name: torch.full_like(tensors[name], 6e4)}, tmp_path / "large.safetensors")
@@ -169,11 +175,11 @@ def test_overflow_and_wrong_widths_are_refused(encoder: TextEncoder, picturebook
         applying.edit_matrices(open_checkpoint(tmp_path / "narrow.safetensors"), [delta], CPU)
 
 
-def test_a_bias_is_no_obstacle(encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
+def test_a_bias_is_no_obstacle(model: Checkpoint, encoder: TextEncoder, picturebook: Path, tmp_path: Path) -> None:
     tensors = load_file(picturebook)
     bias = ldm(layouts.SD1.matrices[0]).replace("weight", "bias")
     save_file({**tensors, bias: torch.ones(64)}, tmp_path / "bias.safetensors")
-    delta = compiling.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), model, encoder, CPU)
     one, other = (
         {
             name: tensor
@@ -185,7 +191,7 @@ def test_a_bias_is_no_obstacle(encoder: TextEncoder, picturebook: Path, tmp_path
 
 
 def test_delta_file_and_memory_give_the_same_matrices(model: Checkpoint, encoder: TextEncoder, tmp_path: Path) -> None:
-    delta = compiling.compile_edit(roses(), encoder, CPU)
+    delta = compiling.compile_edit(roses(), model, encoder, CPU)
     deltas.save_delta(delta, tmp_path / "x.delta")
     one, other = (applying.edit_matrices(model, [d], CPU) for d in (delta, deltas.load_delta(tmp_path / "x.delta")))
     assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)

@@ -19,7 +19,7 @@ from timecli.editing.delta import load_delta
 from timecli.editing.solve import apply, solve
 from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import Manifest, parse
-from timecli.models.checkpoint import open_checkpoint
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding, everyday, pairing
 from timecli.text.readers import TextEncoder
 
@@ -31,8 +31,13 @@ LIST = "# things\nA dog\n\nA  tulip\nA dog\nA house in the snow\n"
 
 
 @pytest.fixture(scope="module")
-def encoder(picturebook: Path) -> TextEncoder:
-    return encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+def model(picturebook: Path) -> Checkpoint:
+    return open_checkpoint(picturebook)
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Checkpoint) -> TextEncoder:
+    return encoding.read_text_encoder(model, None, CPU)
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def task(listed: Path | None = None, more: str = "", solving: str = "") -> Manif
 
 
 def test_the_solve_is_least_squares_with_every_everyday_prompt_written_out(
-    encoder: TextEncoder, listed: Path, monkeypatch: pytest.MonkeyPatch
+    model: Checkpoint, encoder: TextEncoder, listed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The normal equations: rows of the edit with 1/λ, of every everyday position with ρ / n, and the identity."""
     monkeypatch.setattr(everyday, "POSITIONS", 77)
@@ -61,7 +66,7 @@ def test_the_solve_is_least_squares_with_every_everyday_prompt_written_out(
     system = (source.T * rows.weight) @ source + torch.eye(192, dtype=torch.float64)
     whole = system + rho / len(prompts) * states.T @ states
     expected = torch.linalg.solve(whole, source.T @ (rows.weight[:, None] * change)).T
-    found = compiling.compile_edit(wanted, encoder, CPU).operator
+    found = compiling.compile_edit(wanted, model, encoder, CPU).operator
     made = found.left.double() @ found.right.double()
     assert (made - expected).norm() / expected.norm() < 1e-5
     without = torch.linalg.solve(system, source.T @ (rows.weight[:, None] * change)).T
@@ -92,24 +97,26 @@ def test_at_its_minimum_the_gradient_is_zero_and_not_at_the_papers(encoder: Text
     assert there < 1e-5 * elsewhere
 
 
-def test_false_is_the_papers_and_a_weight_of_nearly_nothing_as_well(encoder: TextEncoder, listed: Path) -> None:
-    paper = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday = false\n"), encoder, CPU)
+def test_false_is_the_papers_and_a_weight_of_nearly_nothing_as_well(
+    model: Checkpoint, encoder: TextEncoder, listed: Path
+) -> None:
+    paper = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday = false\n"), model, encoder, CPU)
     world = everyday.measured(task(listed), encoder)
-    ignored = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday = false\n"), encoder, CPU, world)
+    ignored = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday = false\n"), model, encoder, CPU, world)
     assert torch.equal(paper.operator.left, ignored.operator.left) and paper.origin.everyday == ""
-    nothing = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday_weight = 0\n"), encoder, CPU, world)
+    nothing = compiling.compile_edit(parse(ROSE + "[preserve]\neveryday_weight = 0\n"), model, encoder, CPU, world)
     assert torch.equal(paper.operator.left, nothing.operator.left) and nothing.origin.everyday == ""
     assert torch.equal(paper.operator.right, nothing.operator.right)
     light = task(listed, "everyday_weight = 1e-12\n", "[solve]\naugment = true\n")
-    near = compiling.compile_edit(light, encoder, CPU, world).operator
+    near = compiling.compile_edit(light, model, encoder, CPU, world).operator
     one, other = (op.left.double() @ op.right.double() for op in (paper.operator, near))
     assert (one - other).norm() / one.norm() < 1e-5
 
 
-def test_neighbours_stay(encoder: TextEncoder) -> None:
+def test_neighbours_stay(model: Checkpoint, encoder: TextEncoder) -> None:
     """The default list does what it is for: a neighbour moves less than half as far, the source nearly as far."""
     ours, paper = (
-        compiling.compile_edit(parse(ROSE + more), encoder, CPU).operator
+        compiling.compile_edit(parse(ROSE + more), model, encoder, CPU).operator
         for more in ("", "[preserve]\neveryday = false\n")
     )
     tulip, rose = encoder.embed(["A tulip", "A rose"])
@@ -117,9 +124,9 @@ def test_neighbours_stay(encoder: TextEncoder) -> None:
     assert ours.shift(rose).norm() > 0.8 * paper.shift(rose).norm()
 
 
-def test_strength_scales_the_target(encoder: TextEncoder) -> None:
+def test_strength_scales_the_target(model: Checkpoint, encoder: TextEncoder) -> None:
     one, half, double = (
-        compiling.compile_edit(parse(ROSE + more), encoder, CPU).operator
+        compiling.compile_edit(parse(ROSE + more), model, encoder, CPU).operator
         for more in ("", "[solve]\nstrength = 0.5\n", "strength = 2\n")
     )
     whole = one.left.double() @ one.right.double()

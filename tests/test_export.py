@@ -147,7 +147,7 @@ def test_identical_rows_and_unchanged_ones_cost_no_rank(picturebook: Path) -> No
     encoder = encoding.read_text_encoder(checkpoint, None, cpu)
     pair = '[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
     head = 'name = "x"\n[solve]\naugment = false\ntokens = "prompt"\n'
-    delta = compiling.compile_edit(parse(head + pair), encoder, cpu)
+    delta = compiling.compile_edit(parse(head + pair), checkpoint, encoder, cpu)
     assert delta.operator.rank == 2, "of start, a, rose, end only the last two change"
 
 

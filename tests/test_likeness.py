@@ -170,7 +170,7 @@ def test_an_edit_that_changes_too_much_is_said(run: Run, picturebook: Path, tmp_
 def test_a_test_pair_without_a_common_word_has_no_forecast(run: Run, picturebook: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(picturebook)
     encoder = encoding.read_text_encoder(checkpoint, None, CPU)
-    delta = compiling.compile_edit(parse(TULIPS + PAPER), encoder, CPU)
+    delta = compiling.compile_edit(parse(TULIPS + PAPER), checkpoint, encoder, CPU)
     metric = forecast.metric(checkpoint, delta.origin, encoder)
     asked = [("A tulip", "A yellow tulip"), ("Tulips", "yellow flower"), ("A pig", None)]
     found = forecast.told(asked, encoder, delta.operator, metric)

@@ -47,7 +47,7 @@ def encoder(model: Checkpoint) -> TextEncoder:
 
 def test_the_forecast_is_how_far_every_projection_goes(model: Checkpoint, encoder: TextEncoder) -> None:
     """Against the sum over all matrices of projections, position by position."""
-    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    delta = compiling.compile_edit(parse(ROSES), model, encoder, CPU)
     metric = forecast.metric(model, delta.origin, encoder)
     pair = ("A rose in the snow", "A blue rose in the snow")
     before, after = encoder.embed(pair)
@@ -61,7 +61,7 @@ def test_the_forecast_is_how_far_every_projection_goes(model: Checkpoint, encode
 
 
 def test_the_source_arrives_and_nothing_goes_nowhere(model: Checkpoint, encoder: TextEncoder) -> None:
-    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    delta = compiling.compile_edit(parse(ROSES), model, encoder, CPU)
     metric = forecast.metric(model, delta.origin, encoder)
     source, dog = forecast.shares([("A rose", "A blue rose"), ("A dog", "A blue dog")], encoder, delta.operator, metric)
     assert source > 0.85 and abs(dog) < 0.3
@@ -71,7 +71,7 @@ def test_the_source_arrives_and_nothing_goes_nowhere(model: Checkpoint, encoder:
 
 def test_what_is_told_of_a_prompt_does_not_depend_on_the_others(model: Checkpoint, encoder: TextEncoder) -> None:
     """Longer prompts beside it are encoded with more padding behind, of which it would be told something else."""
-    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    delta = compiling.compile_edit(parse(ROSES), model, encoder, CPU)
     metric = forecast.metric(model, delta.origin, encoder)
     long = "a painting of several striped red boots in the snow beside several spotted blue hats on the beach"
     pair, other = ("A purple rose", "A blue rose"), (long, long.replace("hats", "shirts"))
@@ -129,7 +129,7 @@ def test_kept_looks_at_everyday_prompts_that_are_not_preserved(run: Run, picture
 
 
 def test_kept_is_one_where_nothing_moves_and_falls_with_how_far(model: Checkpoint, encoder: TextEncoder) -> None:
-    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    delta = compiling.compile_edit(parse(ROSES), model, encoder, CPU)
     metric = forecast.metric(model, delta.origin, encoder)
     rose, dog = forecast.kept(["A rose", "A dog"], encoder, delta.operator, metric)
     still = forecast.kept(["A rose", "A dog"], encoder, replace(delta.operator, left=0 * delta.operator.left), metric)
@@ -138,7 +138,7 @@ def test_kept_is_one_where_nothing_moves_and_falls_with_how_far(model: Checkpoin
 
 
 def test_reached_is_higher_the_less_of_the_way_is_left(model: Checkpoint, encoder: TextEncoder) -> None:
-    delta = compiling.compile_edit(parse(ROSES), encoder, CPU)
+    delta = compiling.compile_edit(parse(ROSES), model, encoder, CPU)
     metric, pairs = forecast.metric(model, delta.origin, encoder), [("A rose", "A blue rose"), ("A dog", "A blue dog")]
     rose, dog = forecast.reached(pairs, encoder, delta.operator, metric)
     still = replace(delta.operator, left=0 * delta.operator.left)

@@ -32,7 +32,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 def edited(model: Path, output: Path, recipe: bool = True, with_hash: bool = False) -> dict[str, str]:
     checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
-    delta = compiling.compile_edit(parse(TEXT), encoding.read_text_encoder(checkpoint, None, cpu), cpu)
+    delta = compiling.compile_edit(parse(TEXT), checkpoint, encoding.read_text_encoder(checkpoint, None, cpu), cpu)
     found = applying.edit_matrices(checkpoint, [delta], cpu)
     records = [provenance.record(delta, found.base, 1.0, recipe)]
     publish(checkpoint, output, found.tensors, records, None, with_hash)

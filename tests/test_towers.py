@@ -217,6 +217,7 @@ def test_clip_skip_out_of_range_is_one_sentence(
 
 
 def test_an_encoder_that_was_read_otherwise_is_refused(picturebook: Path) -> None:
-    encoder = encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
+    checkpoint = open_checkpoint(picturebook)
+    encoder = encoding.read_text_encoder(checkpoint, None, CPU)
     with pytest.raises(CheckpointError, match="has clip_skip 2 and the text encoder was read with 1"):
-        compiling.compile_edit(parse(MANIFEST + "[solve]\nclip_skip = 2\n"), encoder, CPU)
+        compiling.compile_edit(parse(MANIFEST + "[solve]\nclip_skip = 2\n"), checkpoint, encoder, CPU)

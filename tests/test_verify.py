@@ -129,7 +129,7 @@ def test_rendering_is_repeatable_and_seeds_differ(pipeline: render.Pipeline) -> 
 def test_an_edit_in_memory_is_undone(pipeline: render.Pipeline, picturebook: Path) -> None:
     checkpoint = open_checkpoint(picturebook)
     encoder = encoding.read_text_encoder(checkpoint, None, CPU)
-    tensors = edited_matrices(compiling.compile_edit(load(ROSES), encoder, CPU), checkpoint, CPU)
+    tensors = edited_matrices(compiling.compile_edit(load(ROSES), checkpoint, encoder, CPU), checkpoint, CPU)
     assert len(tensors) == 32
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     with render.replaced(pipeline.unet, tensors):

@@ -34,7 +34,7 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     pairs = manifest.parse(drafts.written(drafts.alone(draft), task.name))
     delta = compiling.compile_edit(pairs, checkpoint, encoder, CPU, world)
     draft = neighbours.fitted(draft, delta, checkpoint, encoder, world)
-    lines = [f"prompts = {json.dumps(draft.preserved)}", f"weight = {drafts.weight(draft):g}", *drafts.solved(draft)]
+    lines = [f"prompts = {json.dumps(draft.preserved)}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:
         text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"

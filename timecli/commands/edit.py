@@ -60,7 +60,7 @@ def edit(
         if output is not None:
             settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
     with terminal.stage(seconds, "start"):
-        from timecli.editing import applying, compiling
+        from timecli.editing import applying, compiling, conflicts
         from timecli.editing import delta as deltas
         from timecli.shipping import provenance
         from timecli.shipping.publish import publish
@@ -76,6 +76,7 @@ def edit(
     with terminal.stage(seconds, "compile"):
         delta = compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
         moved = compiling.moved(manifest, encoder, delta.operator)
+        against = conflicts.conflicts(manifest, checkpoint, encoder, delta)
     edited, digest = None, {}
     if output is not None:  # a delta alone needs the text encoder only
         with terminal.stage(seconds, "apply"):
@@ -97,6 +98,7 @@ def edit(
     summary["written"] = list(map(str, written))
     summary["seconds"] = seconds
     terminal.print_json("edit", summary) if telling.as_json else print_edit(summary, verbose)
+    terminal.warn_all(against)
     warn_of_rounding(summary["rounding"])
     if drift is not None:
         warn_of_drift(manifest.name, drift)

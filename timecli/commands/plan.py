@@ -46,6 +46,7 @@ class Seen:
 
     delta: Delta
     preview: Preview
+    conflicts: list[str]
     advice: list[Advice]
     missed: list[str]
 
@@ -94,6 +95,7 @@ def plan(
         manifest = load_together(manifest_paths, reading)
         seen = _look(manifest, checkpoint, encoder, where, world)
     terminal.print_json("plan", _data(manifest, seen)) if telling.as_json else _print(manifest, seen)
+    terminal.warn_all(seen.conflicts)
     for sentence in seen.missed:
         terminal.complain(sentence)
     raise typer.Exit(1 if seen.missed else 0)
@@ -102,12 +104,13 @@ def plan(
 def _look(
     manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, where: torch.device, world: Everyday | None
 ) -> Seen:
-    from timecli.editing import compiling, preview
+    from timecli.editing import compiling, conflicts, preview
 
     delta = compiling.compile_edit(manifest, checkpoint, encoder, options.exact_device(where), world)
     found = preview.preview(manifest, checkpoint, encoder, delta, world)
     advised = preview.advice(manifest, found.forecasts)
-    return Seen(delta, found, advised, preview.missed(manifest, found))
+    against = conflicts.conflicts(manifest, checkpoint, encoder, delta)
+    return Seen(delta, found, against, advised, preview.missed(manifest, found))
 
 
 def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
@@ -169,20 +172,31 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
             | {"share": one.share, "shown": one.shown, "pooled": one.pooled, "kept": one.kept}
             for one in found.forecasts
         ],
+        "strengths": [
+            {"source": edit.source, "strength": strength, "factor": factor}
+            for edit, strength, factor in zip(manifest.edits, *_strengths(seen.delta), strict=True)
+        ],
         "metrics": found.metrics,
         "everyday": {
             "moved": found.everyday,
             "empty": found.empty,
             "most": [{"prompt": prompt, "moved": moved} for prompt, moved in found.most],
         },
+        "conflicts": seen.conflicts,
         "advice": [one.sentence for one in seen.advice],
         "missed": seen.missed,
     }
 
 
+def _strengths(delta: Delta) -> tuple[Sequence[float], Sequence[float | None]]:
+    """Strength s and factor σ of every edit; without the everyday world there is no σ."""
+    origin = delta.origin
+    return origin.strengths, origin.factors or [None] * len(origin.strengths)
+
+
 def _print(manifest: Manifest, seen: Seen) -> None:
     """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
-    from timecli.manifests.rows import figure
+    from timecli.manifests.rows import TOLD, figure
     from timecli.models.streams import POOLED
 
     found = seen.preview
@@ -191,6 +205,13 @@ def _print(manifest: Manifest, seen: Seen) -> None:
     vectors = [("" if one.pooled is None else f"{one.pooled:.0%}",) if pooled else () for one in found.forecasts]
     cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
     terminal.print_table((*head, "pooled vector") if pooled else head, cells)
+    if seen.delta.origin.factors:
+        each = zip(manifest.edits, *_strengths(seen.delta), strict=True)
+        said = [f"{edit.source!r} {strength:g} by {factor:.2f}" for edit, strength, factor in each]
+        terminal.say(f"strengths, and the factors that hold them: {', '.join(said)}")
+    if told := [one.share for one in found.forecasts if one.row.kind == TOLD and one.share is not None]:
+        far = f"they go {sum(told) / len(told):.0%} of their way on average"
+        terminal.say(f"told to move by another pair, and not counted: {amount(len(told), 'prompt')}; {far}")
     for name, value in found.metrics.items():
         wanted = getattr(manifest.verify, name)
         asked = "" if wanted is None else f", {figure(name, wanted)} asked for"

@@ -31,9 +31,9 @@ EACH = ("kind", "prompt", "forecast", "shows the destination", "kept or reached"
 FORMS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
 """Its numbers, and how they are written."""
 COVERED = (
-    "*kept* and *reached* are mean cosines to the pictures that are wanted, in the judge's features, *worst* that of the",
-    "everyday prompt that changed most, and *another seed* those of two pictures of the unedited model; the harmonic",
-    "mean is of efficacy, generality and specificity.",
+    "*kept* and *reached* are mean cosines to the pictures that are wanted, in the judge's features, *worst* that of",
+    "the everyday prompt that changed most, and *another seed* those of two pictures of the unedited model; the",
+    "harmonic mean is of efficacy, generality and specificity.",
 )
 """What the columns are."""
 SHOWN = 4

@@ -9,14 +9,16 @@ import torch
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
 from timecli.editing.forecast import Way
-from timecli.manifests.manifest import Manifest
+from timecli.manifests.company import preserved
+from timecli.manifests.manifest import Manifest, folded
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.readers import TextEncoder
 
 SHORT = 0.02
 """How far from its strength a source may end."""
-ASIDE = 1.5
-"""How far aside of its way a source may end, in lengths of the way."""
+ASIDE = 1.0
+"""How far aside of its way a source may end, in lengths of the way. In a joint solve of 34 edits, half of all things of
+picturebook, none goes further; alone they go .1 to .4."""
 
 
 def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta) -> list[str]:
@@ -30,24 +32,25 @@ def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, 
     """
     if not delta.origin.factors:
         return []
-    metric, found = forecast.metric(checkpoint, delta.origin, encoder), []
+    kept = [one.prompt for one in preserved(manifest)]
+    found = [
+        f"{prompt!r} is preserved by name, and {edit.source!r} is edited; take it out of preserve.prompts."
+        for prompt in kept
+        for edit in manifest.edits
+        if folded(prompt) == folded(edit.source)
+    ]
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
     ways = list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], encoder, metric))
     for i, (edit, way) in enumerate(zip(manifest.edits, ways, strict=True)):
         moved, wanted = delta.operator.shift(way.states), manifest.strength(edit)
         share = float((moved * way.toward).sum())
         aside = _length(moved - share * way.change, metric) / _length(way.change, metric)
-        other = _taken(i, moved, ways)
-        short, far = abs(share - wanted) > SHORT, aside > ASIDE * max(abs(wanted), 1)
-        if not short and not far:
-            continue
-        said = f"{edit.source!r} goes {share:.0%} of its way to {edit.destination!r}"
-        said += f", not the {wanted:.0%} of its strength" if short else f", and {aside:.0%} aside"
-        if other is not None:
-            pair = manifest.edits[other]
-            said += (
-                f": {pair.source!r} -> {pair.destination!r} pulls against it; keep one of them, or lower a strength."
-            )
-        found.append(said)
+        far = f"{edit.source!r} goes {share:.0%} of its way to {edit.destination!r}"
+        against = _pulling(manifest, i, moved, ways)
+        if abs(share - wanted) > SHORT:
+            found.append(f"{far}, not the {wanted:.0%} of its strength{against}.")
+        elif aside > ASIDE * max(abs(wanted), 1):
+            found.append(f"{far}, and {aside:.0%} aside{against}.")
     return found
 
 
@@ -55,11 +58,14 @@ def _length(states: torch.Tensor, metric: torch.Tensor) -> float:
     return float(((states @ metric) * states).sum().clamp(min=0).sqrt())
 
 
-def _taken(i: int, moved: torch.Tensor, ways: Sequence[Way]) -> int | None:
-    """On which other edit's way a source goes furthest, position by position; None where there is no other edit."""
+def _pulling(manifest: Manifest, i: int, moved: torch.Tensor, ways: Sequence[Way]) -> str:
+    """On which other edit's way a source goes furthest, position by position, and what to do."""
     shares = []
     for way in ways:
         rows = min(len(moved), len(way.toward))
-        shares.append(float((moved[:rows] * way.toward[:rows]).sum().nan_to_num()))
-    others = [j for j in range(len(ways)) if j != i]
-    return max(others, key=lambda j: abs(shares[j]), default=None)
+        shares.append(abs(float((moved[:rows] * way.toward[:rows]).sum().nan_to_num())))
+    other = max((j for j in range(len(ways)) if j != i), key=lambda j: shares[j], default=None)
+    if other is None:
+        return "; lower preserve.weight, or its strength"
+    pair = manifest.edits[other]
+    return f": {pair.source!r} -> {pair.destination!r} pulls against it; keep one of them, or lower a strength"

@@ -51,8 +51,9 @@ def overruled(manifest: Manifest) -> list[tuple[str, Edit]]:
     for part in manifest.parts:
         others = [edit for edit in manifest.edits if edit not in part.edits]
         for prompt in part.preserve.prompts:
-            if not any(_about(prompt, edit) for edit in part.edits):
-                found |= {prompt: edit for edit in reversed(others) if _about(prompt, edit)}
+            by = next((edit for edit in others if _about(prompt, edit)), None)
+            if by is not None and not any(_about(prompt, edit) for edit in part.edits):
+                found[prompt] = by
     return list(found.items())
 
 

@@ -14,11 +14,6 @@ from timecli.manifests.wording import Change, capital, in_common, small
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
 SMALL = "small"
-WEIGHT = 0.1
-"""Of the preserved prompts, where they are neighbours only; by forecasts of a third of picturebook's test edits."""
-STRENGTH, STRONGER = 1.2, 0.3
-"""Of the edits and of the preserved prompts, where other values are among these. Both were chosen with the paper's
-wordings by what was drawn for picturebook's validation edits; its card has the table."""
 OTHERS = 4
 """Other values that are tried."""
 COMMON = 11
@@ -191,7 +186,6 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     if draft.preserved:
         lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
         lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
-        lines += ["# A little is enough; more takes away from all others.", f"weight = {weight(draft):g}"]
     lines += [
         "",
         "[verify]",
@@ -204,23 +198,11 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def weight(draft: Draft) -> float:
-    """`preserve.weight`."""
-    return STRONGER if draft.explicit else WEIGHT
-
-
 def solved(draft: Draft) -> list[str]:
-    """The lines of `[solve]`: where other values are preserved by name, an edit may go further."""
+    """The lines of `[solve]`: what names other values is solved in the paper's wordings, which leave them room."""
     if not draft.explicit:
         return []
-    return [
-        "",
-        "[solve]",
-        '# "A photo of", "An image of", "A picture of", and a little past the destination: the other values',
-        "# that are preserved below make room for it. Without them leave strength at 1.",
-        "augment = true",
-        f"strength = {STRENGTH:g}",
-    ]
+    return ["", "[solve]", '# "A photo of", "An image of", "A picture of".', "augment = true"]
 
 
 def _pair(source: str, destination: str) -> list[str]:

@@ -104,7 +104,7 @@ class Preserve:
     everyday_weight: float = key(
         kinds.number(0, 1e12),
         "How much the everyday world counts, relative to the edits' own prompts; 0 is everyday = false.",
-        0.1,
+        3.0,
     )
 
     @property
