@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,7 @@ from PIL import Image
 
 from timecli.drawing import album, memory, render
 from timecli.errors import Interrupted
+from timecli.files.seals import Sealer
 
 from .conftest import FEW, Outcome, Run
 
@@ -129,3 +135,77 @@ def test_a_batch_follows_the_memory_that_is_free() -> None:
     side = 64 * 64
     assert [memory.pictures(side, room) for room in (None, 2**30, 80 * 2**30)] == [4, 4, 40]
     assert memory.pictures(16 * 16, None) == 64 and memory.pictures(512 * 512, 2**33) == 1
+
+
+def planted(place: Path, what: str) -> dict[str, Callable[[], object]]:
+    """What somebody else can put under the name of a kept picture, whose seal would be for `what`."""
+    blue = album.png(Image.new("RGB", (64, 64), "blue"))
+    foreign = Sealer(b"k" * 32, True)
+    return {
+        "no seal": lambda: place.write_bytes(blue),
+        "a bomb": lambda: place.write_bytes(bomb()),
+        "our seal for another": lambda: place.write_bytes(album.sealed(Image.open(BytesIO(blue)), "x/0-0.png")),
+        "our seal of another": lambda: place.write_bytes(blue + album.mine().seal(what, blue + b"x")),
+        "their seal": lambda: place.write_bytes(blue + foreign.seal(what, blue)),
+        "a pipe": lambda: os.mkfifo(place),
+        "a folder": place.mkdir,
+        "a link to a pipe": lambda: (os.mkfifo(f"{place}.pipe"), place.symlink_to(f"{place}.pipe")),
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of this system are others")
+def test_pictures_of_others_count_as_missing(tmp_path: Path) -> None:
+    for number, kind in enumerate(planted(tmp_path, "")):
+        kept = album.Album(tmp_path / str(number))
+        kept.keep(0, [Image.new("RGB", (4, 4), "red")])
+        assert kept.batch(0, 1) is not None, "the control"
+        place = tmp_path / str(number) / "0-0.png"
+        place.unlink()
+        planted(place, f"{number}/0-0.png")[kind]()
+        assert kept.batch(0, 1) is None, kind
+    other = album.Album(tmp_path / "other")
+    other.keep(0, [Image.new("RGB", (4, 4), "blue")])
+    (tmp_path / "other").rename(tmp_path / "moved")
+    assert album.Album(tmp_path / "moved").batch(0, 1) is None, "of another model, whose folder has another name"
+
+
+def test_a_report_with_planted_pictures_is_that_of_a_fresh_run(
+    run: Run, picturebook: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull request that commits what a stopped run would have left gains nothing by it."""
+    folder, drawn, really, close = tmp_path / "again", list[int](), render._draw, album.close
+    monkeypatch.setattr("timecli.drawing.verification.album.close", lambda _: None)
+    fresh = verified(run, manifest, picturebook, folder, "--seeds", 1)
+    kept = sorted((folder / album.FOLDER).rglob("*.png"))
+    kinds = [kind for kind in planted(tmp_path, "") if kind != "a folder"]  # over which no file can be written
+    for place, kind in zip(kept, kinds, strict=False):
+        place.unlink()
+        planted(place, f"{place.parent.name}/{place.name}")[kind]()
+    monkeypatch.setattr(render, "_draw", lambda p, batch, *rest: (drawn.append(len(batch)), really(p, batch, *rest))[1])
+    monkeypatch.setattr("timecli.drawing.verification.album.close", close)
+    again = verified(run, manifest, picturebook, folder, "--seeds", 1, "--force")
+    assert again.code == 0 and again.out == fresh.out, again.err
+    assert drawn and not (folder / album.FOLDER).exists()
+
+
+def bomb() -> bytes:
+    """A small PNG that says it is 60000 pixels wide and high."""
+    whole = album.png(Image.new("RGB", (1, 1)))
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return whole[:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
+
+
+def test_a_run_that_can_keep_no_key_does_not_say_that_it_goes_on(
+    run: Run, picturebook: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise Interrupted(15)
+
+    monkeypatch.setattr(render, "_draw", stopped)
+    for mode, said in ((0o700, True), (0o777, False)):
+        cache = tmp_path / str(mode)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        (cache / "timecli").mkdir(parents=True)
+        (cache / "timecli").chmod(mode)
+        done = verified(run, manifest, picturebook, tmp_path / "out", "--no-cache")
+        assert done.code == 143 and ("goes on where it was" in done.err) == said, done.err

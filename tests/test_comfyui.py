@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -199,6 +200,107 @@ def test_what_is_no_delta_is_refused(node: ModuleType, tmp_path: Path) -> None:
 
 def about(**changes: Any) -> str:
     return json.dumps({"format": 1, "name": "x", "matrices": ["k", "v"], "layers": None, **changes})
+
+
+def raw(path: Path, metadata: object, left: object = None, tail: bytes = b"") -> str:
+    """A safetensors file of a delta, with any header."""
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    entries["left"] = left or {"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 32]}
+    entries["right"] = {"dtype": "F32", "shape": [2, 4], "data_offsets": [32, 64]}
+    text = json.dumps(entries).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + (tail or torch.ones(16).numpy().tobytes()))
+    return str(path)
+
+
+BIG = 10**5
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "[" * BIG + "]" * BIG,
+        '{"a":' * BIG + "1" + "}" * BIG,
+        '{"format": ' + "9" * 5000 + "}",
+        *("null", "5", '"x"', "[]", "{}", "", "{", "\ud800".encode("utf-8", "replace").decode()),
+        *(about(matrices=value) for value in (5, True, None, "kv", {"k": 1, "v": 2}, [["k"], ["v"]], [1, 2], [{}], [])),
+        *(about(layers=value) for value in (5, "x", {}, [[1]], ["a"], [])),
+        *(about(format=value) for value in (None, True, 1.0, "1", [1], {}, NAN)),
+        *(about(behind_norm=value) for value in ("x", [], {}, 5)),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_odd_metadata_is_one_sentence(metadata: str, node: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"odd .*; (compile|take|edit) ") as found:
+        node.read(raw(tmp_path / "odd", {"timecli.delta": metadata}))
+    assert len(str(found.value)) < 600 and "\n" not in str(found.value)
+    assert node.read(raw(tmp_path / "plain", {"timecli.delta": about()})).text.width == 4, "the control"
+
+
+@pytest.mark.parametrize("name", [5, None, [], {"a": "b"}, "x" * BIG])
+def test_an_odd_name_is_a_name(name: object, node: ModuleType, tmp_path: Path) -> None:
+    delta = node.read(raw(tmp_path / "d", {"timecli.delta": about(name=name)}))
+    assert isinstance(delta.name, str) and len(delta.name) < 300
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("name", ["left", "right", "pooled.left", "pooled.right"])
+def test_nan_and_infinity_are_refused(name: str, value: float, node: ModuleType, tmp_path: Path) -> None:
+    tensors = {"left": random(4, 2), "right": random(2, 4), "pooled.left": random(4, 2), "pooled.right": random(2, 4)}
+    save_file(tensors, tmp_path / "d", {"timecli.delta": about()})
+    delta = node.read(str(tmp_path / "d"))
+    for strength in (NAN, INF):
+        with pytest.raises(ValueError, match="strength is"):
+            node.edited(conditioning(4, 4), delta, strength)
+    tensors[name][1, 1] = value
+    save_file(tensors, tmp_path / "d", {"timecli.delta": about()})
+    with pytest.raises(ValueError, match=r"NaN or infinite values\); compile it again"):
+        node.read(str(tmp_path / "d"))
+
+
+def test_factors_of_another_form_are_refused(node: ModuleType, tmp_path: Path) -> None:
+    good = {"left": random(4, 2), "right": random(2, 4)}
+    wrong = [
+        {"left": random(4, 2).double(), "right": random(2, 4)},
+        {name: tensor.half() for name, tensor in good.items()},
+        {name: tensor.int() for name, tensor in good.items()},
+        {"left": random(4, 0), "right": random(0, 4)},
+        {"left": random(0, 2), "right": random(2, 0)},
+        {"left": random(4), "right": random(4)},
+        {"left": random(4, 2, 1), "right": random(1, 2, 4)},
+        {"left": torch.tensor(1.0), "right": torch.tensor(1.0)},
+        {"right": random(2, 4)},
+        {"other": random(2, 4)},
+        {**good, "pooled.left": random(4, 2)},
+        {**good, "pooled.right": random(2, 4)},
+        {**good, "pooled.left": random(4, 2), "pooled.right": random(3, 4)},
+    ]
+    for number, tensors in enumerate(wrong):
+        save_file(tensors, tmp_path / str(number), {"timecli.delta": about()})
+        with pytest.raises(ValueError, match="damaged delta.*compile it again"):
+            node.read(str(tmp_path / str(number)))
+
+
+def test_headers_that_are_none_are_one_sentence(node: ModuleType, tmp_path: Path) -> None:
+    place, whole = tmp_path / "odd", {"timecli.delta": about()}
+    good = Path(raw(tmp_path / "good", whole)).read_bytes()
+    twice = b'{"left": {"dtype":"F32","shape":[4,2],"data_offsets":[0,32]},' * 2 + b"}"
+    for content in (
+        *(b"", b"x", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{", good[:-1], good + b"x"),
+        len(twice).to_bytes(8, "little") + twice,
+    ):
+        place.write_bytes(content)
+        with pytest.raises(ValueError, match="odd .*delta"):
+            node.read(str(place))
+    for metadata in ({"timecli.delta": 5}, {"timecli.delta": None}, {"timecli.delta": {}}, 5, [], None):
+        with pytest.raises(ValueError, match="odd .*delta"):
+            node.read(raw(place, metadata))
+    place.unlink()
+    place.mkdir()
+    os.mkfifo(tmp_path / "odd pipe")
+    for name in ("odd", "odd pipe"):
+        with pytest.raises(ValueError, match="no file"):
+            node.read(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(("family", "normed"), [("qwen-image", True), ("z-image", True), ("chroma", False)])

@@ -27,7 +27,11 @@ MISSED = (
     + '[verify]\ngenerality = 1.0\n[[edit]]\nsource = "A tulip"\ndestination = "A green tulip"\n'
     + ('positives = [{ prompt = "A cow", destination = "A blue cow" }]\n')
 )
-EVIL = ["a b;$(touch gone).toml", "-x.toml", "`touch gone`.toml", "new\nline | **x**.toml", "<b>@all.toml"]
+EVIL = [
+    *("a b;$(touch gone).toml", "-x.toml", "`touch gone`.toml", "new\nline | **x**.toml", "<b>@all.toml"),
+    *("::error::x.toml", "\n::set-output name=report::x.toml", "\n::stop-commands::x.toml", "[a](javascript:x).toml"),
+    *("~~~.toml", "$GITHUB_OUTPUT.toml", "--output=x.toml", "%0A::error::.toml", "\r# x.toml", "....toml", "a\\b.toml"),
+]
 
 
 class Shell:
@@ -199,15 +203,36 @@ def test_nothing_from_outside_is_pasted_into_a_script(path: Path) -> None:
 
 def act(shell: Shell, **variables: str) -> subprocess.CompletedProcess[str]:
     """The action's check."""
-    given = {"PATTERNS": "edits/*.toml\n", "REPORT": "timecli-report", "VERIFY": "no"} | variables
+    temporary = shell.folder.parent / "runner"
+    temporary.mkdir(exist_ok=True)
+    (temporary / "output").unlink(missing_ok=True)
+    given = {"PATTERNS": "edits/*.toml\n", "VERIFY": "no", "RUNNER_TEMP": str(temporary)}
+    given |= {"GITHUB_OUTPUT": str(temporary / "output")} | variables
     return shell("bash", ROOT / ".github" / "action" / "check.sh", **given)
 
 
+def reported(shell: Shell) -> Path | None:
+    """The folder of the reports, as later steps of the action find it."""
+    output = shell.folder.parent / "runner" / "output"
+    if not output.exists():
+        return None
+    (line,) = output.read_text().splitlines()
+    report = Path(line.removeprefix("report="))
+    assert report.is_relative_to(shell.folder.parent / "runner")
+    return report
+
+
+def report_of(shell: Shell) -> Path:
+    report = reported(shell)
+    assert report is not None
+    return report
+
+
 def test_the_action_checks_what_a_pull_request_changes(shell: Shell) -> None:
-    edits, report = shell.folder / "edits", shell.folder / "timecli-report"
+    edits = shell.folder / "edits"
     (edits / "gone.toml").write_text(MANIFEST)
     base = shell.commit("base")
-    assert "No manifest to check." in act(shell, BASE=base).stdout and not report.exists()
+    assert "No manifest to check." in act(shell, BASE=base).stdout and reported(shell) is None
     (edits / "deep").mkdir()
     (edits / "deep" / "er.toml").write_text(MANIFEST)
     (edits / "gone.toml").unlink()
@@ -215,10 +240,12 @@ def test_the_action_checks_what_a_pull_request_changes(shell: Shell) -> None:
     shell.commit("change")
     summary = shell.folder.parent / "step.md"
     assert act(shell, BASE=base, GITHUB_STEP_SUMMARY=str(summary)).returncode == 0
-    assert rows(report) == {"edits/deep/er.toml": ("holds", "not drawn")}
-    assert summary.read_text() == (report / "summary.md").read_text()
+    assert rows(report_of(shell)) == {"edits/deep/er.toml": ("holds", "not drawn")}
+    assert summary.read_text() == (report_of(shell) / "summary.md").read_text()
     assert act(shell).returncode == 0
-    assert list(rows(report)) == ["edits/blue-roses.toml", "edits/deep/er.toml"], "without a base all are checked"
+    assert list(rows(report_of(shell))) == ["edits/blue-roses.toml", "edits/deep/er.toml"], (
+        "without a base all are checked"
+    )
 
 
 def test_the_action_finds_the_base_of_a_shallow_checkout(shell: Shell, tmp_path: Path) -> None:
@@ -229,14 +256,14 @@ def test_the_action_finds_the_base_of_a_shallow_checkout(shell: Shell, tmp_path:
     shell.git("clone", "-q", "--depth=1", shell.folder.as_uri(), str(clone.folder))
     assert clone("git", "cat-file", "-e", base).returncode != 0
     assert act(clone, BASE=base).returncode == 0
-    assert list(rows(clone.folder / "timecli-report")) == ["edits/more.toml"]
+    assert list(rows(report_of(clone))) == ["edits/more.toml"]
 
 
 @pytest.mark.parametrize("wrong", [{"BASE": "f" * 40}, {"PATTERNS": " \n"}], ids=["no such base", "no pattern"])
 def test_the_action_does_not_pass_where_it_cannot_look(shell: Shell, wrong: dict[str, str]) -> None:
     shell.commit("base")
     done = act(shell, **wrong)
-    assert done.returncode != 0 and done.stderr and not (shell.folder / "timecli-report").exists()
+    assert done.returncode != 0 and done.stderr and reported(shell) is None
 
 
 def test_names_of_files_are_names_and_nothing_else(shell: Shell) -> None:
@@ -247,9 +274,81 @@ def test_names_of_files_are_names_and_nothing_else(shell: Shell) -> None:
     shell.commit("names")
     done = act(shell, BASE=base, PATTERNS="edits/*.toml\n\n-top.toml\n")
     assert done.returncode == 0, done.stderr
-    found = rows(shell.folder / "timecli-report")
+    found = rows(report_of(shell))
     assert len(found) == len(EVIL) + 1 and set(found.values()) == {("holds", "not drawn")}
     assert not re.search(r"[`<>@$;]", "".join(found)) and not list(shell.folder.rglob("gone"))
+
+
+@pytest.mark.parametrize("place", ["timecli-report", "timecli-report/.details.md", "timecli-report/edits", "report"])
+def test_the_action_writes_through_no_link_of_the_checkout(place: str, shell: Shell) -> None:
+    base = shell.commit("base")
+    victim = shell.folder / "deploy.sh"
+    victim.write_text("echo deployed\n")
+    (shell.folder / "edits" / "x.toml").write_text("name = ")
+    (shell.folder / place).parent.mkdir(exist_ok=True)
+    (shell.folder / place).symlink_to(shell.folder if place.endswith(("report", "edits")) else victim)
+    shell.git("add", "-f", ".")
+    shell.commit("links")
+    assert act(shell, BASE=base).returncode == 1
+    assert rows(report_of(shell)) == {"edits/x.toml": ("**refused**", "not drawn")}
+    assert victim.read_text() == "echo deployed\n" and shell.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("place", ["report", "report/edits", "report/summary.md", "report/edits/blue-roses.txt"])
+def test_at_home_a_report_with_a_link_in_it_is_refused(place: str, shell: Shell) -> None:
+    victim, planted = shell.folder / "deploy.sh", shell.folder / place
+    victim.write_text("echo deployed\n")
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.symlink_to(victim if "." in place else shell.folder)
+    before = sorted(shell.folder.rglob("*"))
+    done = shell("bash", "check.sh")
+    assert done.returncode == 2 and done.stderr == (
+        "report is a link or holds one; remove it, or choose another folder with REPORT.\n"
+    )
+    assert victim.read_text() == "echo deployed\n" and sorted(shell.folder.rglob("*")) == before
+    planted.unlink()
+    assert shell("bash", "check.sh").returncode == 0, "the control"
+
+
+def test_a_manifest_behind_a_link_is_not_read(shell: Shell) -> None:
+    secret = shell.folder.parent / "secret"
+    secret.mkdir()
+    (secret / "x.toml").write_text("password = 'hunter2'\n")
+    (shell.folder / "edits" / "far").symlink_to(secret, target_is_directory=True)
+    (shell.folder / "edits" / "x.toml").symlink_to(secret / "x.toml")
+    for name in ("edits/far/x.toml", "edits/x.toml"):
+        done = shell("bash", "check.sh", name)
+        said = done.stdout + done.stderr + (shell.folder / "report" / "summary.md").read_text()
+        assert done.returncode == 1 and "this is a link, or behind one" in said and "password" not in said
+
+
+def test_nothing_that_the_checkout_holds_is_run(shell: Shell) -> None:
+    """With the program as pip installs it, of which Python looks for modules beside itself, and hooks of the clone."""
+    base = shell.commit("base")
+    shell.program("timecli", f'exec {shlex.quote(sys.executable)} "$(dirname -- "$0")/program.py" "$@"')
+    (shell.programs / "program.py").write_text("from timecli.cli import main\nmain()\n")
+    planted = f"open({str(shell.folder / 'gone')!r}, 'w')\n"
+    for name in ("pip", "torch", "tomli", "typer", "json", "sitecustomize", "usercustomize"):
+        (shell.folder / f"{name}.py").write_text(planted)
+    for name in ("timecli", "pip"):
+        (shell.folder / name).mkdir()
+        (shell.folder / name / "__init__.py").write_text(planted)
+        (shell.folder / name / "__main__.py").write_text(planted)
+    (shell.folder / ".gitattributes").write_text("* diff=x filter=x\n")
+    (shell.folder / "edits" / "x.toml").write_text(MANIFEST)
+    shell.commit("change")
+    for key in ("diff.x.textconv", "diff.x.command", "core.fsmonitor", "diff.external"):
+        shell.git("config", key, "touch gone; false")
+    done = act(shell, BASE=base)
+    assert done.returncode == 0 and rows(report_of(shell)) == {"edits/x.toml": ("holds", "not drawn")}, done.stderr
+    install = next(step["run"] for step in ACTION["runs"]["steps"] if step["name"] == "Install timecli")
+    action = shell.folder.parent / "action"
+    action.mkdir()
+    shell.program("python", f'exec {shlex.quote(sys.executable)} "${{@/install/--version}}"')
+    started = shell("bash", "-e", "-c", install.replace("--quiet", ""), GITHUB_ACTION_PATH=str(action), PYTHONPATH="")
+    assert not (shell.folder / "gone").exists(), started.stderr
+    shell("bash", "-c", "python -m pip install")
+    assert (shell.folder / "gone").exists(), "the control: in the checkout Python would have run it"
 
 
 def test_what_a_manifest_says_is_no_markdown_and_no_command_of_the_runner(shell: Shell) -> None:
@@ -260,7 +359,7 @@ def test_what_a_manifest_says_is_no_markdown_and_no_command_of_the_runner(shell:
     done = act(shell, BASE=base)
     first, *between, last = [line for line in done.stdout.splitlines() if line.startswith("::")]
     assert done.returncode == 1 and first == f"::stop-commands::{last.strip(':')}" and between == []
-    said = (shell.folder / "timecli-report" / "summary.md").read_text()
+    said = (report_of(shell) / "summary.md").read_text()
     outside = [line for line in said.splitlines() if line and not line.startswith("    ")]
     assert all(line.startswith(("| ", "|---", "**edits/")) for line in outside)
     assert "error" in said and "[core]" not in said and "this is a link" in said

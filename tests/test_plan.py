@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from timecli.commands import plan
 from timecli.editing import compiling, forecast
 from timecli.editing.preview import Forecast, advice
 from timecli.manifests.manifest import load, parse
@@ -261,6 +263,29 @@ def test_fix_says_so_where_there_is_nothing_to_fix(run: Run, picturebook: Path, 
     path.write_text(text)
     done = run("plan", path, picturebook, "--fix")
     assert done.code == 0 and "nothing to fix: " in done.err and path.read_text() == text, done.err
+
+
+@pytest.mark.parametrize("later", ["a thought", "no TOML", "gone", "a mark"])
+def test_what_an_editor_saves_while_a_manifest_is_fixed_stays(
+    later: str, run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, look = tmp_path / "x.toml", plan._look
+    text = ROSES.replace('"Roses", destination = "Blue roses"', '"A cow", destination = "A blue cow"')
+    path.write_text(text)
+    saved = {"a thought": f"{text}# a later thought\n", "no TOML": "name = ", "gone": None, "a mark": "\ufeff" + text}
+
+    def meanwhile(*arguments: Any) -> Any:
+        content = saved[later]
+        path.unlink() if content is None else path.write_text(content)
+        return look(*arguments)
+
+    monkeypatch.setattr(plan, "_look", meanwhile)
+    done = run("plan", path, picturebook, "--fix")
+    if later == "a mark":  # which is no letter of the text
+        assert "wrote what is advised" in done.err, "the control"
+        return
+    assert done.code == 2 and done.err.endswith("x.toml changed meanwhile and stays; run the same command again.\n")
+    assert [one.read_text() for one in tmp_path.iterdir()] == [saved[later]] * (later != "gone"), "nothing beside it"
 
 
 def test_without_a_model_it_validates(run: Run, tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from timecli.drawing.album import mine
 from timecli.errors import ManifestError, OutputError
+from timecli.files.rewriting import write_tensors
 from timecli.manifests import settings
 from timecli.manifests.manifest import parse
-from timecli.measuring import bench
+from timecli.measuring import bench, edits, pictures
 from timecli.measuring.quality import SHORT, packed
 from timecli.measuring.schedule import BASE, Batch, Group
 
@@ -93,3 +96,65 @@ def test_lambda_is_written_into_every_form_of_a_manifest_or_refused(monkeypatch:
     monkeypatch.setattr(settings.tomlkit, "dumps", lambda _: text)  # λ is lost on the way
     with pytest.raises(ManifestError, match=r"lambda cannot be written into x; give it \[solve\]"):
         settings.written(parse(text), {"lambda": 7.5})
+
+
+def test_results_of_others_are_refused_by_their_line(tmp_path: Path) -> None:
+    """A bench in a checkout may be anybody's, with a header that anybody can calculate."""
+    path, lines = tmp_path / "results.jsonl", [json.dumps(ANSWERED), json.dumps(SEEN)]
+    bench.require_ours(path)  # there is none
+    path.write_text(f"{HEAD}\n")
+    bench.run(path, HEAD, [[line] for line in lines])
+    bench.require_ours(path)
+    assert bench.resume(path, HEAD, PLAN) == [], "the control"
+    whole = path.read_text()
+    first, second = whole.splitlines()[1:]
+    forged = {
+        2: [
+            f"{HEAD}\n{lines[0]}\n",
+            whole.replace("[0, 1], [1, 1]", "[0, 0], [1, 1]"),
+            f"{HEAD}x\n{first}\n",
+            f'{HEAD}\n{lines[0][:-1]}, "seal": "{"0" * 64}"}}\n',
+            f'{HEAD}\n{lines[0][:-1]}, "seal": "{second[-66:-2]}"}}\n',
+            f"{HEAD}\n\n",
+        ],
+        3: [f"{HEAD}\n{first}\n{lines[1]}\n", f"{HEAD}\n{first}\n{first[:-1]} }}\n"],
+    }
+    for number, texts in forged.items():
+        for text in texts:
+            assert text != whole
+            path.write_text(text)
+            with pytest.raises(OutputError, match=f"line {number} was drawn by somebody else"):
+                bench.require_ours(path)
+    path.write_text(whole + lines[0][:20])
+    bench.require_ours(path)  # half a line after a crash is cut off
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of this system are others")
+def test_weights_and_pictures_of_others_are_made_anew(tmp_path: Path) -> None:
+    text = {"a": torch.ones(2, 3)}
+    place = tmp_path / "x.safetensors"
+
+    def kept(what: str = "head/model", **metadata: str) -> bool:
+        if metadata:
+            write_tensors(place, text, metadata)
+        return edits._kept(place, what) is not None
+
+    seal = mine().seal("head/model", edits._content(text)).hex()
+    assert not kept() and kept(**{edits.SEAL: seal}) and kept(), "the control"
+    assert not kept("another/model") and not kept(model="x")
+    assert not any(kept(**{edits.SEAL: wrong}) for wrong in ("", "x", "0" * 64, seal[:-2], seal + "00"))
+    text["a"][0, 0] = 2
+    assert not kept(**{edits.SEAL: seal})
+    place.unlink()
+    os.mkfifo(place)
+    assert not kept()
+    picture, album = Image.new("RGB", (4, 4), "red"), pictures.Album(tmp_path / "pictures", HEAD)
+    album._keep("m", "p", {0: picture, 1: picture})
+    assert len(album.pictures("m", "p", [0, 1])) == 2 and album.lacks({"m": ["p"]}, [0, 1]) == {}, "the control"
+    assert pictures.Album(album.folder, "other").pictures("m", "p", [0]) == []
+    one, other = (album.path("m", "p", seed) for seed in (0, 1))
+    one.write_bytes(other.read_bytes())
+    assert album.pictures("m", "p", [0, 1]) == [] and album.lacks({"m": ["p"]}, [0, 1]) == {"m": ["p"]}
+    one.unlink()
+    os.mkfifo(one)
+    assert album.pictures("m", "p", [0]) == []

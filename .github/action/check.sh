@@ -3,8 +3,14 @@
 #
 # PATTERNS    which files are manifests, as git reads patterns, one a line
 # BASE        commit that the pull request starts from; without it every manifest is checked
-# and what examples/git/check.sh reads
+# MODEL, JUDGE, VERIFY    as examples/git/check.sh takes them
+#
+# Everything is written into a new folder outside the checkout, in which a pull request can put what it likes. Later
+# steps find it as the output report.
 set -euo pipefail
+
+# What a checkout's configuration would have git run is not run.
+git() { command git -c core.fsmonitor=false -c core.hooksPath=/dev/null "$@"; }
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 mapfile -t patterns <<<"$PATTERNS"
@@ -16,12 +22,14 @@ if ((${#patterns[@]} == 0)); then
     exit 2
 fi
 
+folder=$(mktemp -d -- "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/timecli.XXXXXXXXXX")
 # A file between the two, since nobody sees the exit code of a substitution.
-listed=$(mktemp)
+listed=$folder/listed
+export REPORT=$folder/report
 if [[ -n ${BASE:-} ]]; then
     # A shallow checkout has the merge alone.
-    git cat-file -e "$BASE^{commit}" 2>/dev/null || git fetch --quiet --depth=1 origin "$BASE"
-    git diff -z --name-only --diff-filter=d "$BASE" HEAD -- "${patterns[@]}" >"$listed"
+    git cat-file -e "$BASE^{commit}" 2>/dev/null || git fetch --quiet --no-recurse-submodules --depth=1 origin "$BASE"
+    git diff -z --name-only --no-ext-diff --no-textconv --no-renames --diff-filter=d "$BASE" HEAD -- "${patterns[@]}" >"$listed"
 else
     git ls-files -z -- "${patterns[@]}" >"$listed"
 fi
@@ -31,11 +39,15 @@ if ((${#manifests[@]} == 0)); then
     exit 0
 fi
 
+mkdir -- "$REPORT"
+printf 'report=%s\n' "$REPORT" >>"${GITHUB_OUTPUT:-/dev/null}"
+
 # What manifests say must not be read as commands of the runner.
 word=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 echo "::stop-commands::$word"
 code=0
 bash "$here/../../examples/git/check.sh" "${manifests[@]}" || code=$?
 echo "::$word::"
-cat -- "$REPORT/summary.md" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
+# GitHub takes a mebibyte.
+head -c 1000000 -- "$REPORT/summary.md" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
 exit "$code"

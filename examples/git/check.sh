@@ -12,9 +12,12 @@
 set -uo pipefail
 
 report=${REPORT:-report}
+[[ $report == -* ]] && report=./$report
 summary=$report/summary.md
-details=$report/.details.md
+details=$(mktemp) || exit 2
+trap 'rm -f -- "$details"' EXIT
 failed=0
+number=0
 
 if (($# == 0)); then
     shopt -s globstar nullglob
@@ -37,6 +40,21 @@ shown() {
     printf '%s' "${1//[^A-Za-z0-9 .\/-]/?}"
 }
 
+# A file's name as one that every system has room for.
+plain() {
+    local LC_ALL=C
+    printf '%s' "${1//[^A-Za-z0-9 ._\/-]/_}"
+}
+
+# Whether a path of the repository is a link, or lies behind one.
+linked() {
+    local path=$1
+    while [[ ! -L $path ]]; do
+        [[ $path == ?*/* && $1 != /* ]] || return 1
+        path=${path%/*}
+    done
+}
+
 # Runs a command, shows what it says and keeps it in a log.
 logged() {
     local log=$1
@@ -48,12 +66,15 @@ logged() {
 # One manifest: a row of the summary, and what was said where something failed.
 check() {
     local manifest=$1 forecast=0 drawn=0 pictures="not drawn"
-    local place=${manifest%.toml}
-    place=$report/${place//..\//}
+    local path=${manifest%.toml} place
+    place=$(plain "$path")
+    [[ $place == "$path" ]] || place+=-$number
+    while [[ $place == *../* ]]; do place=${place//..\//}; done
+    place=$report/$place
     mkdir -p -- "$(dirname -- "$place")"
     : >"$place.txt"
-    if [[ -L $manifest ]]; then
-        echo "timecli: this is a link, put the manifest itself there." | tee -a -- "$place.txt"
+    if linked "$manifest"; then
+        echo "timecli: this is a link, or behind one; put the manifest itself there." | tee -a -- "$place.txt"
         forecast=2
     else
         logged "$place.txt" timecli plan -- "$manifest" ${MODEL:+"$MODEL"} || forecast=$?
@@ -65,17 +86,22 @@ check() {
     echo "| $(shown "$manifest") | $(word "$forecast") | $pictures |" >>"$summary"
     ((forecast == 0 && drawn == 0)) && return 0
     # An indented block, out of which no text of a manifest leads.
-    { printf '\n**%s**\n\n' "$(shown "$manifest")" && sed 's/^/    /' -- "$place.txt"; } >>"$details"
+    { printf '\n**%s**\n\n' "$(shown "$manifest")" && tr '\r' '\n' <"$place.txt" | sed 's/^/    /'; } >>"$details"
     return 1
 }
 
-mkdir -p -- "$report"
+# A pull request can put links there, and whatever is written would land where they lead.
+if linked "$report" || { [[ -e $report ]] && [[ -n $(find "$report" ! -type f ! -type d -print -quit) ]]; }; then
+    echo "$(shown "$report") is a link or holds one; remove it, or choose another folder with REPORT." >&2
+    exit 2
+fi
+mkdir -p -- "$report" || exit 2
 printf '| manifest | forecast | pictures |\n|---|---|---|\n' >"$summary"
 : >"$details"
 for manifest; do
     echo "== $(shown "$manifest")"
+    number=$((number + 1))
     check "$manifest" || failed=1
 done
 cat -- "$details" >>"$summary"
-rm -- "$details"
 exit "$failed"

@@ -7,6 +7,8 @@ of the weights, in whatever form these are. Torch and safetensors are all it nee
 from __future__ import annotations
 
 import json
+import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 KEY, FORMAT = "timecli.delta", 1
+NAMED = 200
+"""Letters of a file that a sentence repeats."""
 POOLED = "pooled_output"
 """How a conditioning calls the vector for the whole prompt."""
 WEIGHTS = "edit the model with `timecli apply`, or load it as a LoRA of `timecli export`"
@@ -55,14 +59,16 @@ def read(path: str) -> Delta:
         ValueError: it is none, or one of which the conditioning is not the place.
     """
     try:
+        if not os.path.isfile(path):  # reading a pipe would wait for ever
+            raise OSError("it is no file")
         with safe_open(path, framework="pt") as file:
             about = _about(path, file.metadata() or {})
             names = set(file.keys())
-            text = _operator(path, file, "")
-            pooled = _operator(path, file, "pooled.") if "pooled.left" in names else None
+            text = _operator(path, file, "", names)
+            pooled = _operator(path, file, "pooled.", names) if names & {"pooled.left", "pooled.right"} else None
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a delta ({error}); `timecli edit --delta` writes one.") from error
-    return Delta(str(about.get("name", path)), text, pooled)
+    return Delta(str(about.get("name", path))[:NAMED], text, pooled)
 
 
 def _about(path: str, metadata: dict[str, str]) -> dict[str, Any]:
@@ -71,26 +77,46 @@ def _about(path: str, metadata: dict[str, str]) -> dict[str, Any]:
         raise ValueError(f"{path} is no delta (no {KEY!r} in its metadata); `timecli edit --delta` writes one.")
     try:
         about = json.loads(metadata[KEY])
-    except ValueError as error:
-        raise ValueError(f"{path} is a damaged delta ({error}); compile the edit again.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is a damaged delta ({str(error)[:NAMED]}); compile the edit again.") from error
+    if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] != FORMAT:
         raise ValueError(f"{path} has another delta format than {FORMAT}; take the node of the timecli that wrote it.")
-    if about.get("layers") is not None or set(about.get("matrices") or ()) != {"k", "v"}:
+    matrices, layers, normed = (about.get(key) for key in ("matrices", "layers", "behind_norm"))
+    if not _are(matrices, str) or not (layers is None or _are(layers, int)) or normed not in (None, True, False):
+        raise ValueError(f"{path} is a damaged delta (its metadata has other kinds of values); compile the edit again.")
+    if layers is not None or set(matrices) != {"k", "v"}:
         raise ValueError(
             f"{path} edits some layers or only keys or values, and every layer reads the same conditioning; {WEIGHTS}."
         )
-    if about.get("behind_norm"):
+    if normed:
         raise ValueError(
             f"{path} edits text behind a norm of the network, where the conditioning has not been; {WEIGHTS}."
         )
     return about
 
 
-def _operator(path: str, file: Any, prefix: str) -> Operator:
+def _are(values: Any, kind: type) -> bool:
+    """Whether it is a list of values of this kind."""
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _operator(path: str, file: Any, prefix: str, names: set[str]) -> Operator:
     """The factors of one stream."""
-    left, right = (file.get_tensor(f"{prefix}{name}") for name in ("left", "right"))
-    if left.ndim != 2 or left.shape != right.T.shape or {left.dtype, right.dtype} != {torch.float32}:
-        raise ValueError(f"{path} is a damaged delta ({prefix}left and {prefix}right do not fit); compile it again.")
+    both = [f"{prefix}{name}" for name in ("left", "right")]
+    if not names.issuperset(both):
+        raise ValueError(f"{path} is a damaged delta ({both[0]} or {both[1]} is missing); compile it again.")
+    slices = [file.get_slice(name) for name in both]
+    (wide, high), kinds = ([list(one.get_shape()) for one in slices], {one.get_dtype() for one in slices})
+    if kinds != {"F32"} or len(wide) != 2 or 0 in wide or wide != high[::-1]:
+        raise ValueError(
+            f"{path} is a damaged delta ({both[0]} and {both[1]} do not fit, they must be F32 [d, r] and [r, d]); "
+            "compile it again."
+        )
+    left, right = (file.get_tensor(name) for name in both)
+    if not (left.isfinite().all() and right.isfinite().all()):
+        raise ValueError(
+            f"{path} is a damaged delta ({prefix}left or {prefix}right holds NaN or infinite values); compile it again."
+        )
     return Operator(left, right)
 
 
@@ -98,8 +124,11 @@ def edited(conditioning: list[Any], delta: Delta, strength: float) -> list[Any]:
     """An edited copy of a conditioning, a list of `[states, extras]`; what else is in the extras is handed on.
 
     Raises:
-        ValueError: the delta is for states or for a pooled vector of another width, or there is none.
+        ValueError: the delta is for states or for a pooled vector of another width, or there is none, or the strength
+            is no finite number.
     """
+    if not math.isfinite(strength):
+        raise ValueError(f"strength is {strength}; give a number, such as 1.")
     return [list(_part(states, extras, delta, strength)) for states, extras in conditioning]
 
 

@@ -87,6 +87,7 @@ FILES = (
     "edits.png",
     "cross.png",
 )
+FOLDERS = ("weights", "pictures")
 
 
 @grouped
@@ -160,6 +161,7 @@ def bench(
     output.mkdir(parents=True, exist_ok=True)
     with alone(output), resumable():
         head = benching.header(checkpoint, encoder, tasks, made, iterations, compared)
+        benching.require_ours(output / benching.RESULTS)
         left = benching.resume(output / benching.RESULTS, head, batches)
         exact, worlds = options.exact_device(where), everyday_worlds(encoder, reading)
         models = {job.model: job for job in jobs}
@@ -175,12 +177,15 @@ def bench(
 
 def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
     """Refuse a folder that is an input, or has files under the names of a bench's and no bench."""
-    from timecli.files.targets import require_apart, require_replaceable
+    from timecli.files.targets import require_apart, require_no_link, require_replaceable
 
     require_folder(output)
     targets = [output / name for name in FILES]
     require_apart(targets, inputs)
+    for folder in FOLDERS:
+        require_no_link(output / folder)
     for target in targets:
+        require_no_link(target)
         require_replaceable(target, force=True)
         if target.exists() and not targets[0].exists():
             raise OutputError(f"{target} already exists and is of no bench; choose another folder.")
@@ -210,10 +215,10 @@ def _draw(results: Path, left: Sequence[Batch], edits: Edits, made: Studio, ray:
 
     with terminal.progress("drawing", benching.pictures(left, len(made.settings.seeds))) as tick:
         if ray is None:
-            return benching.run(results, benching.here(left, edits, made.judged, tick))
+            return benching.run(results, edits.head, benching.here(left, edits, made.judged, tick))
         from timecli.measuring import cluster
 
-        benching.run(results, cluster.there(ray, made, left, edits, tick))
+        benching.run(results, edits.head, cluster.there(ray, made, left, edits, tick))
 
 
 def _times(seconds: dict[str, float]) -> dict[str, list[float]]:

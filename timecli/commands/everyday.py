@@ -53,7 +53,7 @@ def everyday(
     encoder = read_encoder(checkpoint, reading, options.pick_device(reading.device), task.solve.clip_skip)
     prompts = world.prompts(task, encoder)
     with terminal.progress("everyday prompts", len(prompts), "prompts") as tick:
-        world.save(world.measured(task, encoder, tick), output, force)
+        world.save(world.measured(task, encoder, tick), output, force, follow=True)
     if telling.as_json:
         return terminal.print_json("everyday", {"prompts": len(prompts), "written": [str(output)]})
     terminal.say(f"{amount(len(prompts), 'prompt')}, the empty one among them")

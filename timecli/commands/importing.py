@@ -20,7 +20,7 @@ Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the man
 @grouped
 def import_(kind: Kind, file: Table, output: Folder, force: options.Force = False, *, telling: Telling) -> None:
     """Turn a published TIMED file of edits (timed) or professions (gender) into manifests."""
-    from timecli.files.targets import require_apart, require_replaceable
+    from timecli.files.targets import require_apart, require_no_link, require_replaceable
     from timecli.files.writing import write_bytes
     from timecli.manifests import timed
 
@@ -29,6 +29,7 @@ def import_(kind: Kind, file: Table, output: Folder, force: options.Force = Fals
     targets = [output / f"{row.name}.toml" for row in found]
     require_apart(targets, [file])
     for target in targets:
+        require_no_link(target)
         require_replaceable(target, force)
     output.mkdir(parents=True, exist_ok=True)
     for target, row in zip(targets, found, strict=True):

@@ -46,7 +46,7 @@ def init(
     telling: Telling,
 ) -> None:
     """Write a manifest for one pair: its plural, prompts that should follow, prompts that should stay."""
-    from timecli.files.targets import check_target
+    from timecli.files.targets import check_target, require_no_link
     from timecli.files.writing import write_bytes
     from timecli.manifests import drafts, editors, wording
     from timecli.manifests import manifest as manifests
@@ -54,6 +54,8 @@ def init(
     change = wording.read(source, destination)
     name = name or drafts.slug(output.stem if output else change.destination) or "edit"
     target = output or Path(f"{name}.toml")
+    if output is None:
+        require_no_link(target)
     check_target(target, given(model, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
     draft = drafts.draft(change)
     manifests.parse(drafts.written(draft, name), str(target))
@@ -61,7 +63,7 @@ def init(
         draft = _as_the_model_reads(draft, name, model, reading)
     text = f"{editors.line(target)}\n{drafts.written(draft, name, model.resolve().stem if model else '')}"
     manifests.parse(text, str(target))
-    write_bytes(target, text.encode(), force)
+    write_bytes(target, text.encode(), force, follow=output is not None)
     written = [str(target), *map(str, editors.put(target))]
     if not draft.negatives:
         terminal.say("no neighbours that should stay: add some as negatives, or name a MODEL.", stderr=True)

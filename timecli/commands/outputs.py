@@ -42,7 +42,7 @@ def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: boo
 
     With `copy`, refuse what cannot be copied before any work is done.
     """
-    from timecli.files.targets import check_target
+    from timecli.files.targets import check_target, require_no_link
 
     source = model if model.is_dir() else model.with_suffix(".yaml")
     if not source.is_file():
@@ -53,6 +53,7 @@ def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: boo
     if target.exists() and (target.samefile(source) or not copy):
         return None
     if copy:
+        require_no_link(target)
         check_target(target, [source, *inputs], force, source.stat().st_size)
     return source
 

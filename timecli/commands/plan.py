@@ -139,15 +139,15 @@ def _refusals(manifest: Manifest, encoder: TextEncoder) -> list[str]:
 
 def _fixed(path: Path, manifest: Manifest, advised: list[Advice]) -> bool:
     """Write what is advised into the manifest's file; whether there is anything to add."""
-    from timecli.files.writing import write_bytes
     from timecli.manifests.additions import added
+    from timecli.manifests.rewriting import rewrite
 
     pairs = [one.pair for one in advised if one.pair]
     kept = [one.preserve for one in advised if one.preserve]
     if not pairs and not kept:
         terminal.say(f"nothing to fix: no pair or prompt to add is advised, and {path} stays.", stderr=True)
         return False
-    write_bytes(path, added(manifest, pairs, kept).encode(), replace=True)
+    rewrite(path, manifest, added(manifest, pairs, kept), "run the same command again")
     terminal.say(f"wrote what is advised into {path}; with it:", stderr=True)
     return True
 

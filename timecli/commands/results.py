@@ -61,7 +61,7 @@ def _album(
     """The pictures that the page shows, or all. On a cluster's behalf nothing is drawn here, where it could be slow."""
     from timecli.measuring import pictures
 
-    album = pictures.Album(folder)
+    album = pictures.Album(folder, edits.head)
     seeds = made.settings.seeds if every else made.settings.seeds[: pictures.SHOWN]
     chosen = each if every else [one for own in pictures.worst(each).values() for one in own]
     left = album.lacks(pictures.wanted(chosen, jobs), seeds) if draws else {}

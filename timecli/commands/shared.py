@@ -256,7 +256,9 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except Interrupted as error:
-        error.resumes = True
+        from timecli.drawing.album import mine
+
+        error.resumes = mine().lasts
         raise
 
 

@@ -86,7 +86,7 @@ def tune(
     dtype = drawing.precision
     found, unedited, pictures = _search(tasks, objective, checkpoint, judge, (seeds, *how), dtype, reading)
     for task, path, target, trial in zip(tasks, manifest_paths, targets, found, strict=True):
-        _write(task, path, target, trial.value, force or in_place, in_place)
+        _write(task, path, target, trial.value, force, in_place)
     summary = tuned.summary(tasks, found, unedited, objective, seeds)
     written = [str(target) for target in targets if target]
     if telling.as_json:
@@ -173,7 +173,7 @@ def _targets(
     force: bool,
 ) -> list[Path | None]:
     """Where each manifest goes; refuse what cannot be written before anything is drawn."""
-    from timecli.files.targets import check_target
+    from timecli.files.targets import check_target, require_no_link
     from timecli.manifests import settings
     from timecli.measuring import objectives
 
@@ -186,6 +186,8 @@ def _targets(
     found: list[Path | None] = []
     for path, task in zip(paths, tasks, strict=True):
         target = path if output is None else output / path.name if len(paths) > 1 else output
+        if output is not None and target != output:
+            require_no_link(target)
         check_target(target, [*inputs, *([] if in_place else paths)], force or in_place, 0)
         line = objectives.axis(task)
         settings.written(task, {line.key: line.value(line.least)})
@@ -193,15 +195,16 @@ def _targets(
     return found
 
 
-def _write(task: Manifest, path: Path, target: Path | None, value: float, replace: bool, in_place: bool) -> None:
+def _write(task: Manifest, path: Path, target: Path | None, value: float, force: bool, in_place: bool) -> None:
     from timecli.files.writing import write_bytes
-    from timecli.manifests import manifest as manifests
     from timecli.manifests import settings
+    from timecli.manifests.rewriting import rewrite
     from timecli.measuring import objectives
 
     if target is None:
         return
     line = objectives.axis(task)
-    if in_place and manifests.load(path).text != task.text:
-        raise OutputError(f"{path} changed meanwhile and stays; put {line.key} = {value:g} into it yourself.")
-    write_bytes(target, settings.written(task, {line.key: value}).encode(), replace)
+    text = settings.written(task, {line.key: value})
+    if in_place:
+        return rewrite(path, task, text, f"put {line.key} = {value:g} into it yourself")
+    write_bytes(target, text.encode(), force, follow=True)

@@ -74,7 +74,7 @@ def verify(
     inputs = given(manifest_paths, model, edited_path, judge_folder(drawing.judge_path, model), reading.config)
     inputs += given(reading.tokenizer, reading.text_encoder, reading.everyday)
     settle(*inputs)
-    _check_report(folder, inputs, force)
+    _check_report(folder, output is not None, inputs, force)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     require_unedited(checkpoint, "give the original")
@@ -196,15 +196,19 @@ def _warn_of_harm(data: dict[str, Any]) -> None:
         )
 
 
-def _check_report(folder: Path, inputs: list[Path], force: bool) -> None:
+def _check_report(folder: Path, named: bool, inputs: list[Path], force: bool) -> None:
     """Refuse a place for the report before anything is drawn."""
-    from timecli.files.targets import require_apart, require_replaceable
+    from timecli.files.targets import require_apart, require_no_link, require_replaceable
 
+    if not named:
+        require_no_link(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose a folder for the report.")
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"{folder.parent} is not a folder; create it first.")
     require_apart([folder / name for name in FILES], inputs)
+    for name in (*FILES, ".drawn"):  # where pictures are kept until the report is complete
+        require_no_link(folder / name)
     for name in FILES:
         require_replaceable(folder / name, force)
 

@@ -16,7 +16,7 @@ from timecli.drawing.render import Settings, load_pipeline
 from timecli.drawing.verify import Images
 from timecli.editing import applying, compiling, preview
 from timecli.editing.delta import Delta
-from timecli.files.writing import write_bytes
+from timecli.files.writing import make_folder, write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row, everyday_rows, rows
 from timecli.models.checkpoint import Checkpoint
@@ -113,7 +113,7 @@ def save(made: Verification, data: dict[str, Any], folder: Path, replace: bool) 
     """Write the report into a folder; `data` is what was found, as it is printed."""
     shows = report.columns(made.before, made.after)
     files = {"report.html": page.page(data, made.table, shows).encode(), **report.files(made.table, shows, data)}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, 0)
     for name, content in files.items():
         write_bytes(folder / name, content, replace)
     album.close(folder)

@@ -84,7 +84,7 @@ def save_delta(delta: Delta, path: Path, replace: bool = True) -> None:
         for stream, operator in delta.operators.items()
         for name in FACTORS
     }
-    write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)}, replace)
+    write_tensors(path, tensors, {KEY: json.dumps(about, sort_keys=True)}, replace, follow=True)
 
 
 def is_delta(file: SafeFile) -> bool:

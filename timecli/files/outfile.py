@@ -13,6 +13,11 @@ from timecli.errors import CheckpointError
 BLOCK, PAGE, WINDOW = 16 * 2**20, 4096, 256 * 2**20
 
 
+def no_link(path: str, flags: int) -> int:
+    """An opener of files, as `open` takes it, for those that nobody has named: a link is an OSError."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+
+
 class OutFile(FileIO):
     """A new file. When its `with` block ends without an error, all of it is on the disk.
 
@@ -20,8 +25,8 @@ class OutFile(FileIO):
     """
 
     def __init__(self, path: Path) -> None:
-        """Create or truncate `path`."""
-        super().__init__(path, "wb")
+        """Create or truncate `path`, which is no link."""
+        super().__init__(path, "wb", opener=no_link)
         self._disk = ThreadPoolExecutor(1)
         self._flushes: list[Future[None]] = []
 

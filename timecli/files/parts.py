@@ -128,7 +128,8 @@ class Part:
     def __init__(self, target: Path, folder: bool = False) -> None:
         """Make it, empty. It has the permissions of what it will replace; otherwise the umask decides."""
         self.target, self.folder = target, folder
-        self._bits = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        there = os.path.lexists(target) and not target.is_symlink()
+        self._bits = stat.S_IMODE(target.stat().st_mode) if there else None
         sweep(target)
         while not self._made():
             pass

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from timecli.files.outfile import PAGE, OutFile
+from timecli.files.outfile import PAGE, OutFile, no_link
 from timecli.files.safefile import ITEMSIZES, SafeFile, require_floats
 from timecli.files.staging import staged
 from timecli.files.tensors import FP8, SAFETENSORS_NAMES, convert, raw
@@ -23,16 +23,23 @@ DATA_HASH = "modelspec.hash_sha256"
 
 
 def write_tensors(
-    target: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], replace: bool = True
+    target: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    replace: bool = True,
+    follow: bool = False,
 ) -> None:
-    """Write a file of its own, in the order of `tensors`; equal content is equal bytes."""
+    """Write a file of its own, in the order of `tensors`; equal content is equal bytes.
+
+    `replace` and `follow` are those of `staged`.
+    """
     entries, position = {}, 0
     for name, tensor in tensors.items():
         stop = position + tensor.numel() * tensor.itemsize
         kind = SAFETENSORS_NAMES[tensor.dtype]
         entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [position, stop]}
         position = stop
-    with staged(target, replace) as part, OutFile(part) as file:
+    with staged(target, replace, follow=follow) as part, OutFile(part) as file:
         file.put(_header(entries, metadata, 0))
         for tensor in tensors.values():
             file.put(raw(tensor))
@@ -86,7 +93,7 @@ def rewrite(
     if DATA_HASH in metadata:
         start = len(_header(entries, metadata, source.data))
         known = {**metadata, DATA_HASH: f"0x{sha256(target, start)}"}
-        with target.open("r+b", buffering=0) as file:
+        with open(target, "r+b", buffering=0, opener=no_link) as file:
             file.write(_header(entries, known, source.data))
             os.fsync(file.fileno())
 

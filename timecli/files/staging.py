@@ -13,18 +13,20 @@ from timecli.files.swap import Move
 
 
 @contextmanager
-def staged(target: Path, replace: bool = True, folder: bool = False) -> Iterator[Path]:
+def staged(target: Path, replace: bool = True, folder: bool = False, follow: bool = False) -> Iterator[Path]:
     """A new file or folder beside `target` to write to. It takes the target's place when all went well.
 
     Args:
-        target: where it goes; a link is followed, and stays.
+        target: where it goes.
         replace: whether it may replace what is there.
         folder: whether it is a folder.
+        follow: whether a link at `target` is followed and stays, since the user named it. Any other link may have been
+            put there by somebody else: it counts as what is there.
 
     Raises:
         OutputError: the system cannot write there, or something is there that must stay.
     """
-    place = real(target)
+    place = real(target) if follow else real(target.parent) / target.name
     with _staged(target, [place], swap.journal_beside(place), replace, folder) as (part,):
         yield part
 

@@ -64,6 +64,15 @@ def require_replaceable(target: Path, force: bool, folder: bool = False) -> None
         raise OutputError(f"{target} already exists; use --force to replace it.")
 
 
+def require_no_link(target: Path) -> None:
+    """Refuse a link under a name that the user did not give: somebody else may have put it there, and to anywhere."""
+    if target.is_symlink():
+        raise OutputError(
+            f"{target} is a link to {os.readlink(target)}, and only links that you name yourself are followed; remove "
+            "it, or choose another output."
+        )
+
+
 def require_space(target: Path, size: int) -> None:
     """Refuse an output of `size` bytes for which the disk has no room."""
     free = shutil.disk_usage(real(target).parent).free

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
+from timecli.errors import OutputError
 from timecli.files.outfile import BLOCK, OutFile
 from timecli.files.staging import staged
 
 
-def write_bytes(target: Path, content: bytes, replace: bool = True) -> None:
-    """Write a small file, complete or not at all."""
-    with staged(target, replace) as part, OutFile(part) as file:
+def write_bytes(target: Path, content: bytes, replace: bool = True, follow: bool = False) -> None:
+    """Write a small file, complete or not at all; `replace` and `follow` are those of `staged`."""
+    with staged(target, replace, follow=follow) as part, OutFile(part) as file:
         file.put(content)
+
+
+def make_folder(folder: Path, own: int) -> None:
+    """Make a folder and those around it.
+
+    Args:
+        folder: where.
+        own: how many of its last names are ours. None of them may be a link, which could lead anywhere.
+
+    Raises:
+        OutputError: one is, or the system cannot make it.
+    """
+    for place in [folder, *folder.parents][:own]:
+        if place.is_symlink():
+            raise OutputError(f"{place} is a link to {os.readlink(place)}; remove it, so that a folder can be there.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.") from error
 
 
 def sha256(path: Path, start: int = 0) -> str:

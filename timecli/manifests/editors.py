@@ -35,7 +35,7 @@ def line(manifest: Path) -> str:
 def put(manifest: Path) -> list[Path]:
     """Write the schema beside a manifest that has none. Returns what was written."""
     target = place(manifest)
-    if target.exists():
+    if os.path.lexists(target):
         return []
     write_bytes(target, text().encode(), replace=False)
     return [manifest.parent / NAME]

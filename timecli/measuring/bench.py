@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import torch
 
 from timecli.drawing import digest
+from timecli.drawing.album import mine
 from timecli.editing import applying
 from timecli.errors import OutputError
 from timecli.files.foreign import read_json, require_file
+from timecli.files.outfile import no_link
 from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.quality import LONG, SHORT, Reference, unpacked
@@ -29,6 +32,8 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text.readers import TextEncoder
 
 RESULTS = "results.jsonl"
+SEALED = re.compile(r'(.*), "seal": "([0-9a-f]{64})"\}', re.DOTALL)
+"""A line as it is written: what its seal is for, and the seal."""
 Answers = dict[tuple[str, str, Texts], tuple[int, ...]]
 """(model, prompt, texts) -> which of the two texts each picture shows."""
 
@@ -68,9 +73,7 @@ def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
     Raises:
         OutputError: the file belongs to another bench.
     """
-    if path.exists():
-        require_file(path, OutputError)
-    lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1] if path.exists() else []
+    lines = _lines(path)
     if not lines:
         write_bytes(path, f"{head}\n".encode())
         return list(plan)
@@ -95,6 +98,30 @@ def resume(path: Path, head: str, plan: Sequence[Batch]) -> list[Batch]:
         )
     write_bytes(path, "".join(f"{line}\n" for line in lines[:position]).encode())
     return list(plan[done:])
+
+
+def require_ours(path: Path) -> None:
+    """Refuse results that another user's run has left, or nobody's: anybody can write what looks like them.
+
+    Raises:
+        OutputError: with the first line that has no seal of ours for the file's header.
+    """
+    head, *lines = _lines(path) or [""]
+    for number, line in enumerate(lines, 2):
+        found = SEALED.fullmatch(line)
+        if found is None or not mine().holds(head, found[1].encode(), bytes.fromhex(found[2])):
+            raise OutputError(
+                f"{path}, line {number} was drawn by somebody else, or with another key in the user's cache folder; "
+                "choose another folder or remove it."
+            )
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file that may be missing."""
+    if not os.path.lexists(path):
+        return []
+    require_file(path, OutputError)
+    return path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
 
 
 def _fits(line: str, model: str, prompt: str, questions: Sequence[Texts], seeds: int) -> bool:
@@ -135,13 +162,18 @@ def pictures(work: Sequence[Batch], seeds: int) -> int:
     return sum(seeds if group.questions else 1 for batch in work for group in batch.groups)
 
 
-def run(path: Path, lines: Iterable[list[str]]) -> None:
-    """Append the lines of each batch as it is finished."""
+def run(path: Path, head: str, lines: Iterable[list[str]]) -> None:
+    """Append the lines of each batch as it is finished, each with a seal for this header."""
     for batch in lines:
-        with path.open("ab") as file:
-            file.write("".join(f"{line}\n" for line in batch).encode())
+        with open(path, "ab", opener=no_link) as file:
+            file.write("".join(f"{_sealed(line, head)}\n" for line in batch).encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _sealed(line: str, head: str) -> str:
+    """A line, which is a JSON object, with one more entry."""
+    return f'{line[:-1]}, "seal": "{mine().seal(head, line[:-1].encode()).hex()}"}}'
 
 
 def here(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import torch
 
+from timecli.drawing.album import mine
 from timecli.editing import forecast
 from timecli.editing.delta import Delta
+from timecli.errors import TimecliError
 from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
+from timecli.files.tensors import raw
+from timecli.files.writing import make_folder
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.rivals import Change, make
 from timecli.measuring.schedule import BASE, TRAINED, Job, Texts, tested
@@ -21,6 +26,8 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
 
+SEAL = "timecli.seal"
+"""Metadata of kept weights by which they are told from anybody else's."""
 Shares = Mapping[Texts, float | None]
 """(prompt, destination) -> how far it is forecast to go."""
 
@@ -73,9 +80,9 @@ class Edits:
     def _make(self, job: Job) -> Change:
         name = hashlib.sha256(f"{self.head}{job.model}".encode()).hexdigest()[:16]
         kept = self.folder / f"{name}.safetensors"
-        if kept.exists():
-            file = open_file(kept)
-            return Change(text=dict(zip(file.entries, file.read(file.entries), strict=True)))
+        what = f"{self.head}{job.model}"
+        if (text := _kept(kept, what)) is not None:
+            return Change(text=text)
         started = time.perf_counter()
         change = make(
             job.configuration, job.manifest, self.checkpoint, self.encoder, self.device, self.iterations, self.world
@@ -84,6 +91,25 @@ class Edits:
         if change.delta is not None:
             self._told[job.model] = self._tell(job, change.delta)
         if change.text is not None:
-            self.folder.mkdir(exist_ok=True)
-            write_tensors(kept, change.text, {"model": job.model})
+            make_folder(self.folder, 1)
+            seal = mine().seal(what, _content(change.text))
+            write_tensors(kept, change.text, {"model": job.model, SEAL: seal.hex()})
         return change
+
+
+def _kept(path: Path, what: str) -> dict[str, torch.Tensor] | None:
+    """The weights that a run of the same user has kept in a file; None for none, and for anything else."""
+    try:
+        file = open_file(path)
+        text, seal = dict(zip(file.entries, file.read(file.entries), strict=True)), bytes.fromhex(file.metadata[SEAL])
+    except (TimecliError, OSError, KeyError, ValueError):
+        return None
+    return text if mine().holds(what, _content(text), seal) else None
+
+
+def _content(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """What a seal of tensors is for."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + raw(tensor))
+    return digest.digest()

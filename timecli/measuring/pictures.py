@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from timecli.drawing.album import png
+from timecli.drawing.album import opened, sealed
 from timecli.drawing.page import distance
 from timecli.drawing.render import Settings, render
-from timecli.files.writing import write_bytes
+from timecli.files.writing import make_folder, write_bytes
 from timecli.manifests.rows import Row
 from timecli.measuring.prompts import Drawn, by_configuration
 from timecli.measuring.rivals import Change
@@ -35,6 +36,8 @@ class Album:
     """A folder of pictures, by model, prompt and seed."""
 
     folder: Path
+    about: str = ""
+    """What draws them, beside the model."""
 
     def path(self, model: str, prompt: str, seed: int) -> Path:
         """Readable, and another one for every model and prompt."""
@@ -42,14 +45,18 @@ class Album:
         return self.folder / _plain(model) / f"{_plain(prompt)}-{digest}-{seed}.png"
 
     def pictures(self, model: str, prompt: str, seeds: Sequence[int]) -> list[Image.Image]:
-        """A prompt's pictures, seed by seed; none where one is missing."""
-        paths = [self.path(model, prompt, seed) for seed in seeds]
-        return [Image.open(path) for path in paths] if all(path.exists() for path in paths) else []
+        """A prompt's pictures, seed by seed; none where one is missing, or not of a run of ours."""
+        found = [opened(self.path(model, prompt, seed), self._what(model, prompt, seed)) for seed in seeds]
+        pictures = [picture for picture in found if picture is not None]
+        return pictures if len(pictures) == len(found) else []
+
+    def _what(self, model: str, prompt: str, seed: int) -> str:
+        return json.dumps([self.about, model, prompt, seed])
 
     def lacks(self, wanted: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> dict[str, list[str]]:
         """The prompts, by model, of which a picture is missing."""
         lacking = {
-            model: [p for p in prompts if not all(self.path(model, p, seed).exists() for seed in seeds)]
+            model: [prompt for prompt in prompts if not self.pictures(model, prompt, seeds)]
             for model, prompts in wanted.items()
         }
         return {model: prompts for model, prompts in lacking.items() if prompts}
@@ -75,8 +82,8 @@ class Album:
     def _keep(self, model: str, prompt: str, images: Mapping[int, Image.Image]) -> None:
         for seed, image in images.items():
             path = self.path(model, prompt, seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, png(image))
+            make_folder(path.parent, 2)
+            write_bytes(path, sealed(image, self._what(model, prompt, seed)))
 
 
 def worst(found: Sequence[Drawn]) -> dict[str, list[Drawn]]:

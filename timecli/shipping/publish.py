@@ -61,7 +61,7 @@ def write_checkpoint(
             copy_file(file, copy)
 
     if not checkpoint.is_folder:
-        with staged(target, replace) as part:
+        with staged(target, replace, follow=True) as part:
             write(checkpoint.path, part)
     elif target.exists() and target.samefile(checkpoint.path):
         files = contents.rewritten(checkpoint, dtype is not None)
@@ -71,7 +71,7 @@ def write_checkpoint(
             for source in edited.values():
                 source.require_unchanged()
     else:
-        with staged(target, replace, folder=True) as part:
+        with staged(target, replace, folder=True, follow=True) as part:
             for file in contents.files(checkpoint):
                 copy = part / file.relative_to(checkpoint.path)
                 copy.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,7 @@ from timecli.errors import CheckpointError, ManifestError, TimecliError
 from timecli.files import foreign
 from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
+from timecli.files.seals import make_private
 from timecli.files.tensors import raw
 from timecli.manifests import records
 from timecli.manifests.manifest import Manifest
@@ -167,10 +169,10 @@ def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Ti
     Args:
         manifest: as in `measured`.
         encoder: as in `measured`.
-        folder: the cache; None for no cache.
+        folder: the cache; None for no cache. One that others can write to is left alone.
         tick: as in `measured`; called for what is encoded only.
     """
-    if folder is None:
+    if folder is None or not make_private(folder):
         return measured(manifest, encoder, tick)
     wanted = about(manifest, encoder, prompts(manifest, encoder))
     key = {**wanted, "device": encoder.device.type}
@@ -183,11 +185,8 @@ def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Ti
     except (TimecliError, OSError):
         pass
     made = measured(manifest, encoder, tick)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with suppress(TimecliError, OSError):  # a cache that cannot be written costs time and nothing else
         save(made, path)
-    except (TimecliError, OSError):  # a cache that cannot be written costs time and nothing else
-        pass
     return made
 
 
@@ -213,13 +212,13 @@ def _has_streams(found: Everyday, encoder: TextEncoder) -> bool:
     return widths == {reader.stream: reader.width for reader in encoder.readers}
 
 
-def save(made: Everyday, path: Path, replace: bool = True) -> None:
-    """Write the root; reading it back gives the same bits."""
+def save(made: Everyday, path: Path, replace: bool = True, follow: bool = False) -> None:
+    """Write the root; reading it back gives the same bits. `replace` and `follow` are those of `staged`."""
     tensors = {streams.of_stream(stream, "root"): root for stream, root in made.roots.items()}
     tensors |= {streams.of_stream(stream, "ends"): ends for stream, ends in made.ends.items()}
     found = {**made.about, "prompts": made.prompts}
     metadata = json.dumps({**found, "sha256": _sum(found, tensors)}, sort_keys=True)
-    write_tensors(path, tensors, {KEY: metadata}, replace)
+    write_tensors(path, tensors, {KEY: metadata}, replace, follow)
 
 
 def _sum(found: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
