@@ -12,7 +12,7 @@ from timecli.text.clip import TextTower
 from timecli.text.tokenizers import END, START, Tokenizer
 
 
-def tokenizer(own: Tokenizer, length: int) -> PreTrainedTokenizerFast:
+def tokenizer(own: Tokenizer, length: int = 77) -> PreTrainedTokenizerFast:
     """A tokenizer for a pipeline: the folder's, as transformers reads it, or CLIP's; it pads to `length` tokens."""
     if own.folder is not None:
         with explained(f"{own.folder} cannot be read as a tokenizer"):

@@ -164,7 +164,7 @@ def require_plausible(config: Path, files: Iterable[SafeFile] = (), counts_alone
         if key.endswith("[]"):
             most: float = max(LONGEST_LIST, depth)
         elif "layers" in key and key not in UNCOUNTED:
-            most = depth
+            most = max(depth, SPARE_TENSORS) if counts_alone else depth
         else:
             most = math.inf if counts_alone else max(side, LARGEST)
         if number > most:
