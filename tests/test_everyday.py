@@ -251,6 +251,9 @@ def test_a_root_that_has_less_than_its_prompts_is_refused(
     ):
         everyday.save(replace(made, roots={"text": wrong}, ends={"text": its}), path)
         done = run(*given)
-        assert done.code == 2 and "is no file of everyday prompts" in done.err and done.err.count("\n") == 1, done.err
+        assert done.code == 2 and "is no file of everyday prompts" in done.err and done.err.count("\n") == 1, (
+            wrong,
+            its,
+        )
     everyday.save(made, path)
     assert run(*given).code == 0, "the control"

@@ -267,9 +267,9 @@ def _require_fit(root: torch.Tensor, ends: torch.Tensor, prompts: int) -> None:
         raise ValueError("tensors that do not fit")
     if not (root.isfinite().all() and ends.isfinite().all()):
         raise ValueError("NaN or infinity")
-    # Rᵀ R is a sum over all positions, the ends among them, so that along any state it is no less than theirs.
+    # Rᵀ R is a sum over all positions, the ends among them: along every axis and state it is no less than theirs.
     last = ends.double()
-    along = torch.cat([last, last - last.mean(0)])
-    seen, least = (along @ root.T).square().sum(1), (along @ last.T).square().mean(1)
-    if not last.any(dim=1).all() or (seen < (1 - SLACK) * least).any():
+    has = torch.cat([root.square().sum(0), (last @ root.T).square().sum(1)])
+    least = torch.cat([last.square().mean(0), (last @ last.T).square().mean(1)])
+    if not last.any(dim=1).all() or (has < (1 - SLACK) * least).any():
         raise ValueError("less than the ends of the prompts alone")
