@@ -81,7 +81,7 @@ def require_buildable(checkpoint: Checkpoint, kind: Any, given: Collection[str])
 def _listed(folder: Path, name: str, listed: Sequence[str | None], expected: Any, coders: bool) -> Any:
     """The class that a folder lists for a part; None for no part, and for one of words or pictures alone."""
     library, kind = listed
-    found = getattr(transformers if library == "transformers" else diffusers, str(kind), None)
+    found: Any = getattr(transformers if library == "transformers" else diffusers, str(kind), None)
     if library is None:
         return None
     is_network = isinstance(found, type) and issubclass(found, torch.nn.Module)
@@ -94,7 +94,7 @@ def _listed(folder: Path, name: str, listed: Sequence[str | None], expected: Any
     if not fits or (is_network and name == "scheduler"):
         raise CheckpointError(
             f"{folder / INDEX}: {name} is {brief(kind)}, which is no class that it can be "
-            f"({expected.__name__}); use the model's own {INDEX}."
+            f"({getattr(expected, '__name__', expected)}); use the model's own {INDEX}."
         )
     return found
 
@@ -105,7 +105,7 @@ def _files(folder: Path) -> list[SafeFile]:
 
 def _require_fitting(folder: Path, kind: Any, files: Sequence[SafeFile]) -> None:
     """Refuse a part whose config asks for more than its weights have."""
-    if not issubclass(kind, torch.nn.Module):
+    if not isinstance(kind, type) or not issubclass(kind, torch.nn.Module):
         require_plausible(folder / "scheduler_config.json", files)
         return
     config = folder / "config.json"
