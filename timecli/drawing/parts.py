@@ -113,9 +113,10 @@ def _require_fitting(folder: Path, kind: Any, files: Sequence[SafeFile]) -> None
         raise CheckpointError(f"{config} is missing, so nothing tells what the {folder.name} is; complete the folder.")
     require_plausible(config, files)
     with explained(f"{config} describes nothing that can be built; its library says"):
-        if issubclass(kind, transformers.PreTrainedModel):
-            about = kind.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            build = partial(kind, about)
+        network: Any = kind
+        if issubclass(network, transformers.PreTrainedModel):
+            about = network.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            build = partial(network, about)
         else:
-            build = partial(kind.from_config, read_config(config))
+            build = partial(network.from_config, read_config(config))
         require_no_larger(config, files, build)
