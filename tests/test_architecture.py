@@ -17,9 +17,9 @@ STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
 HOMES = {
     "inflect": {"manifests/plurals"},
     "tomli": {"manifests/manifest"},
-    "transformers": {"drawing/libraries", "drawing/judge", "drawing/quiet", "text/pipelines"},
+    "transformers": {"drawing/libraries", "drawing/judge", "drawing/parts", "drawing/quiet", "text/pipelines"},
     "tokenizers": {"text/tokenizers"},
-    "diffusers": {"drawing/render", "drawing/quiet", "text/pipelines"},
+    "diffusers": {"drawing/parts", "drawing/render", "drawing/quiet", "text/pipelines"},
     "safetensors": {"files/safefile", "files/rewriting"},
     "tomlkit": {"manifests/additions", "manifests/settings"},
     "matplotlib": {"measuring/plots"},

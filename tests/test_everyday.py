@@ -236,3 +236,31 @@ def test_a_file_for_another_encoder_or_of_another_kind_is_refused(
         assert done.code == 2 and sentence in done.err and not (tmp_path / "d").exists(), done.err
     with pytest.raises(CheckpointError):
         everyday.load(ROSES)
+
+
+def test_a_root_that_has_less_than_its_prompts_is_refused(
+    run: Run, encoder: TextEncoder, picturebook: Path, listed: Path, tmp_path: Path
+) -> None:
+    """Also where its checksum is right: of zeros, everything would seem to be preserved."""
+    made, path = everyday.measured(task(listed), encoder), tmp_path / "world"
+    root, ends = made.roots["text"], made.ends["text"]
+    (tmp_path / "x.toml").write_text(ROSE)
+    given = ("edit", tmp_path / "x.toml", picturebook, "--everyday", path, "-o", tmp_path / "out.safetensors")
+    for wrong, its in (
+        (torch.zeros_like(root), ends),
+        (root * 0.01, ends),
+        (root[:1], ends),
+        (root[:0], ends),
+        (torch.where(torch.arange(root.shape[1]) < root.shape[1] // 2, 0.0, root), ends),
+        (root, torch.zeros_like(ends)),
+        (root, ends.clone().index_fill_(0, torch.tensor([1]), 0)),
+        (torch.zeros_like(root), torch.zeros_like(ends)),
+    ):
+        everyday.save(replace(made, roots={"text": wrong}, ends={"text": its}), path)
+        done = run(*given)
+        assert done.code == 2 and "is no file of everyday prompts" in done.err and done.err.count("\n") == 1, (
+            wrong,
+            its,
+        )
+    everyday.save(made, path)
+    assert run(*given).code == 0, "the control"

@@ -16,7 +16,7 @@ from timecli.measuring.rivals import uce_columns
 from timecli.models.checkpoint import EDITS, open_checkpoint
 from timecli.text import encoding
 
-from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
+from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_manifest, small_tensors
 
 CPU = torch.device("cpu")
 TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
@@ -101,3 +101,48 @@ def test_the_strength_is_recorded(
     metadata = open_file(tmp_path / "out").metadata
     assert [entry["strength"] for entry in json.loads(metadata[EDITS])] == [recorded]
     assert [entry["strength"] for entry in json.loads(metadata["sd_merge_recipe"])["edits"]] == [recorded]
+
+
+MAPS, WORDS = "model.diffusion_model.", "cond_stage_model."
+
+
+@pytest.mark.parametrize("zero", [MAPS, WORDS])
+def test_a_model_of_zeros_is_a_sentence(zero: str, run: Run, small: Path, tmp_path: Path) -> None:
+    """Nothing is divided by the size of what has none."""
+    manifest, model, out = small_manifest(tmp_path), tmp_path / "x.safetensors", tmp_path / "out.safetensors"
+    tensors = {
+        name: torch.zeros_like(tensor) if name.startswith(zero) and tensor.is_floating_point() else tensor
+        for name, tensor in small_tensors().items()
+    }
+    save_file(tensors, model)
+    assert run("edit", manifest, small, "-o", out, "--delta", tmp_path / "d").code == 0
+    sentence = "zeros alone in the maps" if zero == MAPS else "turns everyday prompts into zeros"
+    done = run("plan", manifest, model, "--no-cache")
+    assert done.code == 2 and sentence in done.err and "nan" not in done.out + done.err.lower(), done.err
+    done = run("export", tmp_path / "d", model, "-o", tmp_path / "lora.safetensors")
+    assert done.code == 2 and done.err.count("\n") == 1 and not (tmp_path / "lora.safetensors").exists(), done.err
+    done = run("everyday", model, "-o", tmp_path / "everyday")
+    assert done.code == (2 if zero == WORDS else 0) and ("into zeros" in done.err) == (zero == WORDS), done.err
+    for pair in ((model, out), (out, model), (model, small), (small, model), (model, model)):
+        done = run("diff", *pair, "--json")
+        assert done.code in (0, 1, 2), (pair, done.err)
+        json.loads(done.out, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+        assert run("diff", *pair).code == done.code
+    assert run("plan", manifest, small, "--no-cache").code in (0, 1), "the control"
+
+
+@pytest.mark.parametrize("parts", [("left", "right"), ("left",), ("right",)])
+@pytest.mark.parametrize("options", [(), ("--rank", 1), ("--tolerance", 0.1), ("--format", "diff")])
+def test_a_delta_of_zeros_is_not_exported(
+    parts: tuple[str, ...], options: tuple[object, ...], run: Run, small: Path, tmp_path: Path
+) -> None:
+    assert run("edit", ROSES, small, "--delta", tmp_path / "d").code == 0
+    tensors = {
+        name: torch.zeros_like(tensor) if name in parts else tensor
+        for name, tensor in load_file(tmp_path / "d").items()
+    }
+    save_file(tensors, tmp_path / "zero", open_file(tmp_path / "d").metadata)
+    done = run("export", tmp_path / "zero", small, "-o", tmp_path / "lora.safetensors", *options)
+    assert done.code == 2 and "changes nothing of" in done.err and done.err.count("\n") == 1, done.err
+    assert not (tmp_path / "lora.safetensors").exists()
+    assert run("export", tmp_path / "d", small, "-o", tmp_path / "lora.safetensors", *options).code == 0, "the control"

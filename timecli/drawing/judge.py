@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from PIL.Image import Image
 from PIL.Image import new as new_image
-from transformers import CLIPModel, CLIPProcessor
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import open_file, require_finite
 from timecli.models.checkpoint import require_judge
-from timecli.text.sizes import require_plausible
+from timecli.text.sizes import require_no_larger, require_plausible
 from timecli.text.tokenizers import require_text
 
 
@@ -97,10 +98,13 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
         require_plausible(folder / name, weights)
     require_text(folder)
     with explained(f"{folder} cannot be loaded as a CLIP model"):
+        config = CLIPConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        require_no_larger(folder / "config.json", weights, partial(CLIPModel, config))
         model, loaded = CLIPModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+            trust_remote_code=False,
+        )  # fmt: skip
+        processor = CLIPProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if lost := sorted(loaded["missing_keys"]):
         raise CheckpointError(
             f"{folder} is not a complete CLIP model ({lost[0]} is missing); --judge takes a CLIPModel folder."

@@ -12,14 +12,16 @@ from timecli.text.clip import TextTower
 from timecli.text.tokenizers import END, START, Tokenizer
 
 
-def tokenizer(own: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer for a pipeline: the folder's, as transformers reads it, or CLIP's."""
+def tokenizer(own: Tokenizer, length: int = 77) -> PreTrainedTokenizerFast:
+    """A tokenizer for a pipeline: the folder's, as transformers reads it, or CLIP's; it pads to `length` tokens."""
     if own.folder is not None:
         with explained(f"{own.folder} cannot be read as a tokenizer"):
-            return CLIPTokenizer.from_pretrained(own.folder, local_files_only=True)
+            found = CLIPTokenizer.from_pretrained(own.folder, local_files_only=True, trust_remote_code=False)
+            found.model_max_length = length  # a config can say anything, and diffusers pads to it
+            return found
     (pad,) = own.tokens([own.pad])
     named = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
-    return PreTrainedTokenizerFast(tokenizer_object=own.engine, model_max_length=77, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=own.engine, model_max_length=length, **named)
 
 
 def text_encoder(own: TextTower, dtype: torch.dtype) -> CLIPTextModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -16,19 +15,16 @@ import torch
 from diffusers.utils import logging
 from PIL.Image import Image
 
-from timecli.drawing import libraries, memory, networks
+from timecli.drawing import libraries, memory, networks, parts
 from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
-from timecli.files.foreign import read_config
 from timecli.files.safefile import DAMAGED, require_finite
-from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import tokenizer_of
 from timecli.shown import brief
 from timecli.text.encoding import ClipEncoder
 from timecli.text.pipelines import PipelineEncoder
 from timecli.text.readers import TextEncoder
-from timecli.text.sizes import require_plausible
 
 Pipeline: TypeAlias = Any
 """One of diffusers' pipelines from text to pictures."""
@@ -49,10 +45,6 @@ class Settings:
 def settings(seeds: int, steps: int | None = None, guidance: float | None = None) -> Settings:
     """The first seeds, with what nobody says by default."""
     return Settings(tuple(range(seeds)), steps or STEPS, GUIDANCE if guidance is None else guidance)
-
-
-CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
-"""Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
 
 
 def load_pipeline(
@@ -78,12 +70,13 @@ def load_pipeline(
         )
     logging.disable_progress_bar()
     kind = getattr(diffusers, checkpoint.family.pipeline)
-    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, **_parts(checkpoint, encoder, dtype)}
-    _require_plausible(checkpoint)
+    given = {**parts.unused(kind), **_parts(checkpoint, encoder, dtype)}
+    parts.require_buildable(checkpoint, kind, given)
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, "use_safetensors": True, **given}
     with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
         if checkpoint.is_folder:
-            options |= {"variant": _variant(checkpoint), "use_safetensors": True}
-            pipeline = kind.from_pretrained(checkpoint.path, **options)
+            variant = _variant(checkpoint)
+            pipeline = kind.from_pretrained(checkpoint.path, variant=variant, trust_remote_code=False, **options)
         else:
             with _as_safetensors(checkpoint.path) as file:
                 pipeline = _of_file(kind, file, checkpoint, options)
@@ -95,14 +88,14 @@ def load_pipeline(
 
 def _of_file(kind: Any, file: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Pipeline:
     """The pipeline of a single file; a diffusion transformer's file is its network, and the rest is in its folder."""
-    config, network = _config(checkpoint), checkpoint.family.network
+    config, network = parts.configs(checkpoint), checkpoint.family.network
     if not checkpoint.family.by_pipeline:
-        return kind.from_single_file(str(file), config=str(config), **options)
-    about = read_config(config / network / "config.json")
-    part = getattr(diffusers, str(about.get("_class_name"))).from_single_file(
-        str(file), config=str(config), subfolder=network, torch_dtype=options["torch_dtype"], local_files_only=True
-    )
-    return kind.from_pretrained(config, **{network: part}, **options)
+        return kind.from_single_file(str(file), config=str(config), trust_remote_code=False, **options)
+    part = parts.class_of(kind, network).from_single_file(
+        str(file), config=str(config), subfolder=network, torch_dtype=options["torch_dtype"], local_files_only=True,
+        trust_remote_code=False,
+    )  # fmt: skip
+    return kind.from_pretrained(config, **{network: part}, trust_remote_code=False, **options)
 
 
 def _require_side(pipeline: Pipeline, checkpoint: Checkpoint) -> None:
@@ -123,19 +116,6 @@ def _as_safetensors(path: Path) -> Iterator[Path]:
         link = Path(folder) / "model.safetensors"
         link.symlink_to(path.resolve())
         yield link
-
-
-def _require_plausible(checkpoint: Checkpoint) -> None:
-    """Refuse configs that diffusers would believe before it looks at the weights."""
-    folder = checkpoint.path if checkpoint.is_folder else _config(checkpoint)
-    weights = {place.file.path: place.file for place in checkpoint.places}.values()
-    for name in (
-        f"{checkpoint.family.network}/config.json",
-        "vae/config.json",
-        "scheduler/scheduler_config.json",
-        "model_index.json",
-    ):
-        require_plausible(folder / name, weights)
 
 
 def _require_sound(pipeline: Pipeline, path: Path) -> None:
@@ -165,23 +145,17 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> 
         return {}
     folders = [text.tower.folder for text in checkpoint.texts]
     pairs = list(zip(folders, encoder.towers, strict=True))
-    parts: dict[str, Any] = {tokenizer_of(folder): libraries.tokenizer(tower.tokenizer) for folder, tower in pairs}
+    found: dict[str, Any] = {
+        tokenizer_of(folder): libraries.tokenizer(tower.tokenizer, tower.model.length) for folder, tower in pairs
+    }
     if len(pairs) == 1:
-        parts |= {folders[0]: libraries.text_encoder(encoder.towers[0].model, dtype), "safety_checker": None}
-    return parts
+        found[folders[0]] = libraries.text_encoder(encoder.towers[0].model, dtype)
+    return found
 
 
 def _variant(checkpoint: Checkpoint) -> str | None:
     """The variant of the UNet that is edited first, as diffusers calls it; None for the plain one."""
     return checkpoint.copies[0].variant or None
-
-
-def _config(checkpoint: Checkpoint) -> Path:
-    if checkpoint.config is not None:
-        return checkpoint.config
-    if checkpoint.family.name not in CONFIGS:
-        raise CheckpointError(f"{checkpoint.path} is {checkpoint.family.name}; give its diffusers folder as --config.")
-    return Path(str(resources.files("timecli").joinpath(f"data/{CONFIGS[checkpoint.family.name]}")))
 
 
 @contextmanager

@@ -176,4 +176,4 @@ def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[
 def drift(world: Everyday, operator: Operator) -> float:
     """How far the everyday prompts move in text space, all positions together: ‖D R‖ / ‖R‖."""
     root = world.roots[TEXT]
-    return float(operator.shift(root).norm() / root.norm())
+    return float(operator.shift(root).norm() / root.norm().clamp(min=torch.finfo(root.dtype).tiny))

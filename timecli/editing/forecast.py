@@ -19,8 +19,9 @@ import torch
 from timecli.editing.applying import covers
 from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
-from timecli.errors import PromptError
+from timecli.errors import CheckpointError, PromptError
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.streams import TEXT
 from timecli.text.readers import Reader
 
 PADDING = 4
@@ -37,12 +38,21 @@ drawn on those edits, .78 and .69 with TIME."""
 
 
 def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tensor:
-    """M = Σ Wᵀ W over the maps of a stream that an edit covers, `[d, d]` float64."""
+    """M = Σ Wᵀ W over the maps of a stream that an edit covers, `[d, d]` float64.
+
+    Raises:
+        CheckpointError: those that read the text's states are zero, so that no edit changes what is drawn.
+    """
     total = torch.zeros(reader.width, reader.width, dtype=torch.float64)
     for place, weight in checkpoint.projections(twins=False, streams=(reader.stream,)):
         if covers(origin, place.matrix):
             wide = weight[:, : reader.width].float()  # of which shares are ratios: seven digits are enough
             total += wide.T @ wide
+    if reader.stream == TEXT and not total.any():
+        raise CheckpointError(
+            f"{checkpoint.path} has zeros alone in the maps that the edit covers, so that no prompt changes a picture; "
+            "the model is damaged, use another copy."
+        )
     return total
 
 
@@ -122,7 +132,7 @@ def _like(states: torch.Tensor, off: torch.Tensor, reader: Reader, metric: torch
     """How like a picture is to that of some states, from which what is drawn is `off`, both `[positions, d]`."""
     weight = reader.standing(len(states))
     whole, part = (weight @ _squares(one, metric) for one in (states, off))
-    like: float = 1 / (1 + (float((part / whole).sqrt()) / GONE) ** BENT)
+    like: float = 1 / (1 + (float(_ratio(part, whole).sqrt()) / GONE) ** BENT)
     return like
 
 
@@ -147,7 +157,12 @@ def aligned(prompt: str, destination: str, reader: Reader) -> bool:
 def moves(states: torch.Tensor, operator: Operator, metric: torch.Tensor) -> torch.Tensor:
     """How far states `[n, d]` move, whereto ever: ‖D c‖_M / ‖c‖_M, `[n]` float64."""
     wide = states.double()
-    return (_squares(operator.shift(wide), metric) / _squares(wide, metric)).sqrt()
+    return _ratio(_squares(operator.shift(wide), metric), _squares(wide, metric)).sqrt()
+
+
+def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """`part / whole`; of nothing, nothing is 0."""
+    return torch.where(part == 0, part, part / whole)
 
 
 def _squares(states: torch.Tensor, metric: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from timecli.errors import CheckpointError, ManifestError
+from timecli.files import code
 from timecli.files.foreign import read_config
 from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
@@ -156,7 +157,8 @@ def judge_beside(model: Path) -> Path:
 
 
 def require_judge(folder: Path) -> None:
-    """Refuse a folder that is no judge's, before anything is loaded."""
+    """Refuse a folder that is no judge's, or asks for code, before anything is loaded."""
+    code.require_none(folder)
     if not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
@@ -217,7 +219,7 @@ def open_checkpoint(
             is refused, but for a diffusion transformer whose fingerprints are asked for: they may be elsewhere.
 
     Raises:
-        CheckpointError: it is not a model of a known family in safetensors form.
+        CheckpointError: it is not a model of a known family in safetensors form, or a folder asks for code.
     """
     if config is None:
         nearby = [path, path.parent / "config"]
@@ -225,6 +227,8 @@ def open_checkpoint(
         config = next((folder for folder in nearby if (folder / "model_index.json").exists()), None)
     elif not (config / "model_index.json").exists():
         raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")
+    for folder in dict.fromkeys([path, *([config] if config else []), *text_encoder]):
+        code.require_none(folder)
     found = unets.find(path, ema)
     first = found.copies[0]
     family, places = _places(first, str(path), False)

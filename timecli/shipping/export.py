@@ -44,9 +44,12 @@ def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> 
         rank: columns to keep at most.
         tolerance: share of D that may be lost; the fewest columns that do.
     """
+    if not operator.rank:  # D is zero
+        return operator, 0.0
     sizes = (operator.left.double().norm(dim=0) * operator.right.double().norm(dim=1)).square()
     tail = sizes.flip(0).cumsum(0).flip(0)  # what is lost with this column and all behind it
-    lost = torch.cat([(tail / tail[0]).sqrt(), torch.zeros(1, dtype=torch.float64)])
+    shares = tail / tail[0].clamp(min=torch.finfo(torch.float64).tiny)  # an operator of zeros loses nothing
+    lost = torch.cat([shares.sqrt(), torch.zeros(1, dtype=torch.float64)])
     keep = operator.rank if rank is None else min(rank, operator.rank)
     if tolerance is not None:
         keep = min(keep, int((lost > tolerance).sum()))
@@ -103,6 +106,11 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
             whole += float(change.square().sum())
     if not tensors:
         raise DeltaError(f"the delta {delta.origin.name!r} covers no matrix of {checkpoint.path}.")
+    if not whole:
+        raise DeltaError(
+            f"the delta {delta.origin.name!r} changes nothing of {checkpoint.path}, since it or the model's maps are "
+            "zero; there is nothing to export."
+        )
     return Adapter(tensors, digest.hexdigest(), (rest / whole) ** 0.5)
 
 

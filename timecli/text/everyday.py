@@ -40,6 +40,8 @@ KEY = "timecli.everyday"
 SAVED = ("encoder", "list", "positions", "clip_skip", "prompts", "sha256")
 POSITIONS = 32
 """Positions that are encoded; the last stands for the padding behind it. A longer prompt has all its own."""
+SLACK = 0.01
+"""Share by which a root may have less than the states that it is made of: those are written in float32."""
 
 Tick = Callable[[int], None]
 
@@ -142,6 +144,10 @@ def measured(manifest: Manifest, encoder: TextEncoder, tick: Tick = lambda _: No
             roots[reader.stream] = _added(roots[reader.stream], torch.cat(rows))
         tick(len(states))
     last = {stream: torch.stack(found) for stream, found in ends.items()}
+    if not all(states.any(dim=1).all() for states in last.values()):
+        raise CheckpointError(
+            "the text encoder turns everyday prompts into zeros; the model is damaged, use another copy."
+        )
     return Everyday(roots, last, world, about(manifest, encoder, world))
 
 
@@ -256,7 +262,13 @@ def _require_fit(root: torch.Tensor, ends: torch.Tensor, prompts: int) -> None:
     """Raises ValueError for tensors of one stream that `save` would not have written."""
     if (root.dtype, root.ndim, ends.dtype, ends.ndim) != (torch.float64, 2, torch.float32, 2):
         raise ValueError("other tensors")
-    if root.shape[1] != ends.shape[1] or len(ends) != prompts:
+    if root.shape[1] != ends.shape[1] or len(ends) != prompts or len(root) < min(ends.shape):
         raise ValueError("tensors that do not fit")
     if not (root.isfinite().all() and ends.isfinite().all()):
         raise ValueError("NaN or infinity")
+    # Rᵀ R is a sum over all positions, the ends among them: along every axis and state it is no less than theirs.
+    last = ends.double()
+    has = torch.cat([root.square().sum(0), (last @ root.T).square().sum(1)])
+    least = torch.cat([last.square().mean(0), (last @ last.T).square().mean(1)])
+    if not last.any(dim=1).all() or (has < (1 - SLACK) * least).any():
+        raise ValueError("less than the ends of the prompts alone")

@@ -23,9 +23,14 @@ from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
+from timecli.shown import brief
 from timecli.text import fingerprints, segments
 from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.segments import Segment
+from timecli.text.sizes import require_no_larger, require_plausible
+
+LONGEST = 2**20
+"""Tokens of a prompt that are too many for every text encoder."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class PipelineEncoder(TextEncoder):
         asked = inspect.signature(self.pipeline.encode_prompt).parameters
         options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
         options = {name: value for name, value in options.items() if name in asked}
-        with _handed(self.pipeline, self.family.sequence) as calls:
+        about = f"the text encoders cannot read {prompt!r}; diffusers says"
+        with explained(about), _handed(self.pipeline, self.family.sequence) as calls:
             result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **options)
         outputs = {name: result[place][0] for name, place in self.family.outputs}
         states = outputs[TEXT]
@@ -198,7 +204,7 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
         stamps.append(fingerprints.part(checkpoint, text, tensors))
         with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
             parts[text.tower.folder] = model = _model(text, tensors).to(device)
-            parts[text.tokenizer.name] = _tokenizer(text.tokenizer)
+            parts[text.tokenizer.name] = _tokenizer(text.tokenizer, model.config.get_text_config())
         if device.type == "cpu":
             _multiply_in_float32(model)
     kind = getattr(diffusers, family.pipeline)
@@ -213,12 +219,20 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
 
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     """A text encoder with these weights, in their dtype; in bfloat16 where they are in fp8, which only stores."""
-    kind = getattr(transformers, text.tower.model)
-    config = kind.config_class.from_pretrained(text.folder, local_files_only=True)
+    kind, about = getattr(transformers, text.tower.model), text.folder / "config.json"
+    require_plausible(about, text.files, counts_alone=True)
+    config = kind.config_class.from_pretrained(text.folder, local_files_only=True, trust_remote_code=False)
+    require_no_larger(about, text.files, partial(kind, config))
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
     model, found = kind.from_pretrained(
-        None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        None,
+        config=config,
+        state_dict=tensors,
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        trust_remote_code=False,
     )
     # transformers draws at random what is missing, or of another shape.
     wrong = sorted(name for name, *_ in found["mismatched_keys"]) or sorted(filter(text.is_seen, found["missing_keys"]))
@@ -248,8 +262,22 @@ def _rounded_once(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return functional.linear(x.float(), weight, bias).to(layer.weight.dtype)
 
 
-def _tokenizer(folder: Path) -> Any:
-    """A tokenizer, or the processor of text and pictures that stands in its place."""
+def _tokenizer(folder: Path, config: Any) -> Any:
+    """A tokenizer, or the processor of text and pictures that stands in its place; it reads what its encoder holds.
+
+    Args:
+        folder: where it is.
+        config: of its text encoder.
+    """
     processor = (folder / "processor_config.json").exists() or (folder / "preprocessor_config.json").exists()
     kind = transformers.AutoProcessor if processor else transformers.AutoTokenizer
-    return kind.from_pretrained(folder, local_files_only=True)
+    found = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    words = getattr(found, "tokenizer", found)
+    stated, most = words.model_max_length, getattr(config, "max_position_embeddings", LONGEST)
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or stated < 1:
+        raise CheckpointError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length is {brief(stated)}, and no number of tokens; use "
+            "the model's own."
+        )
+    words.model_max_length = min(int(stated), int(most))  # diffusers fills prompts up to it
+    return found

@@ -5,7 +5,9 @@ Libraries believe a config before they look at the weights, and build what it sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,12 @@ from timecli.text.clip import ACTIVATIONS
 LAYER = "encoder.layers."
 LARGEST, LONGEST_LIST = 4096, 64
 """What numbers in a config may be where no weight tells: the side of a picture, the steps of a schedule; entries."""
+TIMES, SPARE, SPARE_TENSORS = 4, 2**20, 256
+"""How many times as much as its weights a network may have, and what it may have at any rate: numbers and tensors."""
+DIGITS = 9
+"""A longer number in a tensor's name is no layer's."""
+UNCOUNTED = ("max_window_layers",)
+"""Keys that name layers and do not say how many there are."""
 DEFAULTS = {
     "hidden_size": 512,
     "vocab_size": 49408,
@@ -101,20 +109,64 @@ def stated(config: Path, sizes: Mapping[str, int], name: str) -> Settings:
     return Settings(heads, activation, epsilon)
 
 
-def require_plausible(config: Path, files: Iterable[SafeFile] = ()) -> None:
+def require_no_larger(config: Path, files: Iterable[SafeFile], build: Callable[[], torch.nn.Module]) -> None:
+    """Build a network without memory, and refuse it as soon as it has more than its weights.
+
+    Args:
+        config: which describes it.
+        files: where the weights are. Libraries write tied matrices once and parts for pictures not always, so that a
+            network may have some times as much.
+        build: makes the network, of whatever its class means by keys that the config leaves out.
+
+    Raises:
+        CheckpointError: it is larger.
+    """
+    shapes = [entry["shape"] for file in files for entry in file.entries.values()]
+    most, left = TIMES * sum(map(math.prod, shapes)) + SPARE, TIMES * len(shapes) + SPARE_TENSORS
+    built = 0
+
+    def counted(_module: torch.nn.Module, _name: str, parameter: torch.Tensor | None) -> None:
+        nonlocal built, left
+        built, left = built + (0 if parameter is None else parameter.numel()), left - 1
+        if built > most or left < 0:
+            raise CheckpointError(
+                f"{config} describes a network that is larger than its weights, which have {len(shapes)} tensors and "
+                f"{sum(map(math.prod, shapes))} numbers; use the config that belongs to them."
+            )
+
+    hook = torch.nn.modules.module.register_module_parameter_registration_hook(counted)
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tensors without a number, which only this network has
+            build()
+    finally:
+        hook.remove()
+
+
+def require_plausible(config: Path, files: Iterable[SafeFile] = (), counts_alone: bool = False) -> None:
     """Refuse a config that describes a network larger than its weights, or anything that no machine can hold.
 
     Args:
         config: a JSON file; one that is missing is left to whoever needs it.
         files: where the weights are. Layers are counted by the numbers in their names.
+        counts_alone: whether to look at layers and lists only: a text encoder's config has numbers that are no sizes.
     """
     if not config.exists():
         return
     entries = {name: entry for file in files for name, entry in file.entries.items()}
-    side = max((size for entry in entries.values() for size in entry["shape"]), default=0)
-    depth = 1 + max((int(part) for name in entries for part in name.split(".") if part.isdecimal()), default=0)
+    side = max((size for entry in entries.values() if 0 not in entry["shape"] for size in entry["shape"]), default=0)
+    named = 1 + max(
+        (int(part) for name in entries for part in name.split(".") if part.isdecimal() and len(part) < DIGITS),
+        default=0,
+    )
+    depth = min(named, len(entries))
     for key, number in _numbers("", foreign.read_config(config)):
-        most = LONGEST_LIST if key.endswith("[]") else depth if "layers" in key else max(side, LARGEST)
+        if key.endswith("[]"):
+            most: float = max(LONGEST_LIST, depth)
+        elif "layers" in key and key not in UNCOUNTED:
+            most = max(depth, SPARE_TENSORS) if counts_alone else depth
+        else:
+            most = math.inf if counts_alone else max(side, LARGEST)
         if number > most:
             raise CheckpointError(
                 f"{config}: {key} is {brief(number)}, more than the {most} that it can be; copy it again."

@@ -16,6 +16,7 @@ import tokenizers as library
 from tokenizers import AddedToken, normalizers, pre_tokenizers, processors
 
 from timecli.errors import CheckpointError, explained
+from timecli.files import code
 from timecli.files.foreign import read_json, read_text
 
 CLIP_VOCABULARY = 49408
@@ -168,7 +169,8 @@ def _shown(piece: bytes, parts: Sequence[tuple[str, int, int]]) -> str:
 
 
 def require_tokenizer(folder: Path) -> None:
-    """Refuse a folder that is no tokenizer's, before anything is loaded."""
+    """Refuse a folder that is no tokenizer's, or asks for code, before anything is loaded."""
+    code.require_none(folder)
     if not (folder / "tokenizer_config.json").exists():
         raise CheckpointError(f"{folder} has no tokenizer_config.json; give a tokenizer folder.")
 
