@@ -229,3 +229,18 @@ def test_a_file_for_another_encoder_or_of_another_kind_is_refused(
         assert done.code == 2 and sentence in done.err and not (tmp_path / "d").exists(), done.err
     with pytest.raises(CheckpointError):
         everyday.load(ROSES)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "clip_skip", "what"), [("prompt", 1, "solve.tokens"), ("all", 2, "clip_skip"), ("all", 1, "")]
+)
+def test_a_file_for_other_tokens_or_another_layer_is_refused(
+    tokens: str, clip_skip: int, what: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(LIST)
+    (tmp_path / "x.toml").write_text(ROSE)
+    written = ("--list", tmp_path / "list.txt", "--tokens", tokens, "--clip-skip", clip_skip, "-o", tmp_path / "world")
+    assert run("everyday", picturebook, *written).code == 0
+    done = run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d", "--everyday", tmp_path / "world")
+    assert (done.code == 0) == (tmp_path / "d").exists() == (not what), done.err
+    assert not what or (done.code == 2 and f"was made for another {what}; make it anew" in done.err)

@@ -102,6 +102,18 @@ def test_no_change_is_no_operator(problem: dict[str, torch.Tensor]) -> None:
     assert once(problem["source"], problem["source"], problem["weight"]).rank == 0
 
 
+def test_a_small_change_beside_a_large_one_is_made() -> None:
+    """Down to what float32 tells from rounding; what is smaller would be a column of noise in every delta."""
+    large, small = torch.eye(4, dtype=torch.float64)[:2]
+    for size, rank in ((1e-6, 2), (1e-10, 1)):
+        change = torch.stack([large.roll(2), size * small.roll(2)])
+        source = torch.stack([large, small])
+        operator = once(source, source + change, torch.ones(2))
+        assert operator.rank == rank, size
+        if rank == 2:
+            assert operator.shift(small).tolist() == pytest.approx([0, 0, 0, size / 2], rel=1e-5)
+
+
 def test_order_of_pairs_does_not_matter(problem: dict[str, torch.Tensor]) -> None:
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     shuffled = {**problem, **{key: problem[key][order] for key in ("source", "destination", "weight")}}
