@@ -15,7 +15,7 @@ from timecli.manifests.keys import AUGMENTATIONS
 from timecli.manifests.manifest import Manifest, parse
 from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
-from timecli.text import encoding, tokenizers
+from timecli.text import encoding, readers, tokenizers
 from timecli.text.clip import TextTower
 from timecli.text.fingerprints import fingerprint
 from timecli.text.pairing import Columns, augmented, columns
@@ -123,6 +123,26 @@ def test_fp16_and_fp32_copies_are_one_encoder(picturebook: Path, picturebook_fp3
         fingerprint(open_checkpoint(path).text_encoders()) for path in (picturebook, picturebook_fp32, small)
     )
     assert half == full != other
+
+
+def test_a_fingerprint_is_the_same_in_every_version() -> None:
+    """Delta files hold it; with another one they would fit no model any more."""
+    weights = {"b.weight": torch.arange(4.0), "a.bias": torch.ones(2), "position_ids": torch.arange(3)}
+    assert fingerprint([weights]) == "8bf92d0b398b506e576a447f82785d02b1aa99d0e5a4acf9013472cc36b84af7"
+    renamed = {"a.weight": weights["a.bias"], **{name: weights[name] for name in ("b.weight", "position_ids")}}
+    assert fingerprint([renamed]) != fingerprint([weights]) != fingerprint([weights, weights])
+
+
+def test_what_is_remembered_has_a_limit(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = ["A rose", "A dog", "A tulip", "A house"]
+    wanted = encoder.embed(prompts)
+    encoder.fresh()
+    monkeypatch.setattr(readers, "MEMORY", 2 * wanted[0].float().nbytes)
+    for _ in range(2):
+        assert torch.equal(torch.stack(list(encoder.embed(prompts))), torch.stack(list(wanted)))
+        assert [*encoder.memory] == prompts[:2]
+    encoder.fresh()
+    assert not encoder.memory
 
 
 def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> None:
