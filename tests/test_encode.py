@@ -154,6 +154,17 @@ def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> N
         encoding.load(weights, TOWER, picturebook.parent / "config" / "tokenizer", None, CPU, "model")
 
 
+def test_a_tensor_too_few_or_too_many_in_a_text_encoder_is_named(small: Path) -> None:
+    weights, name = open_checkpoint(small).text_encoders()[0], "encoder.layers.0.mlp.fc2.bias"
+    assert encoding.load(weights, TOWER, None, None, CPU, "model").model.width == 64, "the control"
+    fewer = {key: tensor for key, tensor in weights.items() if key != name}
+    for wrong in (fewer, weights | {name: torch.zeros(3)}):
+        with pytest.raises(CheckpointError, match=rf"of model does not fit CLIP's \({name} differs\)"):
+            encoding.load(wrong, TOWER, None, None, CPU, "model")
+    with pytest.raises(CheckpointError, match=r"\(more differs\)"):
+        encoding.load(weights | {"more": torch.zeros(3)}, TOWER, None, None, CPU, "model")
+
+
 @pytest.mark.parametrize("penultimate", [False, True])
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_states_are_transformers_own(activation: str, penultimate: bool) -> None:
@@ -218,6 +229,14 @@ def test_tokens_of_the_packaged_vocabulary_are_transformers_own(tmp_path: Path) 
         for text in (*ODD, "a photo of an astronaut riding a horse"):
             assert own.ids(text) == read(text).input_ids == known(text).input_ids, text
         assert own.pad == read.pad_token_id == known.pad_token_id
+
+
+def test_a_tokenizer_is_for_one_text_encoder(picturebook: Path) -> None:
+    checkpoint, folder = open_checkpoint(picturebook), picturebook.parent / "config" / "tokenizer"
+    assert encoding.read_text_encoder(checkpoint, folder, CPU).tokens("A rose")[0] == 932
+    two = replace(checkpoint, texts=checkpoint.texts * 2)
+    with pytest.raises(CheckpointError, match="has two tokenizers; give a folder with both as --config"):
+        encoding.read_text_encoder(two, folder, CPU)
 
 
 def test_an_added_token_keeps_its_id(tmp_path: Path) -> None:

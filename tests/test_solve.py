@@ -205,6 +205,12 @@ def test_nothing_to_solve_is_refused() -> None:
         solve([])
 
 
+def test_of_a_wider_matrix_the_first_columns_meet_the_text(problem: dict[str, torch.Tensor]) -> None:
+    operator, matrix = solved(problem), problem["matrix"]
+    found = apply(torch.cat([matrix, torch.ones(5, 3)], dim=1), operator)
+    assert torch.equal(found, torch.cat([apply(matrix, operator), torch.ones(5, 3)], dim=1))
+
+
 def test_small_floats_are_multiplied_in_float32(problem: dict[str, torch.Tensor]) -> None:
     operator, matrix = solved(problem), problem["matrix"].half()
     found = apply(matrix, operator)

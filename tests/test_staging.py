@@ -438,6 +438,16 @@ def test_a_journal_from_elsewhere_moves_nothing_of_mine(tmp_path: Path, monkeypa
     assert mine.read_text() == "mine"
 
 
+def test_a_swap_that_finds_a_stopped_one_settles_that_first(tmp_path: Path) -> None:
+    journal = half_done(tmp_path, {"a": "po"})
+    (tmp_path / "b").write_text("old")
+    part = Part(tmp_path / "b")
+    part.path.write_text("new")
+    swap.swap(tmp_path, [swap.Move(tmp_path / "b", part.token)], journal)
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("o", "new")
+    assert names(tmp_path) == ["a", "b"]
+
+
 @UNIX
 def test_a_swap_of_a_living_run_is_waited_for(tmp_path: Path) -> None:
     """Whoever reads meanwhile would find half of it."""

@@ -200,6 +200,15 @@ def test_the_error_that_is_told_is_the_one_that_is_made(large: int, small: Path,
     assert blur == pytest.approx(distance(tmp_path / "c", tmp_path / "a"), rel=0.1)
 
 
+def test_an_edit_of_some_maps_is_taken_back_from_these(run: Run, small: Path, tmp_path: Path) -> None:
+    made = manifest(tmp_path / "m.toml", "red", "rose", "red", 'matrices = ["v"]\nlayers = [0, 3]')
+    assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0
+    done = run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "c")
+    assert done.code == 0, done.err
+    values = [ldm(matrix) for matrix in layouts.SD1.matrices if matrix.kind == "v" and matrix.layer in (0, 3)]
+    assert distance(tmp_path / "c", small, values) < 1e-5 < 0.1 < distance(tmp_path / "b", small, values)
+
+
 def test_a_folder_in_place(run: Run, picturebook_folder: Path, tmp_path: Path) -> None:
     assert run("edit", ROSES, picturebook_folder, "-o", tmp_path / "m", "--delta", tmp_path / "d").code == 0
     assert run("apply", tmp_path / "d", tmp_path / "m", "--undo", "--in-place").code == 0
