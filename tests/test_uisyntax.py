@@ -38,6 +38,7 @@ ORDINARY = (
         "x < y > z",
         "salt & pepper",
         "a -> b",
+        "a <blue-style> rose",
     ),
     *(
         "break and enter",
