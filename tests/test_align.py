@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from timecli.errors import PromptError
 from timecli.text.align import _longest, align
+from timecli.text.segments import Segment, aligned
 
 START, END = 0, 99
 A, ROSE, BLUE, DOG, POLAR, BEAR, RED, OF, PACK = range(1, 10)
@@ -107,3 +108,23 @@ def test_of_two_equally_long_pairings_the_source_gives_way_first() -> None:
 
 def test_a_prompt_without_a_word_is_paired_at_its_ends() -> None:
     assert align([START, END], [START, BLUE, END], 5) == [0, 2, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "pairs"),
+    [
+        (("Roses", "</s>", "<>", "<>"), ("Blue", "▁roses", "</s>", "<>"), [1, 2, 3, 3]),
+        (("An", "▁apple", "</s>", "<>"), ("A", "▁blue", "▁apple", "</s>"), [0, 2, 3, 3]),
+        (("<>", "<>", "A", "▁rose", "</s>"), ("<>", "A", "▁blue", "▁rose", "</s>"), [0, 0, 1, 3, 4]),
+        (("<>", "A", "▁blue", "▁rose", "</s>"), ("<>", "<>", "A", "▁rose", "</s>"), [1, 2, 3, 3, 4]),
+    ],
+    ids=["behind", "an", "before", "a longer source"],
+)
+def test_padding_is_paired_one_by_one_on_either_side(
+    source: tuple[str, ...], destination: tuple[str, ...], pairs: list[int]
+) -> None:
+    def segment(tokens: tuple[str, ...]) -> Segment:
+        own = [place for place, token in enumerate(tokens) if token != "<>"]
+        return Segment(tokens, own[0], own[-1] + 1)
+
+    assert aligned(segment(source), segment(destination)) == pairs

@@ -58,6 +58,12 @@ def test_a_balance_is_counted_over_all_seeds_and_its_distance_over_parts_of_them
     )
 
 
+def test_the_farthest_share_from_any_target_has_a_distance_of_one() -> None:
+    for target, farthest, other in ((0.25, 1, 1 / 3), (0.75, 0, 1 / 3), (0.5, 0, 1)):
+        assert shares.distance(farthest, target) == 1 and shares.distance(target, target) == 0
+        assert shares.distance(1 - farthest, target) == pytest.approx(other)
+
+
 def test_what_an_edit_does_to_other_balances_is_how_far_their_shares_go_either_way() -> None:
     """Of four pictures of each other profession, one more of the first description and two fewer."""
     manifests = [replace(ceo(), name=name) for name in ("one", "two", "three")]

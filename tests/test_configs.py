@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import CLIPTextConfig
 
 from timecli.drawing.judge import load_judge
 from timecli.drawing.render import Settings, load_pipeline, render
 from timecli.errors import CheckpointError
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.text import sizes
 from timecli.text.encoding import ClipEncoder, load
 from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer, words
@@ -24,6 +26,7 @@ from .conftest import PICTUREBOOK, ROSES, Run
 
 WRONG: list[Any] = [None, -1, 10**9, "x", []]
 TEXT, TOKENIZER = "text_encoder/config.json", "tokenizer/tokenizer_config.json"
+EPSILONS: list[dict[str, Any]] = [{"layer_norm_eps": value} for value in ("x", 1, 1.0, 0.0, -1e-5)]
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_a_text_encoders_config_fits_its_weights(weights: dict[str, torch.Tensor
         for value in WRONG:
             changed(config, TEXT, **{key: value})
             assert f"{TEXT}: {key} is " in refused(weights, config)
-    for values in ({"hidden_act": "x"}, {"hidden_act": 5}, {"layer_norm_eps": "x"}, {"num_attention_heads": 5}):
+    for values in ({"hidden_act": "x"}, {"hidden_act": 5}, {"num_attention_heads": 5}, *EPSILONS):
         changed(config, TEXT, **values)
         assert str(config) in refused(weights, config)
     for text, sentence in (
@@ -80,6 +83,11 @@ def test_a_text_encoders_config_fits_its_weights(weights: dict[str, torch.Tensor
         assert sentence in refused(weights, config)
     changed(config, TEXT, num_hidden_layers=4, attention_dropout=0.5)
     assert read(weights, config).width == 192, "the control"
+
+
+def test_a_key_that_a_config_leaves_out_means_what_transformers_means() -> None:
+    theirs = CLIPTextConfig()
+    assert {key: getattr(theirs, key) for key in sizes.DEFAULTS} == sizes.DEFAULTS
 
 
 def test_a_tokenizer_has_clips_special_tokens(weights: dict[str, torch.Tensor], config: Path) -> None:
@@ -100,6 +108,8 @@ def test_a_tokenizer_has_clips_special_tokens(weights: dict[str, torch.Tensor], 
     plain = {token: number for token, number in vocabulary.items() if "|" not in token}
     (config / "tokenizer" / "vocab.json").write_text(json.dumps(plain))
     assert "they must agree" in refused(weights, config)
+    (config / "tokenizer" / "vocab.json").write_text(json.dumps({**vocabulary, "a</w>": 5000}))
+    assert "without CLIP's start, end and padding tokens" in refused(weights, config)
     (config / "tokenizer" / "vocab.json").write_text(json.dumps(vocabulary))
     assert read(weights, config).width == 192, "the control"
 

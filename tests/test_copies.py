@@ -111,6 +111,17 @@ def test_whatever_variant_diffusers_loads_is_edited_from_its_own_weights(
         assert distance(after, wanted(other(unet, scale))) < 1e-5 and distance(after, before) > 0.05
 
 
+@pytest.mark.parametrize("naming", [OLDER, NEWER, MIXED], ids=["older", "newer", "mixed"])
+def test_a_variant_is_called_what_its_index_calls_it(naming: tuple[str, str], tmp_path: Path) -> None:
+    """diffusers is asked for it by this name."""
+    put_shards({"a": torch.ones(2), "b": torch.ones(2)}, tmp_path, *naming)
+    put({"a": torch.ones(2)}, tmp_path / "diffusion_pytorch_model.bf16.safetensors")
+    assert [(g.variant, g.stem, g.sharded) for g in groups(tmp_path)] == [
+        ("bf16", "diffusion_pytorch_model", False),
+        ("fp16", "diffusion_pytorch_model", True),
+    ]
+
+
 def test_a_whole_file_and_shards_of_the_same_variant_are_both_edited(
     run: Run, manifest: Path, model: Path, unet: Weights, wanted: Callable[..., Weights], tmp_path: Path
 ) -> None:

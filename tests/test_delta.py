@@ -90,6 +90,10 @@ def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
     assert "another delta format" in refused(path, factors, {KEY: json.dumps({**without, "layers": None})})
     assert "damaged" in refused(path, factors, {KEY: json.dumps({**about, "layers": None, "matrices": []})})
     assert "do not fit" in refused(path, {**factors, "right": torch.ones(3, 4)}, whole)
+    for shapes in (((4,), (4,)), ((4, 1, 4), (4, 1, 4)), ((4, 0), (0, 4)), ((4, 2), (4, 2))):
+        wrong = {name: torch.ones(shape) for name, shape in zip(("left", "right"), shapes, strict=True)}
+        assert "do not fit, they must be F32 [d, r] and [r, d]" in refused(path, wrong, whole)
+    assert "do not fit" in refused(path, {name: factor.half() for name, factor in factors.items()}, whole)
     assert "right holds NaN" in refused(path, {**factors, "right": torch.full((2, 4), float("nan"))}, whole)
     save_file(factors, path, whole)
     assert load_delta(path).operator.rank == 2, "the control: without the faults it is read"

@@ -15,7 +15,7 @@ from timecli.manifests.keys import AUGMENTATIONS
 from timecli.manifests.manifest import Manifest, parse
 from timecli.models import layouts
 from timecli.models.checkpoint import open_checkpoint
-from timecli.text import encoding, tokenizers
+from timecli.text import encoding, readers, tokenizers
 from timecli.text.clip import TextTower
 from timecli.text.fingerprints import fingerprint
 from timecli.text.pairing import Columns, augmented, columns
@@ -125,6 +125,26 @@ def test_fp16_and_fp32_copies_are_one_encoder(picturebook: Path, picturebook_fp3
     assert half == full != other
 
 
+def test_a_fingerprint_is_the_same_in_every_version() -> None:
+    """Delta files hold it; with another one they would fit no model any more."""
+    weights = {"b.weight": torch.arange(4.0), "a.bias": torch.ones(2), "position_ids": torch.arange(3)}
+    assert fingerprint([weights]) == "8bf92d0b398b506e576a447f82785d02b1aa99d0e5a4acf9013472cc36b84af7"
+    renamed = {"a.weight": weights["a.bias"], **{name: weights[name] for name in ("b.weight", "position_ids")}}
+    assert fingerprint([renamed]) != fingerprint([weights]) != fingerprint([weights, weights])
+
+
+def test_what_is_remembered_has_a_limit(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = ["A rose", "A dog", "A tulip", "A house"]
+    wanted = encoder.embed(prompts)
+    encoder.fresh()
+    monkeypatch.setattr(readers, "MEMORY", 2 * wanted[0].float().nbytes)
+    for _ in range(2):
+        assert torch.equal(torch.stack(list(encoder.embed(prompts))), torch.stack(list(wanted)))
+        assert [*encoder.memory] == prompts[:2]
+    encoder.fresh()
+    assert not encoder.memory
+
+
 def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> None:
     weights = open_checkpoint(picturebook).text_encoders()[0]
     with pytest.raises(CheckpointError, match="has a vocabulary of 934 tokens, not CLIP's 49408"):
@@ -132,6 +152,17 @@ def test_a_foreign_vocabulary_is_refused(picturebook: Path, tmp_path: Path) -> N
     del weights["encoder.layers.0.mlp.fc1.weight"]
     with pytest.raises(CheckpointError, match="does not fit|incomplete"):
         encoding.load(weights, TOWER, picturebook.parent / "config" / "tokenizer", None, CPU, "model")
+
+
+def test_a_tensor_too_few_or_too_many_in_a_text_encoder_is_named(small: Path) -> None:
+    weights, name = open_checkpoint(small).text_encoders()[0], "encoder.layers.0.mlp.fc2.bias"
+    assert encoding.load(weights, TOWER, None, None, CPU, "model").model.width == 64, "the control"
+    fewer = {key: tensor for key, tensor in weights.items() if key != name}
+    for wrong in (fewer, weights | {name: torch.zeros(3)}):
+        with pytest.raises(CheckpointError, match=rf"of model does not fit CLIP's \({name} differs\)"):
+            encoding.load(wrong, TOWER, None, None, CPU, "model")
+    with pytest.raises(CheckpointError, match=r"\(more differs\)"):
+        encoding.load(weights | {"more": torch.zeros(3)}, TOWER, None, None, CPU, "model")
 
 
 @pytest.mark.parametrize("penultimate", [False, True])
@@ -198,6 +229,14 @@ def test_tokens_of_the_packaged_vocabulary_are_transformers_own(tmp_path: Path) 
         for text in (*ODD, "a photo of an astronaut riding a horse"):
             assert own.ids(text) == read(text).input_ids == known(text).input_ids, text
         assert own.pad == read.pad_token_id == known.pad_token_id
+
+
+def test_a_tokenizer_is_for_one_text_encoder(picturebook: Path) -> None:
+    checkpoint, folder = open_checkpoint(picturebook), picturebook.parent / "config" / "tokenizer"
+    assert encoding.read_text_encoder(checkpoint, folder, CPU).tokens("A rose")[0] == 932
+    two = replace(checkpoint, texts=checkpoint.texts * 2)
+    with pytest.raises(CheckpointError, match="has two tokenizers; give a folder with both as --config"):
+        encoding.read_text_encoder(two, folder, CPU)
 
 
 def test_an_added_token_keeps_its_id(tmp_path: Path) -> None:

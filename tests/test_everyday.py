@@ -134,13 +134,13 @@ def test_strength_scales_the_target(model: Checkpoint, encoder: TextEncoder) -> 
         assert torch.allclose(found.left.double() @ found.right.double(), factor * whole, atol=1e-5)
 
 
-def test_a_joint_edit_does_not_depend_on_the_order(encoder: TextEncoder) -> None:
+def test_a_joint_edit_does_not_depend_on_the_order(model: Checkpoint, encoder: TextEncoder) -> None:
     pairs = [
         f'[[edit]]\nsource = "A {noun}"\ndestination = "A {colour} {noun}"\nstrength = {strength}\n'
         for noun, colour, strength in (("rose", "blue", 0.7), ("car", "green", 1.3), ("hat", "white", 1))
     ]
     made = [
-        compiling.compile_edit(parse('name = "x"\n' + "".join(order)), encoder, CPU).operator
+        compiling.compile_edit(parse('name = "x"\n' + "".join(order)), model, encoder, CPU).operator
         for order in (pairs, pairs[::-1])
     ]
     one, other = (operator.left.double() @ operator.right.double() for operator in made)
@@ -264,3 +264,18 @@ def test_a_root_that_has_less_than_its_prompts_is_refused(
         )
     everyday.save(made, path)
     assert run(*given).code == 0, "the control"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "clip_skip", "what"), [("prompt", 1, "solve.tokens"), ("all", 2, "clip_skip"), ("all", 1, "")]
+)
+def test_a_file_for_other_tokens_or_another_layer_is_refused(
+    tokens: str, clip_skip: int, what: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(LIST)
+    (tmp_path / "x.toml").write_text(ROSE)
+    written = ("--list", tmp_path / "list.txt", "--tokens", tokens, "--clip-skip", clip_skip, "-o", tmp_path / "world")
+    assert run("everyday", picturebook, *written).code == 0
+    done = run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d", "--everyday", tmp_path / "world")
+    assert (done.code == 0) == (tmp_path / "d").exists() == (not what), done.err
+    assert not what or (done.code == 2 and f"was made for another {what}; make it anew" in done.err)

@@ -113,6 +113,15 @@ def test_other_values_are_explicit_and_preserved(pair: tuple[str, str], others: 
     assert (found.verify.explicit is not None) == bool(others)
 
 
+def test_another_value_has_the_article_that_it_needs() -> None:
+    named = [prompt for prompt, _ in drafts.named(wording.read("a rose", "a blue rose"))]
+    assert {"An orange rose", "A red rose"} <= {*named} and "A orange rose" not in named
+    others = [probe.prompt for probe in made("a rose", "an orange rose").edits[0].explicit]
+    assert others[0] == "A red rose"
+    oval = [probe.prompt for probe in made("a clock", "a square clock").edits[0].explicit]
+    assert "An oval clock" in oval and "A round clock" in oval
+
+
 @pytest.mark.parametrize(("value", "templates"), [("blue", keys.AUGMENTATIONS), ("sleeping", keys.WORDINGS)])
 def test_positives_are_other_wordings_than_those_that_are_edited(value: str, templates: tuple[str, ...]) -> None:
     found = made("a rose", f"a {value} rose")

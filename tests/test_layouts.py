@@ -45,6 +45,14 @@ def test_a_unet_is_known_by_names_and_shapes(prefix: str, spelling: int, family:
     assert layouts.find(shapes_of(family, prefix, spelling, width), "x") == (family, prefix, spelling)
 
 
+@pytest.mark.parametrize("prefix", layouts.SD2.towers[0].prefixes)
+def test_of_any_width_a_unet_beside_an_openclip_is_sd_2(prefix: str) -> None:
+    shapes = shapes_of(layouts.SD1, "model.diffusion_model.", streams.LDM, 64)
+    assert layouts.find({**shapes, f"{prefix}token_embedding.weight": (49408, 64)}, "x")[0] is layouts.SD2
+    clip = f"{layouts.SD1.towers[0].prefixes[0]}embeddings.token_embedding.weight"
+    assert layouts.find({**shapes, clip: (49408, 64)}, "x")[0] is layouts.SD1, "the control"
+
+
 def test_refusals_say_what_the_file_is() -> None:
     shapes = shapes_of(layouts.SD1, "model.diffusion_model.", streams.LDM, 768)
     assert layouts.find(shapes, "x")[0] is layouts.SD1, "the control"

@@ -102,6 +102,18 @@ def test_no_change_is_no_operator(problem: dict[str, torch.Tensor]) -> None:
     assert once(problem["source"], problem["source"], problem["weight"]).rank == 0
 
 
+def test_a_small_change_beside_a_large_one_is_made() -> None:
+    """Down to what float32 tells from rounding; what is smaller would be a column of noise in every delta."""
+    large, small = torch.eye(4, dtype=torch.float64)[:2]
+    for size, rank in ((1e-6, 2), (1e-10, 1)):
+        change = torch.stack([large.roll(2), size * small.roll(2)])
+        source = torch.stack([large, small])
+        operator = once(source, source + change, torch.ones(2))
+        assert operator.rank == rank, size
+        if rank == 2:
+            assert operator.shift(small).tolist() == pytest.approx([0, 0, 0, size / 2], rel=1e-5)
+
+
 def test_order_of_pairs_does_not_matter(problem: dict[str, torch.Tensor]) -> None:
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     shuffled = {**problem, **{key: problem[key][order] for key in ("source", "destination", "weight")}}
@@ -191,6 +203,12 @@ def test_the_condition_is_that_of_the_system(problem: dict[str, torch.Tensor], r
 def test_nothing_to_solve_is_refused() -> None:
     with pytest.raises(ValueError, match="^there is nothing to solve$"):
         solve([])
+
+
+def test_of_a_wider_matrix_the_first_columns_meet_the_text(problem: dict[str, torch.Tensor]) -> None:
+    operator, matrix = solved(problem), problem["matrix"]
+    found = apply(torch.cat([matrix, torch.ones(5, 3)], dim=1), operator)
+    assert torch.equal(found, torch.cat([apply(matrix, operator), torch.ones(5, 3)], dim=1))
 
 
 def test_small_floats_are_multiplied_in_float32(problem: dict[str, torch.Tensor]) -> None:

@@ -438,6 +438,31 @@ def test_a_journal_from_elsewhere_moves_nothing_of_mine(tmp_path: Path, monkeypa
     assert mine.read_text() == "mine"
 
 
+def test_a_swap_that_finds_a_stopped_one_settles_that_first(tmp_path: Path) -> None:
+    journal = half_done(tmp_path, {"a": "po"})
+    (tmp_path / "b").write_text("old")
+    part = Part(tmp_path / "b")
+    part.path.write_text("new")
+    swap.swap(tmp_path, [swap.Move(tmp_path / "b", part.token)], journal)
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("o", "new")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_swap_that_cannot_be_settled_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half_done(tmp_path, {"a": "po"})
+    before = names(tmp_path)
+
+    def rename(source: Path, target: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OutputError, match="is of a run that was stopped, and cannot be settled: Input/output error"):
+        swap.settle(tmp_path)
+    monkeypatch.undo()
+    assert names(tmp_path) == before
+    assert len(swap.settle(tmp_path)) == 1 and names(tmp_path) == ["a"], "the control: the next one does it"
+
+
 @UNIX
 def test_a_swap_of_a_living_run_is_waited_for(tmp_path: Path) -> None:
     """Whoever reads meanwhile would find half of it."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from timecli.manifests.keys import Edit, Preserve, Solve, Verify
 from timecli.manifests.manifest import Manifest, load
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text.encoding import read_text_encoder
 from timecli.text.uisyntax import cautions
 
 from .conftest import ROOT, Run
@@ -35,6 +38,7 @@ ORDINARY = (
         "x < y > z",
         "salt & pepper",
         "a -> b",
+        "a <blue-style> rose",
     ),
     *(
         "break and enter",
@@ -91,6 +95,14 @@ def test_embeddings_are_known_by_the_tokenizer(run: Run, small: Path, tmp_path: 
     )
     for name in ("known", "plain"):
         assert run("plan", tmp_path / f"{name}.toml", small).err == "", "the control"
+
+
+def test_a_word_in_four_pieces_is_a_rare_one(small: Path) -> None:
+    encoder = read_text_encoder(open_checkpoint(small), None, torch.device("cpu"))
+    assert [len(encoder.pieces(word)) for word in ("axolotl", "tardigrade")] == [4, 3]
+    (sentence,) = cautions(Manifest("x", (Edit("An axolotl", "A blue axolotl"),)), encoder)
+    assert sentence.startswith("'axolotl' is 4 pieces to this model (ax, o, lot, l)")
+    assert cautions(Manifest("x", (Edit("A tardigrade", "A blue tardigrade"),)), encoder) == []
 
 
 def test_commands_warn_once_and_go_on(run: Run, small: Path, tmp_path: Path) -> None:

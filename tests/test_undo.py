@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from timecli.editing import undo
+from timecli.editing.delta import Delta, Origin
+from timecli.editing.solve import Operator, apply, inverse
 from timecli.models import layouts, streams
 from timecli.models.checkpoint import EDITS, open_checkpoint
 
@@ -177,6 +181,32 @@ def test_in_fp16_it_says_how_near_the_original_comes(run: Run, picturebook: Path
         assert off == pytest.approx(json.loads(found[lam].out)["blur"], rel=0.25)
     assert found[1e-4].code == 2 and "would come back with an error of" in found[1e-4].err
     assert not (tmp_path / "0.0001" / "c").exists()
+
+
+@pytest.mark.parametrize("large", [3, 5], ids=["where it writes", "where it reads"])
+def test_the_error_that_is_told_is_the_one_that_is_made(large: int, small: Path, tmp_path: Path) -> None:
+    """Of an edit that reads one direction and writes to another, where rounding took most of one of the two."""
+    left, right = (torch.eye(64)[:, [column]] for column in (3, 5))
+    delta = Delta({"text": Operator(-40 * left, right.T, 1.0)}, Origin("x", "", "0", "", (1.0,), ("k", "v"), None, ()))
+    back = replace(delta, operators={"text": inverse(delta.operator)})
+    tensors = load_file(small)
+    for name in NAMES:
+        tensors[name][:, large] *= 100
+    edited = {name: apply(tensors[name], delta.operator).half() for name in NAMES}
+    save_file(tensors, tmp_path / "a")
+    save_file(tensors | edited, tmp_path / "b")
+    save_file(tensors | {name: apply(edited[name], back.operator).float() for name in NAMES}, tmp_path / "c")
+    blur = undo.blur(open_checkpoint(tmp_path / "b"), [back])
+    assert blur == pytest.approx(distance(tmp_path / "c", tmp_path / "a"), rel=0.1)
+
+
+def test_an_edit_of_some_maps_is_taken_back_from_these(run: Run, small: Path, tmp_path: Path) -> None:
+    made = manifest(tmp_path / "m.toml", "red", "rose", "red", 'matrices = ["v"]\nlayers = [0, 3]')
+    assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0
+    done = run("apply", tmp_path / "d", tmp_path / "b", "--undo", "-o", tmp_path / "c")
+    assert done.code == 0, done.err
+    values = [ldm(matrix) for matrix in layouts.SD1.matrices if matrix.kind == "v" and matrix.layer in (0, 3)]
+    assert distance(tmp_path / "c", small, values) < 1e-5 < 0.1 < distance(tmp_path / "b", small, values)
 
 
 def test_a_folder_in_place(run: Run, picturebook_folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 import timecli
 from timecli.commands.groups import Drawing
 from timecli.commands.shared import stated
-from timecli.drawing import render, report, verify
+from timecli.drawing import numbers, render, report, verify
 from timecli.drawing.edited import edited_matrices
 from timecli.drawing.judge import Judge, load_judge
 from timecli.drawing.render import Settings, settings
@@ -18,7 +18,7 @@ from timecli.drawing.verify import Ask, Score, mean, measure, missed
 from timecli.editing import compiling, forecast
 from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import load, parse
-from timecli.manifests.rows import Row
+from timecli.manifests.rows import Row, rows
 from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
@@ -143,21 +143,45 @@ def judge() -> Judge:
     return load_judge(PICTUREBOOK / "judge", CPU)
 
 
-def test_the_judge_tells_drawn_roses_apart(judge: Judge) -> None:
+def drawn(thing: str, colour: str, count: int) -> list[Image.Image]:
+    """As picturebook's world draws it."""
     import random
     import sys
 
     sys.path.insert(0, str(PICTUREBOOK))
     import world
 
-    drawn = {
-        colour: [
-            world.draw(world.likely(world.Request("rose", colour=colour)), random.Random(seed)) for seed in range(8)
-        ]
-        for colour in ("red", "blue")
-    }
-    assert sum(judge.choose(drawn["red"], ("A rose", "A blue rose"))) <= 1
-    assert sum(judge.choose(drawn["blue"], ("A rose", "A blue rose"))) >= 7
+    request = world.likely(world.Request(thing, colour=colour))
+    return [world.draw(request, random.Random(seed)) for seed in range(count)]
+
+
+def test_the_judge_tells_drawn_roses_apart(judge: Judge) -> None:
+    assert sum(judge.choose(drawn("rose", "red", 8), ("A rose", "A blue rose"))) <= 1
+    assert sum(judge.choose(drawn("rose", "blue", 8), ("A rose", "A blue rose"))) >= 7
+
+
+def test_of_several_edits_the_best_misses_fewest_thresholds_whatever_the_mean(judge: Judge) -> None:
+    """One edit makes every rose blue and a quarter of the poppies with them, the other half of the roses alone."""
+    text = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+    text += 'negatives = [{ prompt = "A poppy", destination = "A blue poppy" }]\n[verify]\n'
+    red, blue = ({f"A {one}": drawn(one, colour, 4) for one in ("rose", "poppy")} for colour in ("red", "blue"))
+    before = {**red, "A blue rose": blue["A rose"]}
+    far = {**blue, "A poppy": red["A poppy"][:3] + blue["A poppy"][3:]}
+    near = {**red, "A rose": red["A rose"][:2] + blue["A rose"][2:]}
+    after = {"far": far, "near": near}
+    none = dict.fromkeys(after, [None, None])
+
+    def best(thresholds: str) -> tuple[str, list[str]]:
+        manifest = parse(text + thresholds)
+        result = numbers.found(manifest, rows(manifest), judge, before, after, none)
+        means = {name: result["scores"][name]["harmonic_mean"] for name in after}
+        assert means["far"] > means["near"] + 0.01, means
+        return result["best"], result["missed"]
+
+    assert best("efficacy = 0.3\n") == ("far", []), "of those that miss as many, that with the best mean"
+    assert best("efficacy = 0.3\nspecificity = 0.8\n") == ("near", [])
+    name, missed = best("efficacy = 0.9\nspecificity = 0.8\n")
+    assert name == "far" and len(missed) == 1 and missed[0].startswith("specificity is 75.0%")
 
 
 def test_what_is_no_judge_is_refused(tmp_path: Path) -> None:
