@@ -11,7 +11,7 @@ from timecli.editing import applying, compiling
 from timecli.editing import delta as deltas
 from timecli.errors import CheckpointError, DeltaError, PromptError
 from timecli.manifests.manifest import Manifest, parse
-from timecli.models import layouts
+from timecli.models import carried, layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding
 from timecli.text.fingerprints import fingerprint
@@ -114,7 +114,7 @@ def test_folder_and_file_give_the_same_weights(
     one, other = applying.edit_matrices(model, [delta], CPU), applying.edit_matrices(folder, [again], CPU)
     for here, there in zip(model.places, folder.places, strict=True):
         assert here.matrix == there.matrix and torch.equal(one.tensors[here.key], other.tensors[there.key])
-    assert applying.base_hash(model) == applying.base_hash(folder)
+    assert carried.base_hash(model) == carried.base_hash(folder)
 
 
 def test_matrices_and_layers_limit_what_changes(model: Checkpoint, encoder: TextEncoder) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from timecli.editing import applying
 from timecli.files.safefile import open_file
 from timecli.manifests.manifest import parse
 from timecli.measuring.rivals import uce_columns
+from timecli.models import carried
 from timecli.models.checkpoint import EDITS, open_checkpoint
 from timecli.text import encoding
 
@@ -69,7 +69,7 @@ def test_the_base_hash_is_of_the_matrices_without_their_averages(tmp_path: Path)
 
     def base(**changed: torch.Tensor) -> str:
         save_file(tensors | changed, tmp_path / "x.safetensors")
-        return applying.base_hash(open_checkpoint(tmp_path / "x.safetensors"))
+        return carried.base_hash(open_checkpoint(tmp_path / "x.safetensors"))
 
     plain, averaged = base(), base(**twins)
     count = sum(place.twin for place in open_checkpoint(tmp_path / "x.safetensors").places)
@@ -88,7 +88,7 @@ def test_the_record_has_the_base_of_the_model(twins: bool, run: Run, small: Path
     save_file(tensors, tmp_path / "x.safetensors")
     assert run("edit", ROSES, tmp_path / "x.safetensors", "-o", tmp_path / "out").code == 0
     (record,) = json.loads(open_file(tmp_path / "out").metadata[EDITS])
-    assert record["base"] == applying.base_hash(open_checkpoint(small))
+    assert record["base"] == carried.base_hash(open_checkpoint(small))
 
 
 @pytest.mark.parametrize(("given", "recorded"), [((), 1), (("--strength", "0.5"), 0.5), (("--strength", "1.5"), 1.5)])

@@ -167,7 +167,7 @@ def apply(
     from timecli.editing import applying
     from timecli.files.targets import check_target
     from timecli.models import contents
-    from timecli.models.checkpoint import require_unedited
+    from timecli.models.carried import require_unedited
     from timecli.shipping import provenance
     from timecli.shipping.publish import publish
 
@@ -177,7 +177,7 @@ def apply(
     size = contents.size_on_disk(checkpoint, None if dtype is None else dtype.itemsize)
     check_target(target, [checkpoint.path], force, size, checkpoint.is_folder)
     edited = applying.edit_matrices(checkpoint, [delta], model.device, strength, dtype)
-    records = [provenance.record(delta, edited.base, strength)]
+    records = [provenance.record(delta, edited.base, edited.made, strength)]
     publish(checkpoint, target, edited.tensors, records, dtype, with_hash=False, replace=force)
     return edited.changes
 

@@ -36,7 +36,7 @@ def apply(
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
     from timecli.editing import delta as deltas
-    from timecli.models.checkpoint import require_unedited
+    from timecli.models.carried import require_unedited
 
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
@@ -72,28 +72,32 @@ def apply(
     off = undoing.require_near(checkpoint, made) if undo else None
     edited = applying.edit_matrices(checkpoint, made, exact, strength, target_dtype)
     records = [
-        provenance.record(delta, edited.base, strength, not writing.no_recipe, not writing.leave_ema) for delta in edits
+        provenance.record(delta, edited.base, edited.made, strength, not writing.no_recipe, not writing.leave_ema)
+        for delta in edits
     ]
     taken_back = len(edits) if undo else 0
     replace = writing.force or writing.in_place
-    digest = publish(checkpoint, output, edited.tensors, records, target_dtype, writing.with_hash, replace, taken_back)
+    how = (target_dtype, writing.with_hash, replace, taken_back, edited.made)
+    digest = publish(checkpoint, output, edited.tensors, records, *how)
     copied = bring_settings(settings, output, writing.with_config, writing.force) if settings else []
     summary = {**applying.summary(edits[-1], edited.changes, (), ()), **digest, "strength": strength}
     summary |= {"rounding": edited.rounding} if off is None else {"blur": off}
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json("apply", summary) if telling.as_json else print_edit(summary, verbose)
     if off is not None:
-        return _say_how_near(output, off)
+        return _say_how_near(output, off, undoing.before(checkpoint, len(edits)) == edited.made)
     warn_of_rounding(edited.rounding)
     if not any(delta.origin.everyday for delta in edits):
         warn_of_size(summary["name"], edited.changes)
 
 
-def _say_how_near(output: Path, off: float) -> None:
-    """What the undone model is, against the original."""
+def _say_how_near(output: Path, off: float, same: bool) -> None:
+    """What the undone model is, against the original; `same` where its maps are, bit for bit."""
     from timecli.editing.undo import NEAR
 
-    if off > NEAR:
+    if same:
+        terminal.say("the original's maps are back, bit for bit", stderr=True)
+    elif off > NEAR:
         terminal.warn(f"rounding took digits that do not come back: {output} is the original to about {off:.1%}.")
     else:
         terminal.say(f"the original is back, to about {off:.0e} of its size", stderr=True)

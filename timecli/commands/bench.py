@@ -194,7 +194,8 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
     """Refuse what cannot be measured before anything is drawn."""
     from timecli.measuring.schedule import TRAINED
-    from timecli.models.checkpoint import require_maps, require_unedited
+    from timecli.models.carried import require_unedited
+    from timecli.models.checkpoint import require_maps
 
     require_unedited(checkpoint, "give the original")
     for task in tasks:

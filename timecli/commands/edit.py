@@ -46,7 +46,8 @@ def edit(
     with terminal.timed(seconds, "open"):  # what is wrong here is answered before there is anything to show
         manifest = load_together(manifest_paths, reading, trying)
         require_readable(reading)
-        from timecli.models.checkpoint import require_maps, require_unedited
+        from timecli.models.carried import require_unedited
+        from timecli.models.checkpoint import require_maps
 
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
@@ -83,7 +84,9 @@ def edit(
             edited = applying.edit_matrices(checkpoint, [delta], exact, dtype=target_dtype)
     with terminal.stage(seconds, "write"):
         if output is not None and edited is not None:
-            records = [provenance.record(delta, edited.base, 1.0, not writing.no_recipe, not writing.leave_ema)]
+            records = [
+                provenance.record(delta, edited.base, edited.made, 1.0, not writing.no_recipe, not writing.leave_ema)
+            ]
             replace = writing.force or writing.in_place
             digest = publish(checkpoint, output, edited.tensors, records, target_dtype, writing.with_hash, replace)
         if delta_path is not None:

@@ -48,7 +48,7 @@ def export(
     warn_of_streams([delta], checkpoint)
     small, lost = exporting.smaller(delta, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, small)
-    records = [provenance.record(delta, made.base, 1.0, not no_recipe)]
+    records = [provenance.record(delta, made.base, None, 1.0, not no_recipe)]
     write_tensors(output, made.tensors, exporting.about(checkpoint, small, form, records), force, follow=True)
     summary = {"format": form, "rank": small.operator.rank, "lost": lost, "error": made.error}
     if telling.as_json:

@@ -8,12 +8,16 @@ from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import open_model, settle
 from timecli.errors import OutputError
 
+RECORD = {True: "true of the tensors", False: "not true of the tensors", None: "says nothing of the tensors"}
+"""Whether a model is what its record tells."""
+
 
 @grouped
 def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, telling: Telling) -> None:
     """Say what FILE is: form, architecture, dtypes, edits that it carries."""
     from timecli.editing import delta as deltas
     from timecli.files.safefile import open_file
+    from timecli.models import carried
     from timecli.models import checkpoint as files
 
     if textconv and telling.as_json:
@@ -30,8 +34,12 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, tellin
         about = exporting.describe(header)
         edits = about["edits"]
     else:
-        about = files.describe(open_model(file, needs="nothing"))
+        checkpoint = open_model(file, needs="nothing")
+        about = files.describe(checkpoint)
         edits = about["edits"]
+        if edits and not textconv:  # a look at the tensors, which `git diff` has no time for
+            about["record"] = RECORD[carried.holds(checkpoint)]
+            terminal.warn_all([f"{doubt}." for doubt in [carried.doubt(checkpoint)] if doubt])
     if textconv:
         print_manifests(edits)
     elif telling.as_json:

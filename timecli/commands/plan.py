@@ -115,7 +115,8 @@ def _look(
 
 def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
     """Everything for which `edit` would refuse this model."""
-    from timecli.models.checkpoint import require_maps, require_unedited
+    from timecli.models.carried import require_unedited
+    from timecli.models.checkpoint import require_maps
 
     found = []
     checks = (

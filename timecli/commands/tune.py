@@ -63,7 +63,8 @@ def tune(
     """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
     from timecli.measuring import objectives, schedule
-    from timecli.models.checkpoint import require_maps, require_unedited
+    from timecli.models.carried import require_unedited
+    from timecli.models.checkpoint import require_maps
 
     if objective is not None:
         options.choice(objective, "--objective", objectives.OBJECTIVES)

@@ -60,7 +60,7 @@ def verify(
 ) -> None:
     """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
     from timecli.editing.delta import is_model
-    from timecli.models.checkpoint import require_unedited
+    from timecli.models.carried import require_unedited
 
     manifest_paths, models = manifests_first(paths)
     if not 1 <= len(models) <= 2:

@@ -20,7 +20,7 @@ from timecli.editing.delta import Delta, load_delta
 from timecli.errors import CheckpointError, DeltaError
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row
-from timecli.models import streams
+from timecli.models import carried, streams
 from timecli.models.checkpoint import Checkpoint
 from timecli.text import fingerprints
 from timecli.text.everyday import Everyday
@@ -94,10 +94,10 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
         raise CheckpointError(
             f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
         )
-    base = applying.base_hash(checkpoint)
+    base = carried.base_hash(checkpoint)
     if copy.edits and copy.edits[0].get("base") != base:
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
-    if applying.base_hash(copy) == base:
+    if carried.base_hash(copy) == base:
         return [f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited."]
     return []
 

@@ -14,11 +14,12 @@ from timecli.drawing import album, digest, edited, numbers, page, report
 from timecli.drawing.judge import Judge
 from timecli.drawing.render import Settings, load_pipeline
 from timecli.drawing.verify import Images
-from timecli.editing import applying, compiling, preview
+from timecli.editing import compiling, preview
 from timecli.editing.delta import Delta
 from timecli.files.writing import make_folder, write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row, everyday_rows, rows
+from timecli.models import carried
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
@@ -90,7 +91,7 @@ def verify(
     about = {
         "manifest": manifest.name,
         "model": scene.checkpoint.path.name,
-        "base": applying.base_hash(scene.checkpoint),
+        "base": carried.base_hash(scene.checkpoint),
         "judge": digest.of_judge(scene.judge) if scene.judge else None,
         "precision": str(scene.dtype).removeprefix("torch."),
         **numbers.settings(scene.settings, scene.device),

@@ -39,13 +39,14 @@ class Edited:
     Attributes:
         tensors: by file and name.
         changes: what changed, in the order of the matrices.
-        base: the `base_hash` of the model before.
+        base: the `base_hash` of the model before; `made` is that of the model after.
         rounding: the share of the edit that the dtype's rounding lost, ‖W' − W (I + D)‖ / ‖W D‖ over all matrices.
     """
 
     tensors: dict[tuple[Path, str], torch.Tensor]
     changes: tuple[Change, ...]
     base: str
+    made: str
     rounding: float
 
 
@@ -90,20 +91,22 @@ def edit_matrices(
     for delta in deltas:
         require_maps(checkpoint, delta.origin.matrices, delta.origin.layers)
     _ = checkpoint.edits  # refuses files that carry different ones
-    tensors, changes, digest, lost, whole = {}, [], hashlib.sha256(), 0.0, 0.0
+    tensors, changes, lost, whole = {}, [], 0.0, 0.0
+    base, made = hashlib.sha256(), hashlib.sha256()
     for place, before in checkpoint.projections():
-        if not place.twin:
-            digest.update(raw(before))
-        operators = for_matrix(deltas, place.matrix)
+        operators, where = for_matrix(deltas, place.matrix), f"{place.file.path}: {place.name}"
         if operators:
-            where = f"{place.file.path}: {place.name}"
             _require_width(before, where, operators[0].width, place.matrix.leading)
             exact = _exact(before, operators, device, strength)
             after = tensors[place.key] = _rounded(exact, dtype or before.dtype, where)
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
             lost += float((after.to(exact) - exact).square().sum())
             whole += float((exact - before.to(exact)).square().sum())
-    return Edited(tensors, tuple(changes), digest.hexdigest(), (lost / whole) ** 0.5 if whole else 0.0)
+        if not place.twin:
+            base.update(raw(before))
+            made.update(raw(tensors[place.key] if operators else convert(before, dtype or before.dtype, where)))
+    rounding = (lost / whole) ** 0.5 if whole else 0.0
+    return Edited(tensors, tuple(changes), base.hexdigest(), made.hexdigest(), rounding)
 
 
 def covers(origin: Origin, matrix: Matrix) -> bool:
@@ -163,14 +166,6 @@ def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
     """‖after − before‖ / ‖before‖ in the Frobenius norm."""
     size = before.double().norm().clamp(min=torch.finfo(torch.float64).tiny)  # a matrix of zeros stays one
     return float((after.double() - before.double()).norm() / size)
-
-
-def base_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the bytes of the maps that read text: which model an edit was made from."""
-    digest = hashlib.sha256()
-    for _, tensor in checkpoint.projections(twins=False):
-        digest.update(raw(tensor))
-    return digest.hexdigest()
 
 
 def summary(

@@ -15,7 +15,7 @@ from timecli.editing.forecast import Way
 from timecli.editing.solve import Operator, System, decomposed, stacked
 from timecli.text.pairing import Columns
 
-BOUND = 8.0
+BOUND = 16.0
 """The most that σ may be, in strengths of the solve's largest: edits that pull against each other need more."""
 RIDGE = 1e-8
 """Of edits that T does not tell apart, σ stays near the strengths."""

@@ -19,6 +19,7 @@ from timecli.editing.solve import apply, inverse
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import rounding
+from timecli.models import carried
 from timecli.models.checkpoint import Checkpoint
 from timecli.shown import amount
 
@@ -39,10 +40,13 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta], averages: bool) -> l
         averages: whether the model was opened with its moving averages.
 
     Raises:
-        DeltaError: the model's last edits are others, were made to other matrices, or cannot be taken back.
+        DeltaError: the model's last edits are others, were made to other matrices, are not those of its tensors, or
+            cannot be taken back.
     """
-    carried = checkpoint.edits
-    last = carried[max(len(carried) - len(deltas), 0) :]
+    if sentence := carried.doubt(checkpoint):
+        raise DeltaError(f"{sentence}; start from the original.")
+    edits = checkpoint.edits
+    last = edits[max(len(edits) - len(deltas), 0) :]
     if len(last) < len(deltas):
         found = f"only {len(last)}" if last else "none"
         wanted = f"{amount(len(deltas), 'edit')} of {checkpoint.path}"
@@ -73,6 +77,9 @@ def _require_made_by(entry: Mapping[str, Any], delta: Delta, checkpoint: Checkpo
         "lambdas": list(entry.get("lambdas", ())) == list(origin.lambdas),
         "manifest": entry.get("manifest", origin.manifest) == origin.manifest,
         "operator": size is None or math.isclose(size, delta.operator.norm, rel_tol=SAME),
+        "choice of matrices": tuple(entry.get("matrices", origin.matrices)) == origin.matrices,
+        "choice of layers": _tuple(entry.get("layers", origin.layers)) == origin.layers,
+        "choice of streams": entry.get("streams", [*delta.operators]) == [*delta.operators],
         "strength": "strength" in entry,
     }
     for what, fits in same.items():
@@ -82,6 +89,16 @@ def _require_made_by(entry: Mapping[str, Any], delta: Delta, checkpoint: Checkpo
                 f"{checkpoint.path} carries {names}, and the delta {origin.name!r} has another {what} than "
                 f"{entry['name']!r} there; give the deltas of its last edits, the last one last."
             )
+
+
+def _tuple(layers: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if layers is None else tuple(layers)
+
+
+def before(checkpoint: Checkpoint, count: int) -> str | None:
+    """The `base_hash` of what a model was before its last edits, as its record tells."""
+    base: str | None = checkpoint.edits[len(checkpoint.edits) - count].get("base")
+    return base
 
 
 def _require_same_averages(entry: Mapping[str, Any], checkpoint: Checkpoint, averages: bool) -> None:

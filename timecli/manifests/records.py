@@ -19,6 +19,8 @@ KEYS = {
     "version": STRING,
     "encoder": STRING,
     "base": STRING,
+    "made": STRING,
+    "streams": kinds.list_of(STRING),
     "lambdas": kinds.list_of(kinds.LAMBDA, minimum=0),
     "strength": NUMBER,
     "strengths": kinds.list_of(kinds.STRENGTH, minimum=0),

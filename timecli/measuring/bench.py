@@ -18,7 +18,6 @@ import torch
 
 from timecli.drawing import digest
 from timecli.drawing.album import mine
-from timecli.editing import applying
 from timecli.errors import OutputError
 from timecli.files.foreign import read_json, require_file
 from timecli.files.outfile import no_link
@@ -28,6 +27,7 @@ from timecli.measuring.quality import LONG, SHORT, Reference, unpacked
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Batch, Texts
 from timecli.measuring.studio import Studio
+from timecli.models import carried
 from timecli.models.checkpoint import Checkpoint
 from timecli.text.readers import TextEncoder
 
@@ -52,7 +52,7 @@ def header(
     return json.dumps(
         {
             "model": checkpoint.path.name,
-            "base": applying.base_hash(checkpoint),
+            "base": carried.base_hash(checkpoint),
             "encoder": encoder.fingerprint,
             "pipeline": digest.of_pipeline(studio.pipeline),
             "judge": digest.of_judge(studio.judge),

@@ -165,13 +165,6 @@ def require_judge(folder: Path) -> None:
         )
 
 
-def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
-    """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
-    if checkpoint.edits:
-        names = ", ".join(repr(str(entry["name"])) for entry in checkpoint.edits)
-        raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({names}); {way_out}.")
-
-
 def require_maps(checkpoint: Checkpoint, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
     """Refuse keys, values or layers of which the model has none."""
     if all(matrix.kind == streams.ENTRY for matrix in checkpoint.family.matrices):

@@ -71,7 +71,7 @@ class Adapter:
 
     Attributes:
         tensors: what the file holds.
-        base: SHA-256 over the model's matrices, as `edit.base_hash` takes it.
+        base: SHA-256 over the model's matrices, as `carried.base_hash` takes it.
         error: ‖up · down − W D‖ / ‖W D‖ over all matrices in the Frobenius norm, for a smaller rank and the dtype.
     """
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from timecli.editing.delta import Delta
 from timecli.files.foreign import read_json
+from timecli.models.carried import MADE
 from timecli.models.checkpoint import EDITS, Checkpoint
 
 RESOLUTIONS = {768: "512x512", 2048: "1024x1024"}
@@ -19,12 +20,15 @@ TYPE = "timecli"
 """What a merge recipe is called that holds edits."""
 
 
-def record(delta: Delta, base: str, strength: float, recipe: bool = True, averages: bool = True) -> dict[str, Any]:
+def record(
+    delta: Delta, base: str, made: str | None, strength: float, recipe: bool = True, averages: bool = True
+) -> dict[str, Any]:
     """One edit that a file carries, with what it takes to know it again and to take it back.
 
     Args:
         delta: the edit.
-        base: hash of the matrices before.
+        base: hash of the maps before.
+        made: hash of the maps in the file that carries the record; None for an adapter, which has none.
         strength: s in W' = W (I + s D).
         recipe: whether manifest and token ids are kept.
         averages: whether moving averages were edited, too, where there are any.
@@ -37,8 +41,13 @@ def record(delta: Delta, base: str, strength: float, recipe: bool = True, averag
         "lambdas": list(origin.lambdas),
         "encoder": origin.encoder,
         "base": base,
+        **({MADE: made} if made else {}),
+        "matrices": list(origin.matrices),
+        "layers": None if origin.layers is None else list(origin.layers),
+        "streams": list(delta.operators),
         "strength": strength,
         "strengths": list(origin.strengths),
+        "factors": list(origin.factors),
         "everyday": origin.everyday,
         "everyday_weight": origin.everyday_weight,
         "norm": delta.operator.norm,
@@ -80,14 +89,18 @@ def metadata(checkpoint: Checkpoint, records: Sequence[Mapping[str, Any]], sha25
     }
 
 
-def restored(checkpoint: Checkpoint, count: int) -> dict[str, str | None]:
+def restored(checkpoint: Checkpoint, count: int, made: str) -> dict[str, str | None]:
     """Header entries of a copy of `checkpoint` without its last `count` edits; None for those that it goes without.
+
+    The last edit that stays is bound to the tensors that are written, `made`, if it was bound to the ones before.
 
     What other edits and other tools have written stays. The title is the original's again; what the original said of
     its own origin (`modelspec.merged_from`) is not known any more.
     """
     own, carried = checkpoint.places[0].file.metadata, checkpoint.edits
     kept, gone = carried[: len(carried) - count], carried[len(carried) - count :]
+    if kept and MADE in kept[-1]:
+        kept = [*kept[:-1], {**kept[-1], MADE: made}]
     found: dict[str, str | None] = {EDITS: json.dumps(kept, sort_keys=True) if kept else None}
     if "modelspec.title" in own:
         title = _without(own["modelspec.title"], gone)

@@ -91,6 +91,7 @@ def publish(
     with_hash: bool,
     replace: bool = True,
     taken_back: int = 0,
+    made: str = "",
 ) -> dict[str, str]:
     """Write an edited copy of `checkpoint` that says what it is.
 
@@ -103,6 +104,7 @@ def publish(
         with_hash: take the SHA-256 of the files before and after (seconds per gigabyte).
         replace: as for `write_checkpoint`.
         taken_back: how many of its last edits the copy goes without; it has no new ones then.
+        made: the hash of the maps that are written then.
 
     Returns:
         With `with_hash`, `sha256` of the file that was written; its first ten digits are A1111's and Civitai's AutoV2.
@@ -111,7 +113,7 @@ def publish(
         raise CheckpointError(f"{checkpoint.path} is a folder; --hash is for a single file.")
     about: dict[str, str | None] = {}
     if taken_back:
-        about |= restored(checkpoint, taken_back)
+        about |= restored(checkpoint, taken_back, made)
     else:
         about |= metadata(checkpoint, records, sha256(checkpoint.path) if with_hash else None)
     if with_hash:
