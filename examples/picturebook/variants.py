@@ -5,9 +5,9 @@
 | folder of bench | from | what is other |
 | --- | --- | --- |
 | groups/17-03 | test | the edits of appendix F, one of every thing, in random groups; this is the third of 17 |
-| own | test | an edit's own negatives are preserved, with weight 1 |
+| joint/init-08, -17, -24 | init | so many of the edits of appendix F, evenly |
+| joint/pairs-08, -17, -24 | test | the same, the pairs alone |
 | captions | validation | another list of everyday prompts, with more captions |
-| init-validation-0.1 | init-validation | the weight of what is preserved |
 | professions-augmented, people-augmented | professions, people | the paper's wordings |
 | people-default | people | the default's wordings |
 | people-first | tuned/people-augmented | balanced prompts: the first of validation alone |
@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import shutil
@@ -32,8 +31,8 @@ GROUPS = (17, 9, 7, 4)
 """Into how many groups the edits of appendix F are divided."""
 CAPTIONS = 300
 """Of a long list."""
-OFF = "everyday = false"
-"""The line of the benchmark's manifests in whose place something is preserved."""
+JOINT = (8, 17, 24)
+"""How many edits make one model."""
 
 
 def read(folder: str) -> list[Manifest]:
@@ -52,10 +51,11 @@ def groups() -> dict[str, list[Manifest]]:
     return {f"{count:02}-{index + 1:02}": edits[index::count] for count in GROUPS for index in range(count)}
 
 
-def own(task: Manifest) -> str:
-    """Preserves the negatives of a manifest."""
-    prompts = [test.prompt for edit in task.edits for test in edit.negatives]
-    return task.text.replace(OFF, f"prompts = {json.dumps(prompts)}\nweight = 1")
+def some(count: int, folder: str) -> list[Manifest]:
+    """So many of the edits of appendix F, evenly, as a folder has them."""
+    edits = together()
+    chosen = {edits[i * len(edits) // count].name for i in range(count)}
+    return [task for task in read(folder) if task.name in chosen]
 
 
 def line(key: str, value: str) -> Callable[[Manifest], str]:
@@ -81,11 +81,12 @@ def write(folder: str, tasks: Iterable[Manifest], changed: Callable[[Manifest], 
 def main() -> None:
     for folder, tasks in groups().items():
         write(f"groups/{folder}", tasks)
-    write("own", read("test"), own)
+    for count in JOINT:
+        for kind, source in (("init", "init"), ("pairs", "test")):
+            write(f"joint/{kind}-{count:02}", some(count, source))
     write("captions", read("validation"), line("everyday", '"list.txt"'))
     prompts = dict.fromkeys([*everyday.nouns(), *everyday.captions(CAPTIONS)])
     (HERE / "captions" / "list.txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
-    write("init-validation-0.1", read("init-validation"), line("weight", "0.1"))
     for folder in ("professions", "people"):
         write(f"{folder}-augmented", read(folder), line("augment", "true"))
     write("people-default", read("people"), line("augment", ""))
