@@ -29,7 +29,8 @@ class Draft:
 
     Attributes:
         change: the pair.
-        second: the same in the other number, and of what the pair speaks of, if it says more ("a pack of").
+        second: the same in the other number.
+        wider: the same without what stands before it ("a pack of"), which is offered and not edited.
         positives: other wordings, which should follow.
         explicit: prompts that name another value.
         negatives: neighbours, which should stay.
@@ -39,6 +40,7 @@ class Draft:
 
     change: Change
     second: tuple[Test, ...]
+    wider: tuple[Test, ...]
     positives: tuple[Test, ...]
     explicit: tuple[Test, ...]
     negatives: tuple[Test, ...] = ()
@@ -50,11 +52,12 @@ def draft(change: Change) -> Draft:
     """Everything that the pair itself gives."""
     said, otherwise = change.said(), change.said_otherwise()
     pair = change.source, change.destination
-    second = [*([said] if change.framed else []), *([otherwise] if otherwise else [])]
+    others = _tests([*([said] if change.framed else []), *([otherwise] if otherwise else [])], pair)
     explicit = _explicit(change)
     return Draft(
         change,
-        _tests(second, pair),
+        () if change.framed else others,
+        others if change.framed else (),
         _tests(_positives(change), pair),
         explicit,
         preserved=tuple(prompt for prompt, _ in explicit),
@@ -79,17 +82,21 @@ def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
 
 def _positives(change: Change) -> list[Test]:
     """Other wordings, in both numbers. What stands behind the noun leaves no room for more there."""
-    said, otherwise = change.said(), change.said_otherwise()
-    whole = (small(change.source), small(change.destination)) if change.framed else said
-    found = [_in(wording, one) for one in dict.fromkeys((whole, said)) for wording in FRONT]
+    said, whole, otherwise = change.said(), _whole(change), change.said_otherwise()
+    found = [_in(wording, whole) for wording in FRONT]
     if not change.behind:
-        found += [_in(wording, said) for wording in BEHIND]
+        found += [_in(wording, whole) for wording in BEHIND]
     elif change.noun:
         found.append(change.said(SMALL))
-    if otherwise:
+    if otherwise and not change.framed:
         found.append(_in(FRONT[0], otherwise))
         found.append(_in(BEHIND[0], otherwise) if not change.behind else change.said_otherwise(SMALL) or otherwise)
     return found
+
+
+def _whole(change: Change) -> Test:
+    """All that the pair says, inside another prompt."""
+    return (small(change.source), small(change.destination)) if change.framed else change.said()
 
 
 def _in(wording: str, pair: Test) -> Test:
@@ -98,14 +105,14 @@ def _in(wording: str, pair: Test) -> Test:
 
 def _explicit(change: Change) -> tuple[Test, ...]:
     """Prompts that name another value of what was added, in both numbers if there are few."""
-    both = [change.said(), *filter(None, [change.said_otherwise()])] if change.noun else []
+    both = [_whole(change), *filter(None, [None if change.framed else change.said_otherwise()])] if change.noun else []
     found = [(prompt, pair[1]) for pair in both for prompt in _others(change, pair[1])]
     return _tests(found, change.said())[:OTHERS]
 
 
 def named(change: Change) -> tuple[Test, ...]:
     """Prompts that each name another common value: one of them may say what is assumed."""
-    pair = change.said()
+    pair = _whole(change)
     return _tests([(prompt, pair[1]) for prompt in _others(change, pair[1], COMMON)], pair) if change.noun else ()
 
 
@@ -182,6 +189,9 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     for i, test in enumerate(draft.second):
         lines += ["", *(["# The same in other numbers, which are other words to a model."] if i == 0 else [])]
         lines += _pair(*test)
+    if draft.wider:
+        lines += ["", "# Only what the pair says is edited. Take the marks away to edit this, too."]
+        lines += [f"# {text}" for test in draft.wider for text in _pair(*test)]
     lines += solved(draft)
     if draft.preserved:
         lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
