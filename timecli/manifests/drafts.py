@@ -82,7 +82,7 @@ def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
 
 def _positives(change: Change) -> list[Test]:
     """Other wordings, in both numbers. What stands behind the noun leaves no room for more there."""
-    said, whole, otherwise = change.said(), _whole(change), change.said_otherwise()
+    whole, otherwise = _whole(change), change.said_otherwise()
     found = [_in(wording, whole) for wording in FRONT]
     if not change.behind:
         found += [_in(wording, whole) for wording in BEHIND]
