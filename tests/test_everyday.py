@@ -66,8 +66,8 @@ def test_the_solve_is_least_squares_with_every_everyday_prompt_written_out(
     system = (source.T * rows.weight) @ source + torch.eye(192, dtype=torch.float64)
     whole = system + rho / len(prompts) * states.T @ states
     expected = torch.linalg.solve(whole, source.T @ (rows.weight[:, None] * change)).T
-    found = compiling.compile_edit(wanted, model, encoder, CPU).operator
-    made = found.left.double() @ found.right.double()
+    delta = compiling.compile_edit(wanted, model, encoder, CPU)
+    made = delta.operator.left.double() @ delta.operator.right.double() / delta.origin.factors[0]
     assert (made - expected).norm() / expected.norm() < 1e-5
     without = torch.linalg.solve(system, source.T @ (rows.weight[:, None] * change)).T
     assert (made - without).norm() / without.norm() > 0.3, "the control"
@@ -108,8 +108,9 @@ def test_false_is_the_papers_and_a_weight_of_nearly_nothing_as_well(
     assert torch.equal(paper.operator.left, nothing.operator.left) and nothing.origin.everyday == ""
     assert torch.equal(paper.operator.right, nothing.operator.right)
     light = task(listed, "everyday_weight = 1e-12\n", "[solve]\naugment = true\n")
-    near = compiling.compile_edit(light, model, encoder, CPU, world).operator
-    one, other = (op.left.double() @ op.right.double() for op in (paper.operator, near))
+    near = compiling.compile_edit(light, model, encoder, CPU, world)
+    one, other = (delta.operator.left.double() @ delta.operator.right.double() for delta in (paper, near))
+    other /= near.origin.factors[0]
     assert (one - other).norm() / one.norm() < 1e-5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,10 +79,15 @@ def test_what_has_no_other_number_gets_none_and_says_so(pair: tuple[str, str]) -
     assert drafts.draft(wording.read("a rose", "a blue rose")).left_out == (), "the control"
 
 
-def test_what_a_pair_speaks_of_is_edited_in_both_numbers() -> None:
-    found = pairs(made("a pack of roses", "a pack of blue roses"))
-    assert found[1:] == [("Roses", "Blue roses"), ("A rose", "A blue rose")]
-    assert pairs(made("a pair of boots", "a pair of red boots"))[1:] == [("Boots", "Red boots")]
+def test_what_a_pair_does_not_say_is_offered_and_not_edited() -> None:
+    """A pack of roses is no single rose: an edit of all roses is more than was asked for."""
+    found = made("a pack of roses", "a pack of blue roses")
+    assert pairs(found) == [("A pack of roses", "A pack of blue roses")]
+    tests = [*found.edits[0].positives, *found.edits[0].explicit]
+    assert all("pack of" in probe.prompt for probe in tests), "and none of its tests asks for more"
+    wider = re.sub(r"(?m)^# (?=\[\[edit\]\]|source|destination)", "", found.text)
+    assert pairs(manifest.parse(wider))[1:] == [("Roses", "Blue roses"), ("A rose", "A blue rose")]
+    assert pairs(made("a pair of boots", "a pair of red boots")) == [("A pair of boots", "A pair of red boots")]
     assert pairs(made("a vase of roses", "a glass vase of roses"))[1:] == [("Vases of roses", "Glass vases of roses")]
 
 
@@ -132,13 +138,14 @@ def test_positives_are_other_wordings_than_those_that_are_edited(value: str, tem
     assert not {prompt.lower() for prompt in prompts} & edited
 
 
-def test_an_edit_goes_past_its_destination_only_where_other_values_are_preserved() -> None:
-    further, bare = made("a rose", "a blue rose"), made("a bear", "a polar bear")
-    assert further.preserve.prompts and further.strength(further.edits[0]) > 1
-    assert not bare.preserve.prompts and bare.strength(bare.edits[0]) == 1
+def test_a_draft_goes_as_far_as_it_says_and_weighs_what_it_preserves_by_default() -> None:
+    colour, bare = made("a rose", "a blue rose"), made("a bear", "a polar bear")
     draft = replace(drafts.draft(wording.read("a bear", "a polar bear")), preserved=("A fox",))
     beside = manifest.parse(drafts.written(draft, "x"))
-    assert beside.strength(beside.edits[0]) == 1 and 0 < beside.preserve.weight < further.preserve.weight
+    assert colour.preserve.prompts and beside.preserve.prompts and not bare.preserve.prompts
+    for found in (colour, bare, beside):
+        assert found.strength(found.edits[0]) == 1 and found.preserve.weight == keys.Preserve().weight
+        assert found.preserve.everyday_weight == keys.Preserve().everyday_weight
 
 
 def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
