@@ -13,7 +13,7 @@ from timecli.manifests import company, rows, words
 from timecli.manifests.manifest import Manifest, load, parse
 from timecli.models.checkpoint import open_checkpoint
 
-from .conftest import Run
+from .conftest import FEW, Run
 
 ROSES = 'name = "roses"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
 PIGS = 'name = "pigs"\n[[edit]]\nsource = "A pig"\ndestination = "A green pig"\n'
@@ -38,8 +38,8 @@ def test_several_manifests_are_one_that_holds_them(run: Run, picturebook: Path, 
     assert run("edit", files[2], picturebook, "-o", one).code == 0
     a, b = load_file(out), load_file(one)
     assert all(a[name].equal(b[name]) for name in a)
-    for file, model in zip(files, (picturebook, stacked), strict=False):
-        assert run("edit", file, model, "-o", stacked, "--stack", "--force").code == 0
+    assert run("edit", files[0], picturebook, "-o", tmp_path / "first.safetensors").code == 0
+    assert run("edit", files[1], tmp_path / "first.safetensors", "-o", stacked, "--stack").code == 0
     c = load_file(stacked)
     assert not all(a[name].equal(c[name]) for name in a), "the control"
 
@@ -131,7 +131,8 @@ def test_plan_and_verify_take_several_and_hold_each_to_its_own_thresholds(
     run: Run, picturebook: Path, tmp_path: Path
 ) -> None:
     test = 'positives = [{ prompt = "A dog", destination = "A blue dog" }]\n'
-    least = "[verify]\nseeds = 1\nsteps = 2\nguidance = 3\n"
+    least = '[preserve]\neveryday = "few.txt"\n[verify]\nseeds = 1\nsteps = 2\nguidance = 3\n'
+    (tmp_path / "few.txt").write_text(FEW)
     files = written(tmp_path, roses=ROSES + test + least + "generality = 0.99\n", pigs=PIGS + least + "efficacy = 0\n")
     planned = run("plan", *files, picturebook)
     assert planned.code == 1 and "that roses asks for" in planned.err and "that pigs" not in planned.err

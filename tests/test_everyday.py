@@ -85,7 +85,7 @@ def test_at_its_minimum_the_gradient_is_zero_and_not_at_the_papers(encoder: Text
     """Eq. 4 with the everyday term: Σ w ‖W'c − W c*‖² + ‖W' − W‖² + ρ ‖(W' − W) Rᵀ‖²."""
     wanted = task(listed)
     blocks = list(pairing.columns(wanted, encoder, everyday.measured(wanted, encoder)))
-    source, goal, weight = (torch.cat(part) for part in zip(*blocks, strict=True))
+    source, goal, weight, _ = (torch.cat(part) for part in zip(*blocks, strict=True))
     matrix = torch.randn(8, 192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def gradient(edited: torch.Tensor) -> float:
@@ -172,7 +172,7 @@ def test_with_and_without_the_cache_the_bytes_are_the_same(run: Run, picturebook
     assert run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d", *given).code == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "d").read_bytes()
     origin = load_delta(tmp_path / "a").origin
-    assert len(origin.everyday) == 64 and origin.everyday_weight == 0.1 and origin.strengths == (1.0,)
+    assert len(origin.everyday) == 64 and origin.everyday_weight == 3 and origin.strengths == (1.0,)
 
 
 def test_two_runs_that_begin_together_fill_one_cache(picturebook: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from timecli.text.readers import TextEncoder
 from .conftest import Run
 
 CPU = torch.device("cpu")
-THINGS = [("rose", "blue", 1.0), ("car", "green", 0.5), ("hat", "white", 1.3), ("pig", "yellow", -0.4)]
+THINGS = [("rose", "blue", 1.0), ("car", "green", 0.5), ("hat", "white", 1.3), ("pig", "yellow", 0.0)]
 
 
 def asked(things: list[tuple[str, str, float]], more: str = "") -> Manifest:
