@@ -13,7 +13,7 @@ from timecli.manifests import company, rows, words
 from timecli.manifests.manifest import Manifest, load, parse
 from timecli.models.checkpoint import open_checkpoint
 
-from .conftest import FEW, Run
+from .conftest import FEW, PICTUREBOOK, Run
 
 ROSES = 'name = "roses"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
 PIGS = 'name = "pigs"\n[[edit]]\nsource = "A pig"\ndestination = "A green pig"\n'
@@ -38,6 +38,7 @@ def test_several_manifests_are_one_that_holds_them(run: Run, picturebook: Path, 
     assert run("edit", files[2], picturebook, "-o", one).code == 0
     a, b = load_file(out), load_file(one)
     assert all(a[name].equal(b[name]) for name in a)
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
     assert run("edit", files[0], picturebook, "-o", tmp_path / "first.safetensors").code == 0
     assert run("edit", files[1], tmp_path / "first.safetensors", "-o", stacked, "--stack").code == 0
     c = load_file(stacked)

@@ -45,5 +45,4 @@ def doubt(checkpoint: Checkpoint) -> str:
 def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:
     """Refuse a model that carries a timecli edit: a second edit on top is not the joint solution of both."""
     if checkpoint.edits:
-        said = doubt(checkpoint) or f"{checkpoint.path} already carries a timecli edit ({named(checkpoint)})"
-        raise CheckpointError(f"{said}; {way_out}.")
+        raise CheckpointError(f"{checkpoint.path} already carries a timecli edit ({named(checkpoint)}); {way_out}.")
