@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from timecli.editing import undo
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply, inverse
-from timecli.models import layouts, streams
+from timecli.models import carried, layouts, streams
 from timecli.models.checkpoint import EDITS, open_checkpoint
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm, small_tensors
@@ -253,3 +253,79 @@ def test_an_average_in_a_folder_of_its_own(run: Run, picturebook_folder: Path, t
     file, names = "diffusion_pytorch_model.safetensors", [m.names[streams.DIFFUSERS] for m in layouts.SD1.matrices]
     assert distance(model / "unet" / file, picturebook_folder / "unet" / file, names) < 1e-6
     assert (model / "unet_ema" / file).read_bytes() == (picturebook_folder / "unet" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ('matrices = ["v"]', "choice of matrices"),
+        ("layers = [0, 1, 2]", "choice of layers"),
+        ('matrices = ["k"]\nlayers = [3]', "choice of matrices"),
+    ],
+)
+def test_a_delta_for_other_maps_takes_nothing_back_even_without_a_recipe(
+    other: str, what: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    """D is the same for all maps, so that its norm tells nothing of which were edited."""
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    for name, more in (("whole", ""), ("part", other)):
+        made = manifest(tmp_path / f"{name}.toml", "roses", "rose", "blue", more)
+        assert run("edit", made, picturebook, "--delta", tmp_path / name).code == 0
+    edited = tmp_path / "edited.safetensors"
+    assert run("apply", tmp_path / "whole", picturebook, "--no-recipe", "-o", edited).code == 0
+    done = run("apply", tmp_path / "part", edited, "--undo", "-o", tmp_path / "back.safetensors")
+    assert done.code == 2 and f"has another {what} than" in done.err and not (tmp_path / "back.safetensors").exists()
+    right = run("apply", tmp_path / "whole", edited, "--undo", "-o", tmp_path / "back.safetensors")
+    assert right.code == 0, "the control"
+
+
+def test_a_record_that_a_merge_copied_is_not_true_and_nothing_is_taken_back(
+    run: Run, picturebook_fp32: Path, tmp_path: Path
+) -> None:
+    """Mergers copy the first file's metadata: half of this model is another one."""
+    assert run("edit", ROSES, picturebook_fp32, "--delta", tmp_path / "d").code == 0
+    edited, merged = tmp_path / "edited", tmp_path / "merged"
+    assert run("apply", tmp_path / "d", picturebook_fp32, "-o", edited).code == 0
+    assert "record: true of the tensors\n" in run("inspect", edited).out
+    tensors = {name: tensor * (0.9 if name in NAMES else 1) for name, tensor in load_file(edited).items()}
+    save_file(tensors, merged, metadata(edited))
+    seen = run("inspect", merged)
+    assert "record: not true of the tensors\n" in seen.out and "its tensors are not those that were written" in seen.err
+    done = run("apply", tmp_path / "d", merged, "--undo", "-o", tmp_path / "back")
+    assert done.code == 2 and "its tensors are not those that were written" in done.err
+    assert not (tmp_path / "back").exists() and done.err.count("\n") == 1
+
+
+def test_a_record_without_a_hash_says_nothing_of_the_tensors(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    assert run("edit", ROSES, picturebook_fp32, "-o", tmp_path / "edited", "--delta", tmp_path / "d").code == 0
+    about = metadata(tmp_path / "edited")
+    (record,) = json.loads(about[EDITS])
+    old = {key: value for key, value in record.items() if key not in ("made", "matrices", "layers", "streams")}
+    save_file(load_file(tmp_path / "edited"), tmp_path / "old", {**about, EDITS: json.dumps([old])})
+    assert "record: says nothing of the tensors\n" in run("inspect", tmp_path / "old").out
+    assert run("apply", tmp_path / "d", tmp_path / "old", "--undo", "-o", tmp_path / "back").code == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--dtype", "fp16"], ["--leave-ema"]])
+def test_the_record_is_true_of_what_was_written_also_behind_another_edit_and_without_it(
+    more: list[str], run: Run, picturebook_fp32: Path, tmp_path: Path
+) -> None:
+    for name, value in (("rose", "blue"), ("pig", "green")):
+        made = manifest(tmp_path / f"{name}.toml", name, name, value)
+        assert run("edit", made, picturebook_fp32, "--delta", tmp_path / f"{name}.delta").code == 0
+    assert run("apply", tmp_path / "rose.delta", picturebook_fp32, "-o", tmp_path / "one", *more).code == 0
+    assert run("apply", tmp_path / "pig.delta", tmp_path / "one", "--stack", "-o", tmp_path / "two", *more).code == 0
+    ema = [option for option in more if option == "--leave-ema"]
+    assert run("apply", tmp_path / "pig.delta", tmp_path / "two", "--undo", "-o", tmp_path / "back", *ema).code == 0
+    for name in ("one", "two", "back"):
+        assert carried.holds(open_checkpoint(tmp_path / name)), name
+    assert [record["name"] for record in open_checkpoint(tmp_path / "back").edits] == ["rose"]
+
+
+def test_an_undo_that_gives_the_same_maps_says_so(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    """Strength 0 changes nothing, and nothing is what is taken back."""
+    assert run("edit", ROSES, picturebook_fp32, "--delta", tmp_path / "d").code == 0
+    assert run("apply", tmp_path / "d", picturebook_fp32, "--strength", "0", "-o", tmp_path / "same").code == 0
+    done = run("apply", tmp_path / "d", tmp_path / "same", "--undo", "-o", tmp_path / "back")
+    assert done.code == 0 and "the original's maps are back, bit for bit" in done.err
+    assert distance(tmp_path / "back", picturebook_fp32) == 0
