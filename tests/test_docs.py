@@ -19,6 +19,7 @@ PAGES = [README, *sorted(DOCS.glob("*.md"))]
 LINKED = [
     *PAGES,
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "edits" / "README.md",
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
@@ -92,6 +93,11 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
 def test_links_lead_somewhere_and_nothing_is_left_open(path: Path) -> None:
     assert astray(path) == []
     assert not any(mark in read(path) for mark in ("RESULTS", "TODO", "| …", "](…)"))
+
+
+def test_the_tests_that_hold_a_boundary_are_there() -> None:
+    named = re.findall(r"`(test_\w+\.py)`", read(ROOT / "SECURITY.md"))
+    assert len(named) >= 15 and [one for one in named if not (ROOT / "tests" / one).is_file()] == []
 
 
 def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:

@@ -162,6 +162,32 @@ def test_the_list_is_the_manifests_else_the_models_else_ours(encoder: TextEncode
             everyday.prompts(task(listed.with_name(name)), encoder)
 
 
+OTHERS = (".git/config", "id_rsa", "link.txt", "deep/link.txt", "dots.txt/../id_rsa", "no\0.txt")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_manifest_has_nothing_read_but_lists(name: str, run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """Whoever writes a manifest of a pull request reads what `plan` says of it, and of the prompts that it moves."""
+    for folder in (".git", "deep", "dots.txt"):
+        (tmp_path / folder).mkdir()
+    for secret in (".git/config", "id_rsa"):
+        (tmp_path / secret).write_text("A secret tulip\n")
+    (tmp_path / "link.txt").symlink_to("id_rsa")
+    (tmp_path / "deep" / "link.txt").symlink_to("../link.txt")
+    (tmp_path / "x.toml").write_text(f"{ROSE}[preserve]\neveryday = {json.dumps(name)}\n")
+    done = run("plan", tmp_path / "x.toml", picturebook, "--no-cache")
+    assert done.code == 2 and done.err.count("\n") == 1 and "secret" not in done.err + done.out
+    assert ("null byte" if "\0" in name else "is no list of everyday prompts") in done.err, done.err
+
+
+def test_a_link_to_a_list_is_one(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "world.txt").write_text("A secret tulip\n")
+    (tmp_path / "link").symlink_to("world.txt")
+    (tmp_path / "x.toml").write_text(f'{ROSE}[preserve]\neveryday = "link"\n')
+    done = run("plan", tmp_path / "x.toml", picturebook, "--no-cache")
+    assert done.code == 0 and "A secret tulip" in done.out, "the control: prompts that move are shown"
+
+
 def test_with_and_without_the_cache_the_bytes_are_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSE)
     for name, more in (("a", ["--no-cache"]), ("b", []), ("c", [])):

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from timecli.drawing.judge import load_judge
 from timecli.errors import CheckpointError
@@ -27,20 +30,23 @@ __all__ = ["manifest"]  # the fixture
 MOST, SECONDS = 2**23, 30
 """Numbers that a test's largest real tensor stays below, and what no refusal takes."""
 LAYERS = 10**7
+WIDE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": 1e8}
+"""Positions that are turned by hundreds of millions of frequencies, which are no weights."""
 
 
 @pytest.fixture
 def built() -> Iterator[list[int]]:
-    """The sizes of parameters that were made in memory."""
+    """The sizes of parameters and buffers that were made in memory."""
     sizes: list[int] = []
 
-    def counted(_module: torch.nn.Module, _name: str, parameter: torch.Tensor | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            sizes.append(parameter.numel())
+    def counted(_module: torch.nn.Module, _name: str, tensor: torch.Tensor | None) -> None:
+        if tensor is not None and not tensor.is_meta:
+            sizes.append(tensor.numel())
 
-    hook = register_module_parameter_registration_hook(counted)
+    hooks = [register_module_parameter_registration_hook(counted), register_module_buffer_registration_hook(counted)]
     yield sizes
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,9 @@ TEXTS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "Qwen3, long list": ("z-image", "text_encoder", {"layer_types": ["full_attention"] * 10**5}, ()),
     "Qwen3, wide heads": ("z-image", "text_encoder", {"head_dim": 10**9}, ()),
     "Qwen3, defaults": ("z-image", "text_encoder", {}, ("intermediate_size", "num_attention_heads", "vocab_size")),
+    "Qwen3, many labels": ("z-image", "text_encoder", {"num_labels": 10**9}, ()),
+    "Qwen3, many frequencies": ("z-image", "text_encoder", {"rope_parameters": WIDE}, ()),
+    "CLIP, many labels": ("flux", "text_encoder", {"num_labels": 10**9}, ()),
     "Qwen2.5, no text": ("qwen-image", "text_encoder", {}, ("text_config",)),
     "Qwen2.5, text of null": ("qwen-image", "text_encoder", {"text_config": None}, ()),
     "Qwen2.5, eyes by default": ("qwen-image", "text_encoder", {"vision_config": {}}, ()),

@@ -18,7 +18,7 @@ from timecli.drawing.numbers import per_prompt
 from timecli.drawing.report import markdown
 from timecli.manifests import manifest
 from timecli.manifests.rows import Row
-from timecli.shown import all_of, amount, brief, harmless, in_markdown
+from timecli.shown import all_of, amount, brief, harmless, in_markdown, shortened
 
 from .conftest import Run
 
@@ -62,6 +62,20 @@ def test_values_in_sentences_are_short() -> None:
     assert brief(True) == "true" and brief(None) == "null" and brief("a") == "'a'"
     assert len(brief("x" * 10_000)) < 600
     assert "digits" in brief(1 << 40_000)
+
+
+def test_a_sentence_that_quotes_a_file_is_short_and_keeps_its_end(run: Run, small: Path, tmp_path: Path) -> None:
+    record = json.dumps([{"name": f"edit {i}"} for i in range(2000)])
+    save_file(load_file(small), tmp_path / "many.safetensors", metadata={"timecli.edits": record})
+    (tmp_path / "x.toml").write_text(f'name = "x"\n[[edit]]\nsource = "{"{a|b} " * 2000}"\ndestination = "A rose"\n')
+    for done, end in (
+        (run("edit", tmp_path / "x.toml", tmp_path / "many.safetensors", "-o", tmp_path / "o"), "use --stack."),
+        (run("plan", tmp_path / "x.toml"), "write the words alone."),
+    ):
+        said = done.err.splitlines()[0]
+        assert said.endswith(end) and len(said) < 2200 and " ... " in said, said[:300]
+    capped = "a" * 1500 + " ... " + "c" * 500
+    assert shortened("a" * 1500 + "b" + "c" * 500) == capped and shortened("a" * 2000) == "a" * 2000
 
 
 def test_lines_and_tables_keep_markup_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_a_sentence_says_what_is_interpreted_and_by_whom(prompt: str) -> None:
 @pytest.mark.parametrize("prompt", ORDINARY)
 def test_ordinary_prompts_are_left_alone(prompt: str) -> None:
     assert cautions(manifest(prompt)) == []
+
+
+@pytest.mark.parametrize("part", ["{", "|", "(", "[", "<a:", "\\", "<", "embedding:"])
+def test_no_prompt_takes_long_to_look_through(part: str) -> None:
+    """A manifest of a pull request is validated by whoever gets it."""
+    prompt = "{" + part * 100_000
+    started = time.perf_counter()
+    cautions(Manifest("x", (Edit(prompt, "A rose"),)))
+    assert time.perf_counter() - started < 5
 
 
 def test_the_manifests_of_this_repository_are_ordinary() -> None:

@@ -279,6 +279,19 @@ def test_a_delta_for_other_maps_takes_nothing_back_even_without_a_recipe(
     assert right.code == 0, "the control"
 
 
+def test_another_operator_of_the_same_size_takes_nothing_back(run: Run, picturebook_fp32: Path, tmp_path: Path) -> None:
+    assert run("edit", ROSES, picturebook_fp32, "--delta", tmp_path / "d").code == 0
+    assert run("apply", tmp_path / "d", picturebook_fp32, "-o", tmp_path / "edited").code == 0
+    tensors = load_file(tmp_path / "d")
+    save_file({**tensors, "left": tensors["left"].flip(0).contiguous()}, tmp_path / "forged", metadata(tmp_path / "d"))
+    done = run("apply", tmp_path / "forged", tmp_path / "edited", "--undo", "-o", tmp_path / "back")
+    assert done.code == 2 and "has another operator than" in done.err and not (tmp_path / "back").exists()
+    again = {name: tensor * (1 + 1e-6) for name, tensor in tensors.items()}
+    save_file(again, tmp_path / "again", metadata(tmp_path / "d"))
+    right = run("apply", tmp_path / "again", tmp_path / "edited", "--undo", "-o", tmp_path / "back")
+    assert right.code == 0, "the control: compiled elsewhere, its last digits differ"
+
+
 def test_a_record_that_a_merge_copied_is_not_true_and_nothing_is_taken_back(
     run: Run, picturebook_fp32: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ MARKUP = re.compile(r"[\\`*_{}\[\]<>|~$&]")
 """What Markdown and HTML would read as more than a letter, within a line."""
 MOST = 500
 """Letters of a value that a sentence shows."""
+START, END = 1500, 500
+"""Letters of a longer sentence that are shown: what was found, and what to do."""
 
 
 def harmless(text: str, kept: str = "") -> str:
@@ -47,6 +49,11 @@ def brief(value: object) -> str:
     except (ValueError, RecursionError):  # Python writes out neither numbers of 5000 digits nor towers of lists
         return "a number of thousands of digits" if isinstance(value, int) else "a tower of lists"
     return text if len(text) <= MOST else f"{text[:MOST]} ..."
+
+
+def shortened(text: str) -> str:
+    """A sentence that quotes files of others, its middle cut out where it is too long to be read."""
+    return text if len(text) <= START + END else f"{text[:START]} ... {text[-END:]}"
 
 
 def amount(count: int, one: str, many: str = "") -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from timecli.errors import OutputError, TimecliError
-from timecli.shown import amount, harmless
+from timecli.shown import amount, harmless, shortened
 
 if TYPE_CHECKING:  # types only: the commands import what they need when they run, and an error needs no rich
     from rich.console import Console
@@ -79,14 +79,14 @@ def say_lines(text: str) -> None:
         _put(harmless(unified, "\n\t") + "\n")
 
 
-def complain(sentence: str) -> None:
-    """An error, on stderr."""
-    _put(f"timecli: {harmless(sentence)}\n", stderr=True)
+def complain(text: str) -> None:
+    """An error, a sentence on stderr."""
+    _put(f"timecli: {harmless(shortened(text))}\n", stderr=True)
 
 
-def warn(sentence: str) -> None:
+def warn(text: str) -> None:
     """Something that the user should know and that stops nothing, on stderr."""
-    say(f"timecli: warning: {sentence}", stderr=True)
+    say(f"timecli: warning: {shortened(text)}", stderr=True)
 
 
 def warn_all(sentences: Iterable[str]) -> None:

@@ -32,6 +32,10 @@ from dataclasses import dataclass
 import torch
 
 
+SKETCH = 8
+"""Numbers of a sketch."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """D = left @ right, in factors.
@@ -61,6 +65,13 @@ class Operator:
         """‖D‖ in the Frobenius norm."""
         left, right = self.left.double(), self.right.double()
         return float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0).sqrt())
+
+    @property
+    def sketch(self) -> tuple[float, ...]:
+        """x · D y for eight fixed pairs of random vectors of length √d: by which an operator is known again."""
+        random = torch.Generator().manual_seed(0)
+        x, y = torch.randn(2, SKETCH, self.width, generator=random, dtype=torch.float64)
+        return tuple(((x @ self.left.double()) * (y @ self.right.double().T)).sum(1).tolist())
 
     def shift(self, states: torch.Tensor) -> torch.Tensor:
         """D c for every row c of `states` `[..., d]`, float64: how the edited model reads a prompt otherwise."""

@@ -76,7 +76,7 @@ def _require_made_by(entry: Mapping[str, Any], delta: Delta, checkpoint: Checkpo
         "text encoder": entry.get("encoder") == origin.encoder,
         "lambdas": list(entry.get("lambdas", ())) == list(origin.lambdas),
         "manifest": entry.get("manifest", origin.manifest) == origin.manifest,
-        "operator": size is None or math.isclose(size, delta.operator.norm, rel_tol=SAME),
+        "operator": (size is None or math.isclose(size, delta.operator.norm, rel_tol=SAME)) and _sketched(entry, delta),
         "choice of matrices": tuple(entry.get("matrices", origin.matrices)) == origin.matrices,
         "choice of layers": _tuple(entry.get("layers", origin.layers)) == origin.layers,
         "choice of streams": entry.get("streams", [*delta.operators]) == [*delta.operators],
@@ -89,6 +89,16 @@ def _require_made_by(entry: Mapping[str, Any], delta: Delta, checkpoint: Checkpo
                 f"{checkpoint.path} carries {names}, and the delta {origin.name!r} has another {what} than "
                 f"{entry['name']!r} there; give the deltas of its last edits, the last one last."
             )
+
+
+def _sketched(entry: Mapping[str, Any], delta: Delta) -> bool:
+    """Whether the operators are those of a record, as far as their sketches tell; a record may have none."""
+    told = entry.get("sketch")
+    if told is None:
+        return True
+    found = [value for operator in delta.operators.values() for value in operator.sketch]
+    near = [SAME * operator.norm for operator in delta.operators.values() for _ in operator.sketch]
+    return len(told) == len(found) and all(abs(a - b) <= c for a, b, c in zip(told, found, near, strict=True))
 
 
 def _tuple(layers: Sequence[int] | None) -> tuple[int, ...] | None:

@@ -97,8 +97,8 @@ class Preserve:
     weight: float = key(kinds.LAMBDA, "How much they count beside the edits' own prompts.", 1.0)
     everyday: bool | str = key(
         kinds.either(True, True, kinds.either(False, False, kinds.TEXT)),
-        "Preserve everyday prompts in expectation: true for the model's list or ours, a file with one prompt a line, "
-        "or false, which is the paper's Eq. 5.",
+        "Preserve everyday prompts in expectation: true for the model's list or ours, a .txt file with one prompt a "
+        "line, or false, which is the paper's Eq. 5.",
         True,
     )
     everyday_weight: float = key(

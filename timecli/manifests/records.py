@@ -33,6 +33,7 @@ KEYS = {
     "sha256": STRING,
     "everyday_weight": kinds.number(0, 1e12),
     "norm": NUMBER,
+    "sketch": kinds.list_of(NUMBER),
     "averages": BOOLEAN,
     "behind_norm": BOOLEAN,
     "condition": kinds.number(0, 1e300),

@@ -51,6 +51,7 @@ def record(
         "everyday": origin.everyday,
         "everyday_weight": origin.everyday_weight,
         "norm": delta.operator.norm,
+        "sketch": [value for operator in delta.operators.values() for value in operator.sketch],
         "averages": averages,
         **(prompts if recipe else {}),
     }

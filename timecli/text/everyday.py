@@ -25,6 +25,7 @@ from platformdirs import user_cache_path
 
 from timecli.errors import CheckpointError, ManifestError, TimecliError
 from timecli.files import foreign
+from timecli.files.parts import real
 from timecli.files.rewriting import write_tensors
 from timecli.files.safefile import open_file
 from timecli.files.seals import make_private
@@ -38,6 +39,8 @@ from timecli.text.readers import TextEncoder
 KEY = "timecli.everyday"
 """The one metadata entry of a file of everyday prompts: a JSON object."""
 SAVED = ("encoder", "list", "positions", "clip_skip", "prompts", "sha256")
+LIST = ".txt"
+"""How the name of a list ends that a manifest asks for, links resolved."""
 POSITIONS = 32
 """Positions that are encoded; the last stands for the padding behind it. A longer prompt has all its own."""
 SLACK = 0.01
@@ -89,17 +92,28 @@ def prompts(manifest: Manifest, encoder: TextEncoder) -> tuple[str, ...]:
     """The list that a manifest asks for: its own file, else the model's, else ours.
 
     Raises:
-        ManifestError: the file cannot be read, or has no prompt.
+        ManifestError: the file is no list, cannot be read, or has no prompt.
     """
     wanted = manifest.preserve.everyday
     path = manifest.folder / wanted if isinstance(wanted, str) else encoder.everyday
     if path is None:
         return shipped()
-    text = foreign.decoded(foreign.read(path, ManifestError), path, "a list of prompts", ManifestError)
+    content = foreign.read(path, ManifestError)
+    if isinstance(wanted, str):
+        _require_list(path)
+    text = foreign.decoded(content, path, "a list of prompts", ManifestError)
     found = listed(text)
     if len(found) == 1:
         raise ManifestError(f"{path} has no prompt; give it one a line.")
     return found
+
+
+def _require_list(path: Path) -> None:
+    """Refuse what a manifest must not have read: prompts of a list are shown, and a token or a key is none."""
+    place = real(path)
+    if place.suffix != LIST:
+        named = f"{path} is a link to {place}, which" if path.is_symlink() else str(path)
+        raise ManifestError(f"{named} is no list of everyday prompts, whose name ends in {LIST}; put them into one.")
 
 
 def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dict[str, str | int]:

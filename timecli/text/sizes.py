@@ -30,6 +30,8 @@ DIGITS = 9
 """A longer number in a tensor's name is no layer's."""
 UNCOUNTED = ("max_window_layers",)
 """Keys that name layers and do not say how many there are."""
+LISTED = "num_labels"
+"""The key of which transformers makes a list as soon as it reads a config."""
 DEFAULTS = {
     "hidden_size": 512,
     "vocab_size": 49408,
@@ -125,22 +127,26 @@ def require_no_larger(config: Path, files: Iterable[SafeFile], build: Callable[[
     most, left = TIMES * sum(map(math.prod, shapes)) + SPARE, TIMES * len(shapes) + SPARE_TENSORS
     built = 0
 
-    def counted(_module: torch.nn.Module, _name: str, parameter: torch.Tensor | None) -> None:
+    def counted(_module: torch.nn.Module, _name: str, tensor: torch.Tensor | None) -> None:
         nonlocal built, left
-        built, left = built + (0 if parameter is None else parameter.numel()), left - 1
+        built, left = built + (0 if tensor is None else tensor.numel()), left - 1
         if built > most or left < 0:
             raise CheckpointError(
                 f"{config} describes a network that is larger than its weights, which have {len(shapes)} tensors and "
                 f"{sum(map(math.prod, shapes))} numbers; use the config that belongs to them."
             )
 
-    hook = torch.nn.modules.module.register_module_parameter_registration_hook(counted)
+    hooks = [
+        torch.nn.modules.module.register_module_parameter_registration_hook(counted),
+        torch.nn.modules.module.register_module_buffer_registration_hook(counted),  # frequencies, which no file has
+    ]
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tensors without a number, which only this network has
             build()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def require_plausible(config: Path, files: Iterable[SafeFile] = (), counts_alone: bool = False) -> None:
@@ -166,7 +172,7 @@ def require_plausible(config: Path, files: Iterable[SafeFile] = (), counts_alone
         elif "layers" in key and key not in UNCOUNTED:
             most = max(depth, SPARE_TENSORS) if counts_alone else depth
         else:
-            most = math.inf if counts_alone else max(side, LARGEST)
+            most = math.inf if counts_alone and key != LISTED else max(side, LARGEST)
         if number > most:
             raise CheckpointError(
                 f"{config}: {key} is {brief(number)}, more than the {most} that it can be; copy it again."

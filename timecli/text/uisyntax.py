@@ -24,7 +24,7 @@ SYNTAX = (
     (re.compile(r"<\w+:[^<>]+>"), "A1111 and Forge"),
     (re.compile(r"\b(?:BREAK|AND)\b"), "A1111 and Forge"),
     (re.compile(r"\bembedding:\S+"), "ComfyUI"),
-    (re.compile(r"\{[^{}]*\|[^{}]*\}"), "ComfyUI"),
+    (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "ComfyUI"),
 )
 PIECES = 4
 """A word in so many pieces is a rare one."""
