@@ -258,6 +258,19 @@ def test_nan_and_infinity_are_refused(name: str, value: float, node: ModuleType,
         node.read(str(tmp_path / "d"))
 
 
+def test_an_edit_that_leads_out_of_the_numbers_is_refused(node: ModuleType) -> None:
+    """Factors can be finite and their product not, or not in fp16."""
+    half = node.Operator(torch.full((4, 1), 1e3), torch.full((1, 4), 1e3))
+    states = torch.ones(1, 2, 4)
+    assert half(states, 1.0).isfinite().all(), "the control"
+    for operator, given in (
+        (node.Operator(torch.full((4, 1), 3e38), torch.full((1, 4), 3e38)), states),
+        (half, states.half()),
+    ):
+        with pytest.raises(ValueError, match="makes the conditioning infinite; lower the strength"):
+            operator(given, 1.0)
+
+
 def test_factors_of_another_form_are_refused(node: ModuleType, tmp_path: Path) -> None:
     good = {"left": random(4, 2), "right": random(2, 4)}
     wrong = [

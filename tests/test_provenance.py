@@ -34,7 +34,7 @@ def edited(model: Path, output: Path, recipe: bool = True, with_hash: bool = Fal
     checkpoint, cpu = open_checkpoint(model), torch.device("cpu")
     delta = compiling.compile_edit(parse(TEXT), checkpoint, encoding.read_text_encoder(checkpoint, None, cpu), cpu)
     found = applying.edit_matrices(checkpoint, [delta], cpu)
-    records = [provenance.record(delta, found.base, 1.0, recipe)]
+    records = [provenance.record(delta, found.base, found.made, 1.0, recipe)]
     publish(checkpoint, output, found.tensors, records, None, with_hash)
     return metadata(output)
 

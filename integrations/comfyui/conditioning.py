@@ -37,10 +37,19 @@ class Operator:
         return self.left.shape[0]
 
     def __call__(self, states: torch.Tensor, strength: float) -> torch.Tensor:
-        """Every row c of `states` `[..., d]` as c + s D c, in float32; dtype and device are those of `states`."""
+        """Every row c of `states` `[..., d]` as c + s D c, in float32; dtype and device are those of `states`.
+
+        Raises:
+            ValueError: it is larger than numbers of that dtype.
+        """
         wide = states.float()
         left, right = self.left.to(wide.device), self.right.to(wide.device)
-        return (wide + strength * ((wide @ right.T) @ left.T)).to(states.dtype)
+        made = (wide + strength * ((wide @ right.T) @ left.T)).to(states.dtype)
+        if states.isfinite().all() and not made.isfinite().all():
+            raise ValueError(
+                "the edit makes the conditioning infinite; lower the strength, or compile the delta again."
+            )
+        return made
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from dataclasses import dataclass
 
 import torch
 
-
 SKETCH = 8
 """Numbers of a sketch."""
 
@@ -68,7 +67,7 @@ class Operator:
 
     @property
     def sketch(self) -> tuple[float, ...]:
-        """x · D y for eight fixed pairs of random vectors of length √d: by which an operator is known again."""
+        """X · D y for eight fixed pairs of random vectors of length √d: by which an operator is known again."""
         random = torch.Generator().manual_seed(0)
         x, y = torch.randn(2, SKETCH, self.width, generator=random, dtype=torch.float64)
         return tuple(((x @ self.left.double()) * (y @ self.right.double().T)).sum(1).tolist())
