@@ -39,8 +39,10 @@ RIGHT: dict[str, list[Any]] = {
     "everyday": ["", "x", "\x1b"],
     "everyday_weight": [0, 1],
     "behind_norm": [True],
+    "factors": [[], [1]],
+    "pooled_factors": [[], [1]],
 }
-OPTIONAL = {"clip_skip", "strengths", "everyday", "everyday_weight", "behind_norm"}
+OPTIONAL = {"clip_skip", "strengths", "everyday", "everyday_weight", "behind_norm", "factors", "pooled_factors"}
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -132,6 +134,9 @@ def test_every_key_of_a_record_is_of_its_type(run: Run, delta: Path, tmp_path: P
         "base": RIGHT["encoder"],
         "averages": [True],
         "norm": [-1, 0, 1, -1.5],
+        "made": RIGHT["encoder"],
+        "streams": [["k"], ["k", "k"], ["q"]],
+        "sketch": [[1]],
     }
     assert record.keys() - right.keys() == set(), "a key that is not tried here"
     for key in record:
