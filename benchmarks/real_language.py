@@ -78,6 +78,8 @@ class Language:
         return Everyday({TEXT: root}, {}, tuple(prompts), {"list": "real language"})
 
 
+OTHERS = 40
+"""Nouns that nobody edits."""
 UNSEEN = ("a sketch of {}", "a cartoon of {}", "{} in the city", "{} at night")
 """Wordings that no solve has."""
 Make = Callable[[Manifest], Operator]
@@ -191,20 +193,20 @@ def joint(tasks: Sequence[Manifest], language: Language, world: Everyday) -> Non
         merged = [replace(group[0], edits=tuple(edit for one in group for edit in one.edits)) for group in groups]
         found = shares(merged, language, made(language, 0.01, WORDINGS, world, 3.0))
         print(line(f"{size} joint, everyday 3", found), flush=True)
-    for size in (20, 100, 200):
+    for size in (20, 100, 150):
         found = shares([nouns(size, world)], language, made(language, 0.01, WORDINGS, world, 3.0))
         print(line(f"{size} nouns jointly, everyday 3", found), flush=True)
 
 
 def nouns(count: int, world: Everyday) -> Manifest:
-    """So many random everyday nouns, each with a colour of its own, and sixty others that nobody edits as negatives."""
+    """So many random everyday nouns, each with a colour of its own, and others that nobody edits as negatives."""
     found = [prompt for prompt in world.prompts if re.fullmatch(r"An? [a-z]+", prompt)]
-    chosen = random.Random(0).sample(found, count + 60)
+    chosen = random.Random(0).sample(found, count + OTHERS)
     colour = random.Random(0).choice
     edits = []
     for i, prompt in enumerate(chosen[:count]):
         noun, value = prompt.split()[1], colour(["blue", "green", "purple", "orange", "golden", "pink"])
-        others = [f"A {chosen[count + (i + k) % 60].split()[1]}" for k in range(5)]
+        others = [f"A {chosen[count + (i + k) % OTHERS].split()[1]}" for k in range(5)]
         edits.append(
             Edit(
                 f"A {noun}",

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from timecli.errors import ManifestError
+from timecli.manifests import company
 from timecli.manifests.keys import AUGMENTATIONS, Preserve, Solve
 from timecli.manifests.manifest import Manifest, parse, with_strength
 from timecli.measuring import schedule
@@ -90,9 +91,9 @@ def test_what_a_joint_edit_has_once_must_agree() -> None:
     assert job.manifest.solve.lam == 0.1
     loose = replace(tuned, edits=tuple(replace(edit, lam=None) for edit in tuned.edits))
     joined, _ = schedule.joint([made("a"), loose])
-    assert [edit.lam for edit in joined.edits] == [3.0, 7.0], "each keeps the λ of its own manifest"
-    with pytest.raises(ManifestError, match="b has other solve or preserve settings than a"):
-        schedule.joint([made("a"), replace(tuned, solve=Solve(augment=()))])
+    assert [joined.lam(edit) for edit in joined.edits] == [3.0, 7.0], "each keeps the λ of its own manifest"
+    with pytest.raises(ManifestError, match="b has another solve.tokens than a"):
+        schedule.joint([made("a"), replace(tuned, solve=Solve(tokens="prompt"))])
 
 
 def test_crossed_each_edit_draws_the_others_validation_prompts() -> None:
@@ -117,12 +118,12 @@ def test_the_unedited_model_draws_the_oracle_of_a_balance() -> None:
 
 def test_two_manifests_of_one_name_are_refused() -> None:
     with pytest.raises(ManifestError, match="two manifests are called 'a'"):
-        schedule.require_names([made("a"), made("b"), made("a")])
+        company.require_names([made("a"), made("b"), made("a")])
 
 
 def test_a_joint_edit_keeps_every_strength() -> None:
     joined, kept = schedule.joint([with_strength(made("a"), 0.4), made("b", "tulip")])
     assert [joined.strength(edit) for edit in joined.edits] == [0.4, 1.0] and len(kept) == 2
     other = replace(made("c", "dog"), preserve=Preserve(everyday=False))
-    with pytest.raises(ManifestError, match="only their lambdas and strengths may differ"):
+    with pytest.raises(ManifestError, match="c has another preserve.everyday than a"):
         schedule.joint([made("a"), other])

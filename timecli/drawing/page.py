@@ -8,7 +8,7 @@ from typing import Any
 
 from timecli.drawing.html import address, filled
 from timecli.drawing.report import FORMS, SCORES, Column, best, number, score_rows
-from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, TOLD, Row, figure
+from timecli.manifests.rows import COSINES, FOLLOW, METRICS, TOLD, Row, figure
 from timecli.shown import all_of
 
 BEFORE, ORACLE = "before", "oracle"
@@ -124,7 +124,7 @@ def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each metric that was measured, or that has a threshold: its value, what is wanted, met or missed."""
     edited, wanted = best(found), found["thresholds"]
     shown = []
-    for metric in (name for name in (*METRICS, *LIKENESS) if name in edited or name in wanted):
+    for metric in (name for name in (*METRICS, *COSINES) if name in edited or name in wanted):
         value, limit = edited[metric]["mean"] if metric in edited else None, wanted.get(metric)
         state = "" if value is None or limit is None else "met" if value >= limit else "missed"
         texts = {key: None if x is None else figure(metric, x) for key, x in (("value", value), ("wanted", limit))}

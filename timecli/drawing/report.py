@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from timecli.drawing.album import png
 from timecli.drawing.verify import Images
 from timecli.editing.forecast import shown
-from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row
+from timecli.manifests.rows import COSINES, FOLLOW, METRICS, Row
 from timecli.shown import amount, harmless, in_markdown, table_row
 
 INK = {
@@ -24,7 +24,7 @@ INK = {
     "sample": "#222222",
     "everyday": "#8a8a8a",
 }
-SCORES = (*METRICS, *LIKENESS, "harmonic mean")
+SCORES = (*METRICS, *COSINES, "harmonic mean")
 """Columns of the table of scores."""
 EACH = ("kind", "prompt", "forecast", "shows the destination", "kept or reached", "another seed")
 """Columns of the table of prompts."""
@@ -168,7 +168,7 @@ def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         [
             name,
             *(cell(found.get(metric)) for metric in METRICS),
-            *(like(found.get(metric)) for metric in LIKENESS),
+            *(like(found.get(metric)) for metric in COSINES),
             f"{found['harmonic_mean']:.1%}" if "harmonic_mean" in found else "-",
         ]
         for name, found in scores.items()

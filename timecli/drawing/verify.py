@@ -11,7 +11,7 @@ from PIL.Image import Image
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import FOLLOW, LIKENESS, METRICS, Row, below
+from timecli.manifests.rows import COSINES, FOLLOW, METRICS, Row, below
 
 PAPER = ("efficacy", "generality", "specificity")
 """The metrics of Orgad et al. (2023), §5.4, of which there is a mean."""
@@ -56,7 +56,7 @@ def prompts_after(table: Sequence[Row]) -> list[str]:
 def demanded(manifest: Manifest) -> list[str]:
     """The metrics that the manifest, or one of a joint edit, has thresholds for."""
     asked = [part.verify for part in manifest.parts or (manifest,)]
-    return [metric for metric in (*METRICS, *LIKENESS) if any(getattr(one, metric) is not None for one in asked)]
+    return [metric for metric in (*METRICS, *COSINES) if any(getattr(one, metric) is not None for one in asked)]
 
 
 def measure(table: Sequence[Row], before: Ask, after: Ask) -> Scores:

@@ -109,7 +109,7 @@ def preview(
             metrics["worst"] = min(forecast.kept([prompt for prompt, _ in most], encoder, delta.operator, metric))
     stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
     listed = world.prompts if world else compiling.listed(manifest, encoder)
-    stay += [row.prompt for row in everyday_rows(listed, table)]
+    stay += [row.prompt for row in everyday_rows(listed, table, [prompt for prompt, _ in most])]
     if stay:
         metrics["kept"] = fmean(forecast.kept(stay, encoder, delta.operator, metric))
     follow = [(row.prompt, row.destination or "") for row in table if row.kind in FOLLOW]

@@ -19,9 +19,10 @@ METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negat
 """Each metric and the kind of prompt that it looks at."""
 FOLLOWED = ("efficacy", "generality", "reached")
 """Metrics of what should show the destination."""
-LIKENESS = ("kept", "worst", "reached")
-"""Cosines to the pictures that are wanted: the mean of what should stay, the least of any everyday prompt, and the mean
-of what should follow."""
+LIKENESS = ("kept", "reached")
+"""Mean cosines to the pictures that are wanted, of what should stay and of what should follow."""
+COSINES = ("kept", "worst", "reached")
+"""The same, and the least of any everyday prompt, for which `verify` draws some."""
 EVERYDAY = 8
 """Everyday prompts that are looked at beside a manifest's own, and as many of those that are forecast to move most."""
 
@@ -53,7 +54,7 @@ def rows(manifest: Manifest, beside: Sequence[Edit] = ()) -> list[Row]:
     together, found = [*manifest.edits, *beside], []
     for edit in manifest.edits:
         found.append(Row("source", edit.source, edit.destination))
-        others = [other for other in together if other != edit]
+        others = [other for other in together if folded(other.source) != folded(edit.source)]
         for kind, where in KINDS.items():
             for test in getattr(edit, where):
                 told = _told(kind, test.prompt, others)
@@ -97,7 +98,7 @@ def everyday_rows(prompts: Sequence[str], table: Sequence[Row], moving: Sequence
 
 def figure(metric: str, value: float) -> str:
     """A metric's value as people read it: a share in percent, a cosine with three digits."""
-    return f"{value:.3f}" if metric in LIKENESS else f"{value:.1%}"
+    return f"{value:.3f}" if metric in COSINES else f"{value:.1%}"
 
 
 def below(metric: str, value: float, wanted: float, name: str) -> str:

@@ -158,7 +158,9 @@ def jobs(manifests: Sequence[Manifest], wanted: Sequence[Configuration], cross: 
     for configuration in wanted:
         if configuration.bulk:
             together, kept = joint([configuration.applied(manifest) for manifest in manifests])
-            found.append(Job(configuration.name, configuration, together, tuple(kept)))
+            names = {manifest.name for manifest in kept}
+            tests = tuple(manifest for manifest in manifests if manifest.name in names)
+            found.append(Job(configuration.name, configuration, together, tests))
             continue
         for manifest in manifests:
             others = tuple(other for other in manifests if cross and other is not manifest and other.balance)

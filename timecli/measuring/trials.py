@@ -13,7 +13,7 @@ from timecli.drawing.render import render
 from timecli.drawing.verify import Images, compared, counted, missed
 from timecli.editing import compiling, forecast
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import FOLLOW, Row, rows
+from timecli.manifests.rows import FOLLOW, LIKENESS, Row, rows
 from timecli.measuring.balances import worded
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Texts
@@ -59,7 +59,7 @@ class Drawings:
         judge = self.studio.judge
         scores = counted(table, judge.asked(after))
         scores |= compared(table, before.__getitem__, judge.seeing(after))["edited"]
-        parts = [scores[name].mean for name in ("generality", "specificity", "kept", "reached")]
+        parts = [scores[name].mean for name in ("generality", "specificity", *LIKENESS)]
         return harmonic_mean([max(part, 0.0) for part in parts]), missed(manifest, scores)
 
     def _unedited(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
