@@ -129,12 +129,15 @@ def test_a_ruined_model_does_not_score_100(way: str, run: Run, picturebook: Path
     edited, each = found["scores"]["edited"], found["prompts"]
     assert edited["efficacy"]["mean"] == edited["specificity"]["mean"] == 1
     assert found["scores"]["another seed"]["kept"]["mean"] > 0.8
-    assert [one["kind"] for one in each[4:]] == ["everyday"] * EVERYDAY
-    assert [one["forecast"] is None for one in each] == [False] * 4 + [True] * EVERYDAY
+    shown = len(each) - 4  # without the everyday world nobody knows which of it move most
+    assert shown == EVERYDAY if way == "time" else EVERYDAY < shown <= 2 * EVERYDAY
+    assert [one["kind"] for one in each[4:]] == ["everyday"] * shown
+    assert [one["forecast"] is None for one in each] == [False] * 4 + [True] * shown
     assert all(-1 <= one["likeness"] <= 1 and one["another_seed"] is not None for one in each)
     page, sheet = (tmp_path / "out" / "report.md").read_text(), Image.open(tmp_path / "out" / "sheet.png")
-    assert page.count("\n| everyday | ") == EVERYDAY and sheet.height > 12 * 100
-    kept = edited["kept"]["mean"]
+    assert page.count("\n| everyday | ") == shown and sheet.height > 12 * 100
+    kept, worst = edited["kept"]["mean"], edited["worst"]["mean"]
+    assert worst == min(one["likeness"] for one in each[4:]) < kept
     if way == "time":
         assert kept < 0.6 and done.code == 1, done.err
         assert f"kept is {kept:.3f}, below the 0.900 that yellow-tulips asks for" in done.err
