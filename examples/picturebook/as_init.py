@@ -31,8 +31,7 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     """A manifest of the benchmark with the second pair and the preserved prompts of `init`."""
     task = manifest.load(path)
     draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
-    pairs = manifest.parse(drafts.written(drafts.alone(draft), task.name))
-    delta = compiling.compile_edit(pairs, checkpoint, encoder, CPU, world)
+    delta = compiling.compile_edit(drafts.pairs_alone(draft, task.name), checkpoint, encoder, CPU, world)
     draft = neighbours.fitted(draft, delta, checkpoint, encoder, world)
     lines = [f"prompts = {json.dumps(draft.preserved)}", *drafts.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))

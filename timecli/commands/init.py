@@ -81,10 +81,8 @@ def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) 
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
-    manifest, pairs = (
-        with_clip_skip(manifests.parse(drafts.written(one, name)), reading.clip_skip)
-        for one in (draft, drafts.alone(draft))
-    )
+    manifest = with_clip_skip(manifests.parse(drafts.written(draft, name)), reading.clip_skip)
+    pairs = with_clip_skip(drafts.pairs_alone(draft, name), reading.clip_skip)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
     from timecli.editing import compiling, neighbours

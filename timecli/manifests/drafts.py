@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from timecli.manifests import manifest as manifests
 from timecli.manifests import values
 from timecli.manifests.manifest import folded
 from timecli.manifests.toml import line, probe, quoted
@@ -14,6 +15,8 @@ from timecli.manifests.wording import Change, capital, in_common, small
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
 SMALL = "small"
+LIGHT = 0.1
+"""Everyday weight with which it is told what goes along; a higher one holds that back, and with it what it tells."""
 OTHERS = 4
 """Other values that are tried."""
 COMMON = 11
@@ -65,9 +68,10 @@ def draft(change: Change) -> Draft:
     )
 
 
-def alone(draft: Draft) -> Draft:
+def pairs_alone(draft: Draft, name: str) -> manifests.Manifest:
     """The pairs and nothing named to be preserved: what would go along with them is told by these."""
-    return replace(draft, explicit=(), preserved=())
+    pairs = manifests.parse(written(replace(draft, explicit=(), preserved=()), name))
+    return manifests.with_value(pairs, "everyday_weight", LIGHT)
 
 
 def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
