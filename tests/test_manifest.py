@@ -35,7 +35,7 @@ def test_the_corpus_is_there() -> None:
 def test_the_least_manifest_preserves_the_everyday_world() -> None:
     found = load(DATA / "valid" / "least.toml")
     assert found == Manifest("least", (Edit("A rose", "A blue rose"),), text=found.text)
-    assert (found.preserve.everyday, found.preserve.everyday_weight, found.templates) == (True, 0.1, WORDINGS)
+    assert (found.preserve.everyday, found.preserve.everyday_weight, found.templates) == (True, 3.0, WORDINGS)
     assert (found.lam(found.edits[0]), found.strength(found.edits[0])) == (0.1, 1.0)
 
 

@@ -161,10 +161,11 @@ def test_a_forecast_does_not_reward_what_goes_past_its_destination(
     assert run("init", "roses", "blue roses", picturebook, "-o", path).code == 0
     done = run("tune", path, picturebook, "--objective", "forecast", "--json", "-o", tmp_path / "y.toml")
     assert done.code == 0, done.err
-    assert 0.8 < manifest.load(tmp_path / "y.toml").solve.strength < 1.6
+    found = manifest.load(tmp_path / "y.toml").solve.strength
+    assert 0.8 < found < 1.3
     monkeypatch.setattr("timecli.editing.forecast.reached", lambda *_: [1.0])
     assert run("tune", path, picturebook, "--objective", "forecast", "-o", tmp_path / "z.toml").code == 0
-    assert manifest.load(tmp_path / "z.toml").solve.strength > 1.6, "the control"
+    assert manifest.load(tmp_path / "z.toml").solve.strength > 1.1 * found, "the control"
 
 
 def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook: Path, tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_threshold_that_no_value_meets_is_named(run: Run, picturebook: Path, t
     path.write_text(
         'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
         'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
-        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[verify]\nreached = 0.9999\nkept = 0.0\n'
+        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[verify]\nreached = 1.0\nkept = 0.0\n'
     )
     done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
     assert done.code == 0, done.err

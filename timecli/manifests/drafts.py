@@ -208,7 +208,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         "seeds = 8",
     ]
     lines += ["efficacy = 0.8", "generality = 0.6"]
-    lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.9"] * bool(draft.explicit)
+    lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.85"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"
 
 
