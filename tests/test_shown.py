@@ -144,7 +144,7 @@ def test_names_of_tensors_files_and_options(run: Run, nasty: Path, small: Path, 
 
 def test_mistakes_in_the_arguments_are_one_sentence(run: Run) -> None:
     for arguments, sentence in (
-        (["edit"], "Missing argument 'MANIFEST'"),
+        (["edit"], "Missing argument 'MANIFEST... MODEL'"),
         (["apply", "a", "b", "--strength", "nan"], "'--strength'"),
         (["apply", "a", "b", "--strength", "3"], "'--strength'"),
         (["verify", "a", "b", "--seeds", "99999999999"], "'--seeds'"),

@@ -49,7 +49,7 @@ def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, 
         against = _pulling(manifest, i, moved, ways)
         if abs(share - wanted) > SHORT:
             found.append(f"{far}, not the {wanted:.0%} of its strength{against}.")
-        elif aside > ASIDE * max(abs(wanted), 1):
+        elif len(ways) > 1 and aside > ASIDE * max(abs(wanted), 1):
             found.append(f"{far}, and {aside:.0%} aside{against}.")
     return found
 
