@@ -146,6 +146,7 @@ def test_a_draft_goes_as_far_as_it_says_and_weighs_what_it_preserves_by_default(
     for found in (colour, bare, beside):
         assert found.strength(found.edits[0]) == 1 and found.preserve.weight == keys.Preserve().weight
         assert found.preserve.everyday_weight == keys.Preserve().everyday_weight
+        assert found.verify.worst == drafts.WORST
 
 
 def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:

@@ -115,6 +115,6 @@ def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
     sentences = []
     for metric in demanded(manifest):
         wanted: float = getattr(manifest.verify, metric)
-        if edited[metric].mean < wanted:
+        if metric in edited and edited[metric].mean < wanted:  # where nothing everyday is drawn there is no worst
             sentences.append(below(metric, edited[metric].mean, wanted, manifest.name))
     return sentences

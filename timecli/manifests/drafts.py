@@ -15,6 +15,8 @@ from timecli.manifests.wording import Change, capital, in_common, small
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
 SMALL = "small"
+WORST = 0.65
+"""Likeness that every everyday prompt keeps; drafts for picturebook's validation edits have .68 to .98."""
 LIGHT = 0.1
 """Everyday weight with which it is told what goes along; a higher one holds that back, and with it what it tells."""
 OTHERS = 4
@@ -207,7 +209,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         "# what yours reaches.",
         "seeds = 8",
     ]
-    lines += ["efficacy = 0.8", "generality = 0.6"]
+    lines += ["efficacy = 0.8", "generality = 0.6", f"worst = {WORST:g}"]
     lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.85"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"
 
