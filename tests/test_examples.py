@@ -53,32 +53,28 @@ def test_the_curve_of_forecasts_is_found_again(tmp_path: Path) -> None:
     assert "of the curve in use 0.000" not in done.stdout, "the control: plan's own curve is another"
 
 
-def test_groups_of_the_card_have_every_edit_once() -> None:
-    """The same edits in groups of several sizes, or their means could not be compared."""
+def test_the_cards_joint_edits_are_spread_over_all_things() -> None:
+    """Of different things, so many of the 35, none twice."""
     script = (
         "import variants\n"
-        "names = sorted(task.name for task in variants.together())\n"
-        "groups = variants.groups()\n"
+        "names = [task.name for task in variants.together()]\n"
         "assert len(names) == 35 and len(set(task.edits[0].source for task in variants.together())) == 35\n"
-        "for count in variants.GROUPS:\n"
-        "    own = [tasks for folder, tasks in groups.items() if folder.startswith(f'{count:02}-')]\n"
-        "    assert len(own) == count and sorted(task.name for tasks in own for task in tasks) == names\n"
-        "    assert {len(tasks) for tasks in own} <= {35 // count, 35 // count + 1}\n"
+        "for count in variants.JOINT:\n"
+        "    own = [task.name for task in variants.some(count, 'test')]\n"
+        "    assert len(set(own)) == count and {*own} < {*names}\n"
+        "    assert max(map(names.index, own)) > 35 - 2 * 35 // count\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT / "examples" / "picturebook", check=True)
 
 
-def test_what_joint_edits_reach_is_counted_over_all_prompts(tmp_path: Path) -> None:
-    """By kind; of other edits and configurations nothing."""
+def test_what_joint_edits_reach_is_counted_over_all_prompts() -> None:
+    """By kind, with what should stay and what should follow apart."""
     rows = [
-        {"configuration": "everyday", "edit": edit, "kind": kind, "shown": shown}
-        for edit, kind, shown in (("a", "source", 1.0), ("a", "negative", 0.25), ("b", "negative", 0.75))
+        {"edit": "a", "prompt": str(i), "shown": shown, "likeness": likeness}
+        for i, (shown, likeness) in enumerate([(1.0, 0.9), (0.5, 0.7), (0.25, 0.6), (0.0, 1.0)])
     ]
-    other = [{**rows[0], "configuration": "time", "shown": 0.0}, {**rows[0], "edit": "c", "shown": 0.0}]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *other]))
-    script = (
-        f"import groups, pathlib; print(groups.shares([pathlib.Path({str(tmp_path)!r})], 'everyday', {{'a', 'b'}}))"
-    )
+    kinds = {("a", str(i)): kind for i, kind in enumerate(("source", "positive", "negative", "explicit"))}
+    script = f"import joint; print(joint.line('all', {rows!r}, {kinds!r}))"
     folder = ROOT / "examples" / "picturebook"
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stdout == "{'source': 100.0, 'negative': 50.0}\n"
+    assert done.stdout == "| all | 100.0 | 50.0 | 75.0 | 100.0 | 69.2 | 0.800 | 0.800 |\n"
