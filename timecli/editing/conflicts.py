@@ -19,6 +19,8 @@ SHORT = 0.02
 ASIDE = 1.0
 """How far aside of its way a source may end, in lengths of the way. In a joint solve of 34 edits, half of all things of
 picturebook, none goes further; alone they go .1 to .4."""
+ALONE = 2.0
+"""The same of an edit with no other beside it, whose source the encoder hardly tells from the everyday prompts."""
 
 
 def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta) -> list[str]:
@@ -49,7 +51,7 @@ def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, 
         against = _pulling(manifest, i, moved, ways)
         if abs(share - wanted) > SHORT:
             found.append(f"{far}, not the {wanted:.0%} of its strength{against}.")
-        elif len(ways) > 1 and aside > ASIDE * max(abs(wanted), 1):
+        elif aside > (ASIDE if len(ways) > 1 else ALONE) * max(abs(wanted), 1):
             found.append(f"{far}, and {aside:.0%} aside{against}.")
     return found
 
@@ -66,6 +68,6 @@ def _pulling(manifest: Manifest, i: int, moved: torch.Tensor, ways: Sequence[Way
         shares.append(abs(float((moved[:rows] * way.toward[:rows]).sum().nan_to_num())))
     other = max((j for j in range(len(ways)) if j != i), key=lambda j: shares[j], default=None)
     if other is None:
-        return "; lower preserve.weight, or its strength"
+        return "; lower preserve.everyday_weight or preserve.weight, or its strength"
     pair = manifest.edits[other]
     return f": {pair.source!r} -> {pair.destination!r} pulls against it; keep one of them, or lower a strength"
