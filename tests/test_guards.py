@@ -121,6 +121,8 @@ def test_a_model_of_zeros_is_a_sentence(zero: str, run: Run, small: Path, tmp_pa
     assert done.code == 2 and sentence in done.err and "nan" not in done.out + done.err.lower(), done.err
     done = run("export", tmp_path / "d", model, "-o", tmp_path / "lora.safetensors")
     assert done.code == 2 and done.err.count("\n") == 1 and not (tmp_path / "lora.safetensors").exists(), done.err
+    done = run("apply", tmp_path / "d", model, "-o", tmp_path / "applied.safetensors")
+    assert (done.code == 2 and "only zeros in its maps" in done.err) == (zero == MAPS), done.err
     done = run("everyday", model, "-o", tmp_path / "everyday")
     assert done.code == (2 if zero == WORDS else 0) and ("into zeros" in done.err) == (zero == WORDS), done.err
     for pair in ((model, out), (out, model), (model, small), (small, model), (model, model)):

@@ -86,12 +86,13 @@ def edit_matrices(
         dtype: of the results; None keeps each matrix's own.
 
     Raises:
-        CheckpointError: wrong width, NaN or infinity, a value that the dtype cannot hold, or no such layer.
+        CheckpointError: wrong width, NaN or infinity, nothing but zeros, a value that the dtype cannot hold, or no such
+            layer.
     """
     for delta in deltas:
         require_maps(checkpoint, delta.origin.matrices, delta.origin.layers)
     _ = checkpoint.edits  # refuses files that carry different ones
-    tensors, changes, lost, whole = {}, [], 0.0, 0.0
+    tensors, changes, lost, whole, alive = {}, [], 0.0, 0.0, False
     base, made = hashlib.sha256(), hashlib.sha256()
     for place, before in checkpoint.projections():
         operators, where = for_matrix(deltas, place.matrix), f"{place.file.path}: {place.name}"
@@ -102,9 +103,12 @@ def edit_matrices(
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
             lost += float((after.to(exact) - exact).square().sum())
             whole += float((exact - before.to(exact)).square().sum())
+            alive = alive or bool(exact.any())
         if not place.twin:
             base.update(raw(before))
             made.update(raw(tensors[place.key] if operators else convert(before, dtype or before.dtype, where)))
+    if changes and not alive:
+        raise CheckpointError(f"{checkpoint.path} has only zeros in its maps that read text; use another copy.")
     rounding = (lost / whole) ** 0.5 if whole else 0.0
     return Edited(tensors, tuple(changes), base.hexdigest(), made.hexdigest(), rounding)
 
