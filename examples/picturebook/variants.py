@@ -4,7 +4,7 @@
 
 | folder of bench | from | what is other |
 | --- | --- | --- |
-| joint/init-08, joint/init-17 | init | so many of the edits of appendix F, evenly |
+| joint/init-08 | init | so many of the edits of appendix F, evenly |
 | professions-augmented, people-augmented | professions, people | the paper's wordings |
 """
 
@@ -20,7 +20,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring import schedule
 
 HERE = Path(__file__).parent / "bench"
-JOINT = (8, 17)
+JOINT = (8,)
 """How many edits make one model."""
 
 
