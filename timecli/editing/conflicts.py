@@ -45,8 +45,10 @@ def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, 
     ways = list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], encoder, metric))
     for i, (edit, way) in enumerate(zip(manifest.edits, ways, strict=True)):
         moved, wanted = delta.operator.shift(way.states), manifest.strength(edit)
-        share = float((moved * way.toward).sum())
-        aside = _length(moved - share * way.change, metric) / _length(way.change, metric)
+        share, whole = float((moved * way.toward).sum()), _length(way.change, metric)
+        if not whole:  # the maps do not tell it from its destination
+            continue
+        aside = _length(moved - share * way.change, metric) / whole
         far = f"{edit.source!r} goes {share:.0%} of its way to {edit.destination!r}"
         against = _pulling(manifest, i, moved, ways)
         if abs(share - wanted) > SHORT:
