@@ -16,7 +16,7 @@ from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.company import preserved
 from timecli.manifests.manifest import Manifest
-from timecli.models.checkpoint import Checkpoint
+from timecli.models.checkpoint import Checkpoint, require_maps
 from timecli.models.streams import POOLED, TEXT
 from timecli.text import everyday, pairing
 from timecli.text.everyday import Everyday
@@ -82,13 +82,15 @@ def compile_edit(
 
     Raises:
         PromptError: a prompt is too long, or a pair has nothing in common.
-        CheckpointError: the text encoder gives NaN or infinity, or reads another layer than the manifest asks for.
+        CheckpointError: the text encoder gives NaN or infinity, or reads another layer than the manifest asks for, or
+            the model has none of the maps.
     """
     if encoder.clip_skip != manifest.solve.clip_skip:
         raise CheckpointError(
             f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and the text encoder was read with "
             f"{encoder.clip_skip}; read it with the manifest's."
         )
+    require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
     if not manifest.preserve.world:
         world = None
     elif world is None:
