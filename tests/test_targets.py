@@ -382,6 +382,8 @@ def test_a_manifest_that_changes_while_it_is_tuned_stays(
 
 def test_a_models_yaml_is_named_or_brought_along(run: Run, manifest: Path, small: Path, tmp_path: Path) -> None:
     """A1111 and Forge read from it that a model predicts v."""
+    little = "[solve]\nstrength = 0.1\n"  # random weights hardly tell a rose from everything else
+    manifest.write_text(f"{MANIFEST}{little}")
     model = shutil.copy(small, tmp_path / "v2.1-768.safetensors")
     without = run("edit", manifest, model, "-o", tmp_path / "plain.safetensors", "--with-config")
     assert without.code == 2 and "has no .yaml of its name beside it; leave out --with-config" in without.err
