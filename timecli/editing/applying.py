@@ -97,7 +97,7 @@ def edit_matrices(
     for place, before in checkpoint.projections():
         operators, where = for_matrix(deltas, place.matrix), f"{place.file.path}: {place.name}"
         if operators:
-            _require_width(before, where, operators[0].width, place.matrix.leading)
+            require_width(before, where, operators[0].width, place.matrix.leading)
             exact = _exact(before, operators, device, strength)
             after = tensors[place.key] = _rounded(exact, dtype or before.dtype, where)
             changes.append(Change(place.name, tuple(before.shape), relative_change(before, after)))
@@ -141,7 +141,7 @@ def edit_matrix(
     return _rounded(_exact(before, operators, device, strength), dtype or before.dtype, where)
 
 
-def _require_width(before: torch.Tensor, where: str, width: int, leading: bool) -> None:
+def require_width(before: torch.Tensor, where: str, width: int, leading: bool) -> None:
     """Refuse a matrix that takes text of another width."""
     if before.ndim != 2 or before.shape[1] < width or (before.shape[1] > width and not leading):
         raise CheckpointError(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from timecli.editing.applying import covers
+from timecli.editing.applying import covers, require_width
 from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
 from timecli.errors import CheckpointError, PromptError
@@ -46,6 +46,7 @@ def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tens
     total = torch.zeros(reader.width, reader.width, dtype=torch.float64)
     for place, weight in checkpoint.projections(twins=False, streams=(reader.stream,)):
         if covers(origin, place.matrix):
+            require_width(weight, f"{place.file.path}: {place.name}", reader.width, place.matrix.leading)
             wide = weight[:, : reader.width].float()  # of which shares are ratios: seven digits are enough
             total += wide.T @ wide
     if reader.stream == TEXT and not total.any():
