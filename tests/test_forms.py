@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from timecli.editing.delta import load_delta
 from timecli.errors import CheckpointError
 from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
@@ -215,9 +216,21 @@ def test_paths_may_have_spaces_and_any_letters(run: Run, manifest: Path, small: 
 def test_a_delta_fits_every_model_with_the_same_text_encoder(
     run: Run, manifest: Path, small: Path, tmp_path: Path
 ) -> None:
-    """Another UNet, the same text: what was compiled for one model is what is compiled for the other."""
+    """Another UNet, the same text: what was compiled for one model is what is compiled for the other.
+
+    Where the everyday world is preserved, factors are measured with a model's own maps, and the rest of D is the same.
+    """
+    task = manifest.read_text()
+    factors = {}
     other = {name: t + 0.1 * torch.randn_like(t) if "attn2" in name else t for name, t in load_file(small).items()}
     save_file(other, tmp_path / "other.safetensors")
+    for model in (small, tmp_path / "other.safetensors"):
+        assert run("edit", manifest, model, "--delta", tmp_path / "world.delta", "--force").code == 0
+        found = load_delta(tmp_path / "world.delta")
+        factors[model] = found.operator.left.double() @ found.operator.right.double() / found.origin.factors[0]
+    one, two = factors.values()
+    assert (one - two).norm() < 1e-4 * one.norm()
+    manifest.write_text(f"{task}[preserve]\neveryday = false\n")
     assert run("edit", manifest, small, "--delta", tmp_path / "x.delta").code == 0
     assert run("apply", tmp_path / "x.delta", tmp_path / "other.safetensors", "-o", tmp_path / "a").code == 0
     assert run("edit", manifest, tmp_path / "other.safetensors", "-o", tmp_path / "b").code == 0
