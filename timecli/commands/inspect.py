@@ -38,8 +38,10 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, tellin
         about = files.describe(checkpoint)
         edits = about["edits"]
         if edits and not textconv:  # a look at the tensors, which `git diff` has no time for
-            about["record"] = RECORD[carried.holds(checkpoint)]
-            terminal.warn_all([f"{doubt}." for doubt in [carried.doubt(checkpoint)] if doubt])
+            held = carried.holds(checkpoint)
+            about["record"] = RECORD[held]
+            if held is False:
+                terminal.warn(f"{carried.doubt(checkpoint)}.")
     if textconv:
         print_manifests(edits)
     elif telling.as_json:

@@ -50,11 +50,10 @@ def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, 
             continue
         aside = _length(moved - share * way.change, metric) / whole
         far = f"{edit.source!r} goes {share:.0%} of its way to {edit.destination!r}"
-        against = _pulling(manifest, i, moved, ways)
         if abs(share - wanted) > SHORT:
-            found.append(f"{far}, not the {wanted:.0%} of its strength{against}.")
+            found.append(f"{far}, not the {wanted:.0%} of its strength{_pulling(manifest, i, moved, ways)}.")
         elif aside > (ASIDE if len(ways) > 1 else ALONE) * max(abs(wanted), 1):
-            found.append(f"{far}, and {aside:.0%} aside{against}.")
+            found.append(f"{far}, and {aside:.0%} aside{_pulling(manifest, i, moved, ways)}.")
     return found
 
 

@@ -43,8 +43,8 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta], averages: bool) -> l
         DeltaError: the model's last edits are others, were made to other matrices, are not those of its tensors, or
             cannot be taken back.
     """
-    if sentence := carried.doubt(checkpoint):
-        raise DeltaError(f"{sentence}; start from the original.")
+    if carried.holds(checkpoint) is False:
+        raise DeltaError(f"{carried.doubt(checkpoint)}; start from the original.")
     edits = checkpoint.edits
     last = edits[max(len(edits) - len(deltas), 0) :]
     if len(last) < len(deltas):

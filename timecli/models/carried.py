@@ -33,9 +33,7 @@ def named(checkpoint: Checkpoint) -> str:
 
 
 def doubt(checkpoint: Checkpoint) -> str:
-    """What is to be said of a record that is not true of the tensors; empty where nothing is."""
-    if holds(checkpoint) is not False:
-        return ""
+    """What is to be said of a record that does not hold."""
     return (
         f"{checkpoint.path} says that it was edited with {named(checkpoint)}, and its tensors are not those that were "
         "written: another program has changed them, or copied the record of another file"
