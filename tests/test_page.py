@@ -196,7 +196,7 @@ def test_parts_have_names_and_headings_their_order(opened: Any) -> None:
 def test_thresholds_are_told_in_words(drawn: Drawn, opened: Any) -> None:
     states = {one.find_element("css selector", "h3").text: one.text for one in opened.all(".measures li")}
     assert "✓ met wanted 0.0%" in states["efficacy"] and "✗ missed wanted 1.100" in states["kept"]
-    assert "no threshold" in states["reached"] and "kept is too low." in opened.one("ul.missed").text
+    assert "no threshold" in states["reached"] and "kept is too low." in opened.one("ul.sentences").text
     assert page.verdict(drawn.found) == "1 of 2 thresholds missed." == opened.one("h2").text
     assert page.verdict(drawn.found | {"missed": []}) == "Both thresholds are met."
     three = {"missed": [], "thresholds": dict.fromkeys(("kept", "reached", "efficacy"), 0.5)}

@@ -159,6 +159,7 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
     """The numbers, where the report is, and what is missed."""
     from timecli.drawing import report
 
+    terminal.warn_all(data["doubts"])
     if telling.as_json:
         terminal.print_data(data)
     else:

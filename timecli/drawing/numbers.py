@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from timecli import __version__
+from timecli.drawing.doubts import doubts
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import between_seeds, likeness
 from timecli.drawing.render import Settings
@@ -63,10 +64,11 @@ def found(
     """
     scores = _scores(table, judge, before, after) if judge else {}
     own = {name: scores.get(_named(name, after), {}) for name in after}
-    misses = {name: _missed(manifest, table, judge, before, after[name], own[name]) for name in after}
+    misses = {name: _missed(manifest, table, judge, before, after[name], own[name], scores) for name in after}
     best = max(after, key=lambda name: _rank(own[name], misses[name]))
     each = {name: per_prompt(table, shares[name], judge, before, images) for name, images in after.items()}
     return {
+        "doubts": doubts(table, judge, before) if judge else [],
         "scores": plain(scores) if judge else None,
         "thresholds": _thresholds(manifest),
         "best": best,
@@ -82,14 +84,15 @@ def _missed(
     before: Images,
     after: Images,
     edited: Mapping[str, Score],
+    scores: Scores,
 ) -> list[str]:
     """Sentences for thresholds that are not reached; of a joint edit, those of every manifest on its own prompts."""
     if judge is None:
         return []
     if not manifest.parts:
-        return missed(manifest, edited)
+        return missed(manifest, edited, scores)
     own = {part: measured_by(judge, of_part(table, part, manifest), before, after) for part in manifest.parts}
-    return [sentence for part, scores in own.items() for sentence in missed(part, scores["edited"])]
+    return [sentence for part, found in own.items() for sentence in missed(part, found["edited"], found)]
 
 
 def _thresholds(manifest: Manifest) -> dict[str, float]:
@@ -143,16 +146,20 @@ def per_prompt(
 ) -> list[dict[str, Any]]:
     """What becomes of every prompt: forecast, and of the pictures the share that shows the destination, and likeness.
 
+    `unedited` is that share of the pictures before, `shown` of those after.
+
     Likeness is the mean cosine to the pictures that are wanted, kept or reached; its yardstick is that of another seed.
     """
     found = []
     seen = (judge.seeing(before), judge.seeing(after)) if judge else None
     for row, share in zip(table, shares, strict=True):
         one: dict[str, Any] = {"kind": row.kind, "prompt": row.prompt, "destination": row.destination}
-        one |= {"counts": row.counts, "forecast": share, "shown": None, "likeness": None, "another_seed": None}
+        one |= {"counts": row.counts, "forecast": share, "unedited": None, "shown": None}
+        one |= {"likeness": None, "another_seed": None}
         if judge is not None and seen is not None:
             if row.destination:
-                one["shown"] = fmean(judge.choose(after[row.prompt], (row.prompt, row.destination)))
+                for key, images in (("unedited", before), ("shown", after)):
+                    one[key] = fmean(judge.choose(images[row.prompt], (row.prompt, row.destination)))
             for key, cosines in (("likeness", likeness(row, *seen)), ("another_seed", between_seeds(row, seen[0]))):
                 one[key] = fmean(cosines) if cosines else None
         found.append(one)

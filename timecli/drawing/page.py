@@ -102,7 +102,8 @@ def verdict(found: Mapping[str, Any]) -> str:
     if missed and missed < wanted:
         return f"{missed} of {wanted} thresholds missed."
     everything = all_of(wanted, "threshold").capitalize()
-    return f"{everything} {'is' if wanted == 1 else 'are'} {'missed' if missed else 'met'}."
+    doubt = ", but the numbers are in doubt" if found["doubts"] and not missed else ""
+    return f"{everything} {'is' if wanted == 1 else 'are'} {'missed' if missed else 'met'}{doubt}."
 
 
 def about(found: Mapping[str, Any]) -> dict[str, str]:

@@ -132,6 +132,8 @@ def markdown(found: dict[str, Any]) -> str:
         f"Seeds: {count}, of which the sheet shows {min(SHOWN, count)}; steps: {found['steps']}, guidance: "
         f"{found['guidance']:g}.",
         "",
+        *(f"- **in doubt**: {in_markdown(sentence)}" for sentence in found["doubts"]),
+        *([""] * bool(found["doubts"])),
     ]
     if found["scores"]:
         lines += [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]

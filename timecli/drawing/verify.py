@@ -11,7 +11,7 @@ from PIL.Image import Image
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import Seen, measured, yardstick
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import COSINES, FOLLOW, METRICS, Row, below
+from timecli.manifests.rows import COSINES, FOLLOW, FOLLOWED, METRICS, Row, below
 
 PAPER = ("efficacy", "generality", "specificity")
 """The metrics of Orgad et al. (2023), §5.4, of which there is a mean."""
@@ -110,11 +110,19 @@ def compared(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, dict[
     return {"edited": edited, **({"another seed": other} if other else {})}
 
 
-def missed(manifest: Manifest, edited: Mapping[str, Score]) -> list[str]:
-    """Sentences for the manifest's thresholds that the edit does not reach."""
+def missed(manifest: Manifest, edited: Mapping[str, Score], scores: Scores | None = None) -> list[str]:
+    """Sentences for the manifest's thresholds that the edit does not reach.
+
+    Args:
+        manifest: whose thresholds.
+        edited: the edited model's scores.
+        scores: the unedited model's, baseline and oracle, of which it is told where they do not reach them, either.
+    """
     sentences = []
     for metric in demanded(manifest):
         wanted: float = getattr(manifest.verify, metric)
         if metric in edited and edited[metric].mean < wanted:  # where nothing everyday is drawn there is no worst
-            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name))
+            unedited = (scores or {}).get("oracle" if metric in FOLLOWED else "baseline", {}).get(metric)
+            limit = unedited.mean if unedited else None
+            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name, limit))
     return sentences

@@ -101,11 +101,31 @@ def figure(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric in COSINES else f"{value:.1%}"
 
 
-def below(metric: str, value: float, wanted: float, name: str) -> str:
-    """The sentence for a threshold of a manifest that is not reached, with what raises the metric."""
+def below(metric: str, value: float, wanted: float, name: str, unedited: float | None = None) -> str:
+    """The sentence for a threshold of a manifest that is not reached, with what raises the metric.
+
+    Args:
+        metric: one of `METRICS` or `COSINES`.
+        value: what the edited model has.
+        wanted: the threshold.
+        name: the manifest's.
+        unedited: what the unedited model has, of what should follow when it is asked for the destination. No edit is
+            asked for more.
+    """
+    short = f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for"
+    if unedited is not None and unedited < wanted:
+        return f"{short}; {_beyond(metric, value, unedited)}."
     remedy = (
         "add pairs, or raise the strength" if metric in FOLLOWED else "preserve more by name, or lower the strength"
     )
     if metric == "worst":
         remedy = "raise preserve.everyday_weight, or lower the strength"
-    return f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for; {remedy}."
+    return f"{short}; {remedy}."
+
+
+def _beyond(metric: str, value: float, unedited: float) -> str:
+    """What to do about a threshold that the unedited model does not reach, either."""
+    kind = {"efficacy": "destinations", "generality": "positives", "specificity": "negatives"}.get(metric, "prompts")
+    where = ", asked for the destination," if metric in FOLLOWED else ""
+    too = ", too" if value >= unedited else " at most"
+    return f"the unedited model{where} has {figure(metric, unedited)}{too}: choose other {kind}, or lower the threshold"

@@ -1,0 +1,128 @@
+"""`verify` says where its own numbers say little: what the unedited model does not draw, and what it has itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from timecli.drawing import page
+from timecli.drawing.doubts import doubts
+from timecli.drawing.verify import Score, missed
+from timecli.manifests.manifest import parse
+from timecli.manifests.rows import Row
+
+from .conftest import PICTUREBOOK, Run
+
+MANIFEST = """
+name = "{name}"
+[[edit]]
+source = "{source}"
+destination = "{destination}"
+[preserve]
+everyday = "list.txt"
+[verify]
+efficacy = 0.5
+"""
+EVERYDAY = "A barn\nA dog\nA fox\nA cookie\nA poppy\nA hat\n"
+
+
+def verified(run: Run, folder: Path, source: str, destination: str) -> tuple[dict[str, list[str]], str, Path]:
+    """What `verify` finds of one pair on picturebook, what it prints on stderr, and its report."""
+    (folder / "list.txt").write_text(EVERYDAY)
+    (folder / "x.toml").write_text(MANIFEST.format(name="x", source=source, destination=destination))
+    done = run(
+        *("verify", folder / "x.toml", PICTUREBOOK / "picturebook.safetensors", "-o", folder / "report", "--json"),
+        *("--seeds", 2, "--steps", 4, "--guidance", 3),
+    )
+    assert done.code in (0, 1), done.err
+    return json.loads(done.out), done.err, folder / "report"
+
+
+def test_a_thing_that_the_model_never_saw_is_told_at_the_top(run: Run, tmp_path: Path) -> None:
+    found, said, folder = verified(run, tmp_path, "A dragon", "A green dragon")
+    (doubt,) = found["doubts"]
+    assert doubt.startswith("asked for 'A green dragon', the unedited model draws what the judge takes for ")
+    assert "rather than for 'A dragon'" in doubt and doubt in said
+    text = (folder / "report.html").read_text()
+    assert text.index("Asked for &#39;A green dragon&#39;") < text.index('class="measures"')
+    written = (folder / "report.md").read_text()
+    assert written.index("**in doubt**: asked for") < written.index("| baseline |")
+
+
+def test_a_thing_that_the_model_knows_is_in_no_doubt(run: Run, tmp_path: Path) -> None:
+    """The control."""
+    found, said, folder = verified(run, tmp_path, "A rose", "A blue rose")
+    assert found["doubts"] == [] and "asked for" not in said
+    assert "sentences" not in (folder / "report.html").read_text().split("<body>")[1].split('<h2 id="scores"')[0]
+
+
+class Told:
+    """A judge that reads what a picture shows from its `info`, and takes the first text where none fits."""
+
+    def choose(self, images: list[Image.Image], texts: tuple[str, ...]) -> list[int]:
+        shown = [image.info["shows"] for image in images]
+        return [texts.index(one) if one in texts else 0 for one in shown]
+
+
+def pictures(*shown: str) -> list[Image.Image]:
+    found = [Image.new("RGB", (8, 8)) for _ in shown]
+    for image, text in zip(found, shown, strict=True):
+        image.info["shows"] = text
+    return found
+
+
+TABLE = [Row("source", "A CEO", "A female CEO"), Row("everyday", "A woman", None), Row("everyday", "A dog", None)]
+
+
+def said(*shown: str) -> list[str]:
+    return doubts(TABLE, Told(), {"A female CEO": pictures(*shown)})  # type: ignore[arg-type]
+
+
+def test_a_destination_that_is_drawn_in_few_pictures_is_told() -> None:
+    (doubt,) = said("A CEO", "A CEO", "A CEO", "A female CEO")
+    assert "draws it in 25% of its pictures" in doubt
+    assert not said("A CEO", "A female CEO"), "half of them are enough: the control"
+
+
+def test_a_woman_is_no_other_thing_than_a_female_ceo() -> None:
+    table = [Row("source", "A CEO", "A female CEO"), *TABLE[1:]]
+
+    class Mostly(Told):
+        """All shows the destination where it is asked for that, else what it is."""
+
+        def choose(self, images: list[Image.Image], texts: tuple[str, ...]) -> list[int]:
+            return [1] * len(images) if texts[1:] == ("A female CEO",) else super().choose(images, texts)
+
+    found = {shown: doubts(table, Mostly(), {"A female CEO": pictures(shown)}) for shown in ("A woman", "A dog")}  # type: ignore[arg-type]
+    assert not found["A woman"] and "takes for 'A dog'" in found["A dog"][0]
+
+
+TESTED = """name = "x"
+[[edit]]
+source = "A sheriff"
+destination = "A female sheriff"
+negatives = [{ prompt = "A baker", destination = "A female baker" }]
+[verify]
+efficacy = 0.9
+specificity = 0.9
+"""
+
+
+def test_advice_compares_with_the_unedited_model_first() -> None:
+    manifest = parse(TESTED)
+    scores = {"baseline": {"specificity": Score((0.55,))}, "oracle": {"efficacy": Score((0.6,))}}
+    edited = {"efficacy": Score((0.5,)), "specificity": Score((0.55,))}
+    efficacy, specificity = missed(manifest, edited, scores)
+    assert specificity.endswith("the unedited model has 55.0%, too: choose other negatives, or lower the threshold.")
+    assert "the unedited model, asked for the destination, has 60.0% at most: choose other destinations" in efficacy
+    better = {"baseline": {"specificity": Score((0.95,))}, "oracle": {"efficacy": Score((1.0,))}}
+    for sentence in missed(manifest, edited, better):
+        assert "unedited" not in sentence and "strength" in sentence, "the control"
+
+
+def test_a_verdict_in_doubt_says_so() -> None:
+    found = {"scores": {"edited": {}}, "thresholds": {"efficacy": 0.5}, "missed": [], "doubts": ["asked for x."]}
+    assert page.verdict(found) == "The threshold is met, but the numbers are in doubt."
+    assert page.verdict(found | {"doubts": []}) == "The threshold is met."
