@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from timecli.drawing import page
@@ -126,3 +127,31 @@ def test_a_verdict_in_doubt_says_so() -> None:
     found = {"scores": {"edited": {}}, "thresholds": {"efficacy": 0.5}, "missed": [], "doubts": ["asked for x."]}
     assert page.verdict(found) == "The threshold is met, but the numbers are in doubt."
     assert page.verdict(found | {"doubts": []}) == "The threshold is met."
+
+
+ONE = 'name = "one"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n[preserve]\neveryday = "list.txt"\n'
+OTHER = ONE.replace('"one"', '"other"').replace("A blue rose", "A yellow rose")
+STRONGER = ONE + "[solve]\nstrength = 1.5\n"
+DEMANDING = ONE + "[verify]\nefficacy = 0.0\n"
+
+
+@pytest.mark.parametrize("form", ["model", "delta"])
+def test_an_edited_file_of_another_manifest_is_told_by_its_record(run: Run, tmp_path: Path, form: str) -> None:
+    model, made = PICTUREBOOK / "picturebook.safetensors", tmp_path / "made"
+    (tmp_path / "list.txt").write_text("A barn\nA dog\n")
+    texts = {"one": ONE, "other": OTHER, "stronger": STRONGER, "demanding": DEMANDING}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    target = ("-o", made) if form == "model" else ("--delta", made)
+    assert run("edit", tmp_path / "one.toml", model, *target).code == 0
+    said = {}
+    for name in texts:
+        out = tmp_path / f"report-{name}"
+        small = ("--seeds", 1, "--steps", 1, "--config", PICTUREBOOK / "config", "--json")
+        done = run("verify", tmp_path / f"{name}.toml", model, made, "-o", out, *small)
+        assert done.code == 0, done.err
+        said[name] = [one for one in json.loads(done.out)["doubts"] if "record" in one]
+    told = "as its record says; the numbers are of that edit."
+    assert said["other"] == [f"{made} was made with 'one' and not with 'other', {told}"]
+    assert said["stronger"] == [f"{made} was made with another version of 'one', {told}"]
+    assert said["one"] == said["demanding"] == [], "other thresholds are the same edit: the control"

@@ -19,6 +19,7 @@ from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding
 from timecli.text.readers import TextEncoder
 
+from .conftest import ROSES as PLAIN
 from .conftest import Run
 
 CPU = torch.device("cpu")
@@ -323,3 +324,17 @@ def test_a_worst_below_its_threshold_is_a_miss_with_what_to_do(run: Run, picture
         (tmp_path / "x.toml").write_text(f"{ROSES}worst = {least}\n")
         done = run("plan", tmp_path / "x.toml", picturebook)
         assert done.code == code and ("raise preserve.everyday_weight, or lower the strength" in done.err) == code
+
+
+def test_plan_warns_of_harm_as_edit_does_and_exits_with_1(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """An edit that is much too strong meets every threshold of what should follow."""
+    for name, text in (("world", ROSES), ("paper", PLAIN.read_text())):
+        (tmp_path / f"{name}.toml").write_text(text.split("[verify]")[0])
+        strong = ("--strength", 9) if name == "world" else ("--lambda", 1e-5)
+        for options, code in ((strong, 1), ((), 0)):
+            done = run("plan", tmp_path / f"{name}.toml", picturebook, "--json", *options)
+            told = json.loads(done.out)["harm"]
+            edited = run("edit", tmp_path / f"{name}.toml", picturebook, "-o", tmp_path / "out", "--force", *options)
+            assert (done.code, edited.code, len(told)) == (code, 0, code), done.err
+            assert [sentence in edited.err and sentence in done.err for sentence in told] == [True] * code
+            assert ("will suffer" in edited.err) == bool(code)

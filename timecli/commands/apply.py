@@ -9,11 +9,11 @@ from timecli.commands.groups import Telling, Writing, grouped
 from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
 from timecli.commands.shared import (
     given,
+    harm,
     model_last,
     open_model,
     warn_of_encoder,
     warn_of_rounding,
-    warn_of_size,
     warn_of_streams,
 )
 from timecli.commands.summaries import print_edit
@@ -88,7 +88,7 @@ def apply(
         return _say_how_near(output, off, undoing.before(checkpoint, len(edits)) == edited.made)
     warn_of_rounding(edited.rounding)
     if not any(delta.origin.everyday for delta in edits):
-        warn_of_size(summary["name"], edited.changes)
+        terminal.warn_all(harm(summary["name"], None, edited.changes))
 
 
 def _say_how_near(output: Path, off: float, same: bool) -> None:

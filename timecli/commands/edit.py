@@ -12,14 +12,13 @@ from timecli.commands.outputs import bring_settings, check_in_place, check_outpu
 from timecli.commands.shared import (
     everyday_world,
     given,
+    harm,
     load_together,
     model_last,
     open_model,
     read_encoder,
     require_readable,
-    warn_of_drift,
     warn_of_rounding,
-    warn_of_size,
 )
 from timecli.commands.summaries import print_edit
 from timecli.errors import OutputError
@@ -103,10 +102,7 @@ def edit(
     terminal.print_json("edit", summary) if telling.as_json else print_edit(summary, verbose)
     terminal.warn_all(against)
     warn_of_rounding(summary["rounding"])
-    if drift is not None:
-        warn_of_drift(manifest.name, drift)
-    elif edited is not None:
-        warn_of_size(manifest.name, edited.changes)
+    terminal.warn_all(harm(manifest.name, drift, edited.changes if edited else ()))
 
 
 def _default_output(model: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
     everyday_world,
+    harm,
     load_together,
     manifests_first,
     open_model,
@@ -21,6 +22,7 @@ from timecli.commands.shared import (
     refuse,
     require_readable,
 )
+from timecli.commands.summaries import warn_of_condition
 from timecli.errors import ManifestError, OutputError, TimecliError
 from timecli.shown import amount
 
@@ -47,6 +49,7 @@ class Seen:
     delta: Delta
     preview: Preview
     conflicts: list[str]
+    harm: list[str]
     advice: list[Advice]
     missed: list[str]
 
@@ -61,7 +64,7 @@ def plan(
     trying: Trying,
     telling: Telling,
 ) -> None:
-    """Say what MANIFEST will do to MODEL, from text alone; exit with 1 when the forecast misses a threshold."""
+    """Say what MANIFEST will do to MODEL, from text alone; exit with 1 when it harms the rest or misses a threshold."""
     from timecli.text.uisyntax import cautions
 
     manifest_paths, models = manifests_first(paths)
@@ -95,22 +98,26 @@ def plan(
         manifest = load_together(manifest_paths, reading)
         seen = _look(manifest, checkpoint, encoder, where, world)
     terminal.print_json("plan", _data(manifest, seen)) if telling.as_json else _print(manifest, seen)
+    warn_of_condition(seen.delta.operator.condition)
     terminal.warn_all(seen.conflicts)
-    for sentence in seen.missed:
+    for sentence in (*seen.harm, *seen.missed):
         terminal.complain(sentence)
-    raise typer.Exit(1 if seen.missed else 0)
+    raise typer.Exit(1 if seen.harm or seen.missed else 0)
 
 
 def _look(
     manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, where: torch.device, world: Everyday | None
 ) -> Seen:
-    from timecli.editing import compiling, conflicts, preview
+    from timecli.editing import applying, compiling, conflicts, preview
 
-    delta = compiling.compile_edit(manifest, checkpoint, encoder, options.exact_device(where), world)
+    exact = options.exact_device(where)
+    delta = compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
     found = preview.preview(manifest, checkpoint, encoder, delta, world)
     advised = preview.advice(manifest, found.forecasts)
     against = conflicts.conflicts(manifest, checkpoint, encoder, delta)
-    return Seen(delta, found, against, advised, preview.missed(manifest, found))
+    drift = compiling.drift(world, delta.operator) if world else None
+    changes = () if world else applying.edit_matrices(checkpoint, [delta], exact).changes
+    return Seen(delta, found, against, harm(manifest.name, drift, changes), advised, preview.missed(manifest, found))
 
 
 def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
@@ -184,6 +191,7 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
             "most": [{"prompt": prompt, "moved": moved} for prompt, moved in found.most],
         },
         "conflicts": seen.conflicts,
+        "harm": seen.harm,
         "advice": [one.sentence for one in seen.advice],
         "missed": seen.missed,
     }

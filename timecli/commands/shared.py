@@ -109,24 +109,28 @@ def warn_of_encoder(fingerprints: Sequence[str], checkpoint: Checkpoint) -> None
         )
 
 
-def warn_of_size(name: str, changes: Sequence[Change]) -> None:
-    """Say so where an edit of the paper's kind changes so much that it cannot leave everything else alone."""
+def harm(name: str, drift: float | None, changes: Sequence[Change]) -> list[str]:
+    """A sentence where an edit changes so much that everything else in the model will suffer.
+
+    Args:
+        name: the edit's.
+        drift: how far everyday prompts move in text space (`compiling.drift`), where they are preserved: matrices
+            change most where nothing everyday is.
+        changes: of the matrices, which tell it where nothing is preserved.
+    """
     large = [change.relative for change in changes if change.relative > LARGE]
-    if large:
-        terminal.warn(
+    if drift is not None and drift > LARGE:
+        return [
+            f"{name} moves the everyday prompts by {drift:.0%} of their size in text space; everything else in the "
+            "model will suffer: raise preserve.everyday_weight or lambda, or lower the strength."
+        ]
+    if drift is None and large:
+        return [
             f"{name} changes {len(large)} of {len(changes)} matrices by more than half of their size, up to "
             f"{max(large):.2f} of it; everything else in the model will suffer: preserve the everyday world, raise "
             "lambda, or lower the strength."
-        )
-
-
-def warn_of_drift(name: str, share: float) -> None:
-    """The same of an edit that preserves the everyday world; its matrices change most where nothing everyday is."""
-    if share > LARGE:
-        terminal.warn(
-            f"{name} moves the everyday prompts by {share:.0%} of their size in text space; everything else in the "
-            "model will suffer: raise preserve.everyday_weight or lambda, or lower the strength."
-        )
+        ]
+    return []
 
 
 def load_manifest(path: Path, reading: Reading, trying: Trying | None = None) -> Manifest:

@@ -26,10 +26,15 @@ def print_edit(summary: Mapping[str, Any], verbose: bool) -> None:
         terminal.say(f"sha256 {summary['sha256']}, AutoV2 {summary['sha256'][:10]}")
     if verbose:
         _print_all(summary)
-    elif summary["condition"] > ILL:
-        digits = f"the solve has condition {summary['condition']:.0e}, of which float64 has few digits left"
-        terminal.warn(f"{digits}; raise lambda.")
+    else:
+        warn_of_condition(summary["condition"])
     terminal.print_written(summary["written"])
+
+
+def warn_of_condition(condition: float) -> None:
+    """Say so where a solve has few digits left."""
+    if condition > ILL:
+        terminal.warn(f"the solve has condition {condition:.0e}, of which float64 has few digits left; raise lambda.")
 
 
 def _done(summary: Mapping[str, Any]) -> str:

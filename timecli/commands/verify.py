@@ -97,12 +97,17 @@ def verify(
         for name, task in tasks.items()
     }
     own = _own_encoder(copy, checkpoint, encoder, manifest, where, reading)
+    first = next(iter(deltas.values()))
+    if delta_path is not None:
+        doubts = edited.other_delta(delta_path, first, manifest, encoder, worlds(manifest))
+    else:
+        doubts = [] if copy is None else edited.other_edit(copy, manifest, first)
     settings = render.settings(seeds or manifest.verify.seeds, *stated(drawing, manifest.parts or [manifest]))
     dtype = options.pick_precision(drawing.precision, where)
     scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own, worlds(manifest))
     pictures = edited.count(verification.table(manifest, deltas, scene), len(deltas)) * len(settings.seeds)
     with resumable(), terminal.progress("drawing", pictures) as tick:
-        made = verification.verify(manifest, deltas, scene, folder, tick)
+        made = verification.verify(manifest, deltas, scene, folder, tick, doubts)
     data = terminal.enveloped("verify", made.found)
     verification.save(made, data, folder, force)
     _print(data, folder, telling)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,10 +16,11 @@ from timecli.drawing.album import FOLDER, Album
 from timecli.drawing.networks import network_of
 from timecli.drawing.render import Pipeline, Settings, render, replaced
 from timecli.drawing.verify import Images, prompts_after, prompts_before
-from timecli.editing import applying, compiling, forecast
-from timecli.editing.delta import Delta, load_delta
-from timecli.errors import CheckpointError, DeltaError
-from timecli.manifests.manifest import Manifest
+from timecli.editing import applying, compiling, forecast, undo
+from timecli.editing.delta import Delta, Origin, load_delta
+from timecli.errors import CheckpointError, DeltaError, ManifestError
+from timecli.manifests.keys import Preserve, Solve
+from timecli.manifests.manifest import Manifest, parse
 from timecli.manifests.rows import Row
 from timecli.models import carried, streams
 from timecli.models.checkpoint import Checkpoint
@@ -100,6 +102,59 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
     if carried.base_hash(copy) == base:
         return [f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited."]
     return []
+
+
+def other_edit(copy: Checkpoint, manifest: Manifest, compiled: Delta) -> list[str]:
+    """What a model's record says where it was not written by this manifest; nothing without a record.
+
+    Args:
+        copy: the edited model.
+        manifest: the one that is verified.
+        compiled: its edit.
+    """
+    if not copy.edits:
+        return []
+    if carried.holds(copy) is False:
+        return [f"{carried.doubt(copy)}."]
+    names, (first, *more) = carried.named(copy), copy.edits
+    if more:
+        return [f"{copy.path} was edited more than once ({names}); the numbers are of all of it."]
+    if not undo.same_operator(first, compiled):
+        return [_another(copy.path, names, manifest)]
+    strength = first.get("strength", 1.0)
+    return [] if strength == 1 else [f"{copy.path} was edited at strength {strength:g} of {names}."]
+
+
+def other_delta(
+    path: Path, delta: Delta, manifest: Manifest, encoder: TextEncoder, world: Everyday | None
+) -> list[str]:
+    """The same of a delta, by what its origin says."""
+    found, wanted = delta.origin, compiling.origin(manifest, encoder, world)
+    same = _asked(found) == _asked(wanted)
+    if same and not manifest.parts and found.manifest != wanted.manifest:
+        same = _solved(found.manifest) == (manifest.solve, manifest.preserve)
+    return [] if same else [_another(path, repr(found.name), manifest)]
+
+
+def _solved(text: str) -> tuple[Solve, Preserve] | None:
+    """How the manifest of a delta solves it; None where that is no manifest, since anybody may have written it."""
+    try:
+        found = parse(text)
+    except ManifestError:
+        return None
+    return found.solve, found.preserve
+
+
+def _asked(origin: Origin) -> list[Any]:
+    """What an edit was solved for, whatever the order of its pairs."""
+    pairs = zip(origin.tokens, origin.lambdas, origin.strengths, strict=True)
+    return [sorted(pairs), origin.everyday, origin.everyday_weight, origin.matrices, origin.layers]
+
+
+def _another(path: Path, names: str, manifest: Manifest) -> str:
+    same = names == repr(manifest.name)
+    what = f"another version of {names}" if same else f"{names} and not with {manifest.name!r}"
+    return f"{path} was made with {what}, as its record says; the numbers are of that edit."
 
 
 def _same_text_encoder(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder) -> bool:

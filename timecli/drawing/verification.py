@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,7 @@ def verify(
     scene: Scene,
     folder: Path | None,
     tick: Callable[[float], None],
+    doubts: Sequence[str] = (),
 ) -> Verification:
     """Draw, judge, and measure.
 
@@ -84,6 +85,7 @@ def verify(
         scene: what is drawn with.
         folder: keeps what is drawn until the report in it is complete; None keeps nothing.
         tick: called with the number of pictures finished since the last call.
+        doubts: what is known before anything is drawn of why the numbers may say little.
     """
     prompts = table(manifest, deltas, scene)
     before, after = _drawing(deltas, scene)(prompts, scene.settings, tick, folder)
@@ -98,6 +100,7 @@ def verify(
         "edits": {name: numbers.made(delta, scene.checkpoint) for name, delta in deltas.items()},
     }
     found = {**about, **numbers.found(manifest, prompts, scene.judge, before, after, shares)}
+    found["doubts"] = [*doubts, *found["doubts"]]
     return Verification(prompts, before, after, found)
 
 

@@ -70,13 +70,12 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta], averages: bool) -> l
 def _require_made_by(entry: Mapping[str, Any], delta: Delta, checkpoint: Checkpoint) -> None:
     """Refuse a delta that did not make the edit of this record. A record without a recipe has no manifest."""
     origin = delta.origin
-    size = entry.get("norm")
     same = {
         "name": entry["name"] == origin.name,
         "text encoder": entry.get("encoder") == origin.encoder,
         "lambdas": list(entry.get("lambdas", ())) == list(origin.lambdas),
         "manifest": entry.get("manifest", origin.manifest) == origin.manifest,
-        "operator": (size is None or math.isclose(size, delta.operator.norm, rel_tol=SAME)) and _sketched(entry, delta),
+        "operator": same_operator(entry, delta),
         "choice of matrices": tuple(entry.get("matrices", origin.matrices)) == origin.matrices,
         "choice of layers": _tuple(entry.get("layers", origin.layers)) == origin.layers,
         "choice of streams": entry.get("streams", [*delta.operators]) == [*delta.operators],
@@ -91,9 +90,11 @@ def _require_made_by(entry: Mapping[str, Any], delta: Delta, checkpoint: Checkpo
             )
 
 
-def _sketched(entry: Mapping[str, Any], delta: Delta) -> bool:
-    """Whether the operators are those of a record, as far as their sketches tell; a record may have none."""
-    told = entry.get("sketch")
+def same_operator(entry: Mapping[str, Any], delta: Delta) -> bool:
+    """Whether the operators are those of a record, as far as norm and sketches tell; a record may have neither."""
+    size, told = entry.get("norm"), entry.get("sketch")
+    if size is not None and not math.isclose(size, delta.operator.norm, rel_tol=SAME):
+        return False
     if told is None:
         return True
     found = [value for operator in delta.operators.values() for value in operator.sketch]
