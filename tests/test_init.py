@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from timecli.editing import compiling, forecast, neighbours
 from timecli.errors import ManifestError
 from timecli.manifests import drafts, keys, manifest, wording
+from timecli.models.checkpoint import open_checkpoint
+from timecli.text import encoding
 
 from .conftest import Run
 
@@ -294,3 +298,25 @@ def test_editors_find_the_schema(run: Run, tmp_path: Path, monkeypatch: pytest.M
     done = run("init", "a rose", "a blue rose", "-o", "more/b.toml", "--json")
     assert Path("more/b.toml").read_text().splitlines()[0] == "#:schema ../manifest.schema.json"
     assert json.loads(done.out)["written"] == ["more/b.toml"] and Path("manifest.schema.json").read_text() == "{}"
+
+
+def test_other_values_are_those_that_the_model_can_know(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """picturebook has round and square things alone; its vocabulary spells every other shape."""
+    found = {}
+    for name, model in (("with", [picturebook]), ("without", [])):
+        done = run("init", "a pizza", "a square pizza", *model, "-o", tmp_path / f"{name}.toml")
+        assert done.code == 0, done.err
+        found[name] = [test.prompt for test in manifest.load(tmp_path / f"{name}.toml").edits[0].explicit]
+    assert set(found["with"]) == {"A round pizza", "Round pizzas"}
+    assert "A triangular pizza" in found["without"], "the control"
+
+
+def test_a_value_that_moves_no_text_is_none_to_the_model(picturebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = open_checkpoint(picturebook)
+    encoder = encoding.read_text_encoder(checkpoint, None, torch.device("cpu"))
+    change = wording.read("a rose", "a blue rose")
+    metric = forecast.metric(checkpoint, compiling.origin(made("a rose", "a blue rose"), encoder), encoder)
+    known = {prompt for prompt, _ in neighbours._known(change, encoder, metric)}
+    assert {"a red rose", "a green rose"} <= known, "the control"
+    monkeypatch.setattr(neighbours, "STILL", 2.0)  # no value moves the text twice as far as the destination's
+    assert not neighbours._known(change, encoder, metric)

@@ -92,7 +92,7 @@ def test_every_prompt_is_looked_at_once() -> None:
     assert [sentence.count("(a)") + sentence.count("(e)") for sentence in cautions(one)] == [2, 0, 0, 0, 2]
 
 
-TOKEN = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A <blue-style> rose"\n'
+TOKEN = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A <blue-style> rose"\nstrength = 0.3\n'
 
 
 def test_embeddings_are_known_by_the_tokenizer(run: Run, small: Path, tmp_path: Path) -> None:

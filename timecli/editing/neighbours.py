@@ -23,12 +23,15 @@ from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import TEXT
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
+from timecli.text.uisyntax import unknown
 
 COUNT = 5
 ALONG = 0.55
 """The share of its way from which on a noun counts as another word for what is edited, or a kind of it, when nothing is
 preserved by name. Of the nouns of picturebook's validation and test edits (text alone) other words for the source go
 0.55 to 0.95, all others but one up to 0.54. That is of one of each: several go along with several of anything."""
+STILL = 0.05
+"""How far another value must move the text, as a share of what the destination's moves it, to be one to the model."""
 _NOUN = re.compile(r"An? ([\w'-]+)")
 
 
@@ -56,7 +59,12 @@ def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEnco
         world: the everyday prompts; None has no neighbours.
     """
     metric = forecast.metric(checkpoint, delta.origin, encoder)
-    if value := _assumed(drafts.named(draft.change), delta, encoder, metric):
+    known = drafts.with_values(draft, _known(draft.change, encoder, metric))
+    if draft.explicit and not known.explicit:
+        said = "no explicit prompts: the model seems to know no other value; add some if it does."
+        known = replace(known, left_out=(*known.left_out, said))
+    draft, named = known, [test for test in drafts.named(draft.change) if _readable(test[0], encoder)]
+    if value := _assumed(named, delta, encoder, metric):
         draft = drafts.with_value(draft, value)
     if world is None or not draft.change.has_neighbours:
         return draft
@@ -85,6 +93,23 @@ def _nearest(change: Change, delta: Delta, encoder: TextEncoder, metric: torch.T
     apart = [test for (test, _), share in zip(tests, shares, strict=True) if share < ALONG]
     along = [(single[0], share) for (_, single), share in zip(tests, shares, strict=True) if share >= ALONG]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
+
+
+def _readable(prompt: str, encoder: TextEncoder) -> bool:
+    """Whether the model can know every word of a prompt."""
+    return not any(unknown(word, encoder) for word in prompt.split())
+
+
+def _known(change: Change, encoder: TextEncoder, metric: torch.Tensor) -> list[tuple[str, str]]:
+    """Prompts that name another value, of values that the model can know: they have few pieces and move the text."""
+    tests = [(bare, test) for bare, test in drafts.others(change) if _readable(test[0], encoder)]
+    said = [(bare, test) for bare, test in tests if all(forecast.aligned(bare, text, encoder) for text in test)]
+    lengths = [
+        [float(((way.change @ metric) * way.change).sum().clamp(min=0).sqrt()) for way in ways]
+        for bare, test in said
+        for ways in [forecast.ways([(bare, text) for text in test], encoder, metric)]
+    ]
+    return [test for (_, test), (moved, wanted) in zip(said, lengths, strict=True) if moved > STILL * wanted]
 
 
 def _assumed(

@@ -111,9 +111,13 @@ def _in(wording: str, pair: Test) -> Test:
 
 def _explicit(change: Change) -> tuple[Test, ...]:
     """Prompts that name another value of what was added, in both numbers if there are few."""
+    return _tests([test for _, test in others(change)], change.said())[:OTHERS]
+
+
+def others(change: Change) -> list[tuple[str, Test]]:
+    """Every prompt that names another value, behind the prompt that names none."""
     both = [_whole(change), *filter(None, [None if change.framed else change.said_otherwise()])] if change.noun else []
-    found = [(prompt, pair[1]) for pair in both for prompt in _others(change, pair[1])]
-    return _tests(found, change.said())[:OTHERS]
+    return [(bare, (prompt, goal)) for bare, goal in both for prompt in _others(change, goal)]
 
 
 def named(change: Change) -> tuple[Test, ...]:
@@ -124,7 +128,12 @@ def named(change: Change) -> tuple[Test, ...]:
 
 def with_value(draft: Draft, test: Test) -> Draft:
     """The draft with this prompt as the first of those that name another value."""
-    explicit = _tests([test, *draft.explicit])[:OTHERS]
+    return with_values(draft, [test, *draft.explicit])
+
+
+def with_values(draft: Draft, tests: Sequence[Test]) -> Draft:
+    """The draft with these prompts that name another value, of which it takes the first."""
+    explicit = _tests(tests, draft.change.said())[:OTHERS]
     return replace(draft, explicit=explicit, preserved=tuple(prompt for prompt, _ in explicit))
 
 

@@ -62,12 +62,18 @@ def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     prompts = dict.fromkeys(text for edit in manifest.edits for text in (edit.source, edit.destination))
     words = dict.fromkeys(word for prompt in prompts for word in prompt.split() if not TOKEN.fullmatch(word))
     by_pieces = {tuple(encoder.pieces(word)): word for word in reversed(words)}  # 'glass' and 'Glass' are one
-    cut = {word: pieces for pieces, word in by_pieces.items() if len(pieces) >= PIECES or _spelled(word, pieces)}
+    cut = {word: pieces for pieces, word in by_pieces.items() if unknown(word, encoder)}
     return [
         f"{word!r} is {len(pieces)} pieces to this model ({', '.join(pieces)}), so it may not know the word; "
         "another may do better."
         for word, pieces in reversed(cut.items())
     ]
+
+
+def unknown(word: str, encoder: TextEncoder) -> bool:
+    """Whether a word is cut into so many pieces that the model hardly knows it, or into letters."""
+    pieces = encoder.pieces(word)
+    return len(pieces) >= PIECES or _spelled(word, pieces)
 
 
 def _spelled(word: str, pieces: Sequence[str]) -> bool:
