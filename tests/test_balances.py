@@ -7,8 +7,9 @@ from statistics import fmean
 
 import pytest
 
+from timecli.manifests import balances
 from timecli.manifests.manifest import Manifest, parse
-from timecli.measuring import balances, schedule, shares, tables
+from timecli.measuring import schedule, shares, tables
 from timecli.measuring.bench import Answers
 from timecli.measuring.schedule import BASE, Configuration
 from timecli.measuring.shares import Balanced

@@ -133,7 +133,6 @@ BAD = {
     "device": ("edit {m} {p} -o {t}/out --device cuda:99", "--device cuda:99 is not available here"),
     "not a delta": ("apply {p} {p} -o {t}/out", "is not a delta file"),
     "foreign delta": ("apply {t}/x.delta {s} -o {t}/out", "takes text of width 64"),
-    "no judge": ("verify {t}/demands.toml {t}/alone.safetensors --config {c} -o {t}/report", "give --judge"),
     "inspect nothing": ("inspect {t}/none", "does not exist"),
 }  # fmt: skip
 
@@ -145,7 +144,6 @@ def corner(picturebook: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     long = SMALL.replace("A pack", "A pack " + "of roses " * 40)
     (folder / "long.toml").write_text(long)
     (folder / "apart.toml").write_text(SMALL.replace("A pack of blue roses", "Poppies"))
-    (folder / "demands.toml").write_text(SMALL + "[verify]\nefficacy = 0.5\n")
     (folder / "model.ckpt").write_bytes(b"\x80\x02}q\x00.")
     (folder / "cut.safetensors").write_bytes(picturebook.read_bytes()[:100_000])
     save_file({"a": torch.zeros(3)}, folder / "other.safetensors")

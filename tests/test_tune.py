@@ -11,7 +11,7 @@ import pytest
 
 from timecli.commands import terminal
 from timecli.errors import ManifestError
-from timecli.manifests import manifest, settings
+from timecli.manifests import balances, manifest, settings
 from timecli.manifests.rows import Row
 from timecli.measuring import objectives, trials, tune
 from timecli.measuring.objectives import LAMBDA, STRENGTH, Axis
@@ -212,9 +212,9 @@ def test_the_time_left_is_shown_while_a_value_is_drawn(
 
 
 def test_the_interval_is_wilsons() -> None:
-    assert objectives.interval(0.5, 24) == pytest.approx((0.314, 0.686), abs=1e-3)
-    assert objectives.interval(0.0, 24) == pytest.approx((0.0, 0.138), abs=1e-3)
-    narrow, wide = (objectives.interval(0.5, count) for count in (1000, 2))
+    assert balances.interval(0.5, 24) == pytest.approx((0.314, 0.686), abs=1e-3)
+    assert balances.interval(0.0, 24) == pytest.approx((0.0, 0.138), abs=1e-3)
+    narrow, wide = (balances.interval(0.5, count) for count in (1000, 2))
     assert wide[0] < 0.1 and wide[1] > 0.9 and narrow[1] - narrow[0] < 0.07
 
 

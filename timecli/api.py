@@ -230,7 +230,7 @@ def _verified(
 
     from timecli.drawing import render, verification
     from timecli.drawing.judge import load_judge
-    from timecli.models.checkpoint import judge_beside
+    from timecli.models.judges import judge_beside
 
     wanted = manifest.verify
     settings = render.settings(seeds or wanted.seeds, wanted.steps, wanted.guidance)

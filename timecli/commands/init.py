@@ -32,6 +32,10 @@ Name = Annotated[
     str | None, typer.Option("--name", help="Name of the edit. [default: the output's, else from DESTINATION]")
 ]
 
+Balance = Annotated[
+    bool, typer.Option("--balance", help="Both genders equally often, as DESTINATION adds one: write [balance].")
+]
+
 
 @grouped
 def init(
@@ -40,6 +44,7 @@ def init(
     model: Model = None,
     output: Output = None,
     name: Name = None,
+    balance: Balance = False,
     *,
     reading: Reading,
     force: options.Force = False,
@@ -57,7 +62,7 @@ def init(
     if output is None:
         require_no_link(target)
     check_target(target, given(model, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
-    draft = drafts.draft(change)
+    draft = drafts.balanced(drafts.draft(change)) if balance else drafts.draft(change)
     manifests.parse(drafts.written(draft, name), str(target))
     if model is not None:
         draft = _as_the_model_reads(draft, name, model, reading)
@@ -72,7 +77,8 @@ def init(
     if telling.as_json:
         return terminal.print_json("init", {"manifest": name, "written": written})
     terminal.print_written(written)
-    terminal.say(f"next: timecli plan {target} {model or 'MODEL'}", stderr=True)
+    command = "tune --in-place" if balance else "plan"
+    terminal.say(f"next: timecli {command} {target} {model or 'MODEL'}", stderr=True)
 
 
 def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:

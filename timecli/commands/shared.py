@@ -63,7 +63,7 @@ def read_encoder(checkpoint: Checkpoint, reading: Reading, where: torch.device, 
 def require_readable(reading: Reading, judge: Path | None = None) -> None:
     """Refuse what is given beside MODEL and is not there, before anything is loaded."""
     from timecli.files.safefile import open_file
-    from timecli.models.checkpoint import require_judge
+    from timecli.models.judges import require_judge
 
     if reading.tokenizer is not None:
         from timecli.text.tokenizers import require_tokenizer
@@ -268,7 +268,7 @@ def resumable() -> Iterator[None]:
 
 def judge_folder(given: Path | None, model: Path) -> Path:
     """The judge that was asked for, or the one beside the model."""
-    from timecli.models.checkpoint import judge_beside
+    from timecli.models.judges import judge_beside
 
     return given or judge_beside(model)
 

@@ -27,7 +27,7 @@ def tried(task: Manifest, trial: Trial, objective: str, seeds: int) -> str:
 
 def share(task: Manifest, found: float, seeds: int) -> str:
     """A share with what it can truly be."""
-    from timecli.measuring.objectives import interval
+    from timecli.manifests.balances import interval
 
     return _told(found, interval(found, _pictures(task, seeds)))
 
@@ -48,6 +48,7 @@ def summary(
     tasks: Sequence[Manifest], found: Sequence[Trial], unedited: Sequence[float], objective: str, seeds: int
 ) -> list[dict[str, Any]]:
     """What was found for every manifest."""
+    from timecli.manifests import balances
     from timecli.measuring import objectives
 
     rows = []
@@ -55,7 +56,7 @@ def summary(
         row: dict[str, Any] = {"manifest": task.name, objectives.axis(task).key: trial.value, "score": trial.score}
         if objective == "balance":
             pictures = _pictures(task, seeds)
-            row |= {"unedited": unedited[i], "interval": list(objectives.interval(trial.score, pictures))}
+            row |= {"unedited": unedited[i], "interval": list(balances.interval(trial.score, pictures))}
             row["verdict"] = pictures >= objectives.VERDICT
         elif objective == "harmonic":
             row |= {"missed": list(trial.missed), "verdict": seeds >= FEW}

@@ -171,6 +171,8 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
         if data["scores"]:
             terminal.print_table(("", *report.SCORES), report.score_rows(data["scores"]))
             terminal.print_table(*report.each_table(data))
+        for line in report.balance_lines(data):
+            terminal.say(line)
         terminal.print_written([str(folder / name) for name in FILES])
     _warn_of_harm(data)
     for sentence in data["missed"]:
@@ -223,13 +225,12 @@ def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.dev
     """The judge that was asked for, or the one beside the model; None without any."""
     from timecli.drawing.judge import load_judge
     from timecli.drawing.verify import demanded
+    from timecli.models.judges import ADVICE
 
     folder = judge_folder(path, model)
     if path is not None or (folder / "config.json").exists():
         return load_judge(folder, device)
-    if demanded(manifest):
-        needs = demanded(manifest)[0]
-        raise TimecliError(
-            f"{manifest.name} has a threshold for {needs}, which only a judge can measure; give --judge."
-        )
+    needs = ", ".join(demanded(manifest))
+    unmeasured = f"so the thresholds ({needs}) are not measured" if needs else "so nothing is measured"
+    terminal.warn(f"no judge was given, {unmeasured} and pictures are drawn alone; {ADVICE}.")
     return None

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import open_file, require_finite
-from timecli.models.checkpoint import require_judge
+from timecli.models.judges import require_judge
 from timecli.text.sizes import require_no_larger, require_plausible
 from timecli.text.tokenizers import require_text
 

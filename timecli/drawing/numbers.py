@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from timecli import __version__
+from timecli.drawing.balance import balances
 from timecli.drawing.doubts import doubts
 from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import between_seeds, likeness
@@ -70,6 +71,7 @@ def found(
     return {
         "doubts": doubts(table, judge, before) if judge else [],
         "scores": plain(scores) if judge else None,
+        "balances": balances(manifest, judge, before, after) if judge else {},
         "thresholds": _thresholds(manifest),
         "best": best,
         "missed": misses[best] if all(misses.values()) else [],
@@ -159,7 +161,7 @@ def per_prompt(
         if judge is not None and seen is not None:
             if row.destination:
                 for key, images in (("unedited", before), ("shown", after)):
-                    one[key] = fmean(judge.choose(images[row.prompt], (row.prompt, row.destination)))
+                    one[key] = fmean(judge.choose(images[row.prompt], (row.against or row.prompt, row.destination)))
             for key, cosines in (("likeness", likeness(row, *seen)), ("another_seed", between_seeds(row, seen[0]))):
                 one[key] = fmean(cosines) if cosines else None
         found.append(one)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from timecli.drawing.html import address, filled
-from timecli.drawing.report import FORMS, SCORES, Column, best, number, score_rows
-from timecli.manifests.rows import COSINES, FOLLOW, METRICS, TOLD, Row, figure
+from timecli.drawing.report import SCORES, Column, best, number, score_rows
+from timecli.manifests.rows import BALANCE, COSINES, FOLLOW, METRICS, TOLD, Row, figure
 from timecli.shown import all_of
 
 BEFORE, ORACLE = "before", "oracle"
@@ -62,6 +62,7 @@ def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Col
         shows: "before", what was edited under one name or several, and "oracle".
     """
     pairs = sorted(zip(found["prompts"], table, strict=True), key=lambda pair: distance(pair[0]), reverse=True)
+    pairs.sort(key=lambda pair: pair[1].kind != BALANCE)  # what a balance is about comes first
     cards = [card(one, row, shows, found["seeds"]) for one, row in pairs]
     scores = found["scores"]
     return filled(
@@ -96,7 +97,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     """One sentence: did the edit do what its manifest asks for?"""
     wanted, missed = len(found["thresholds"]), len(found["missed"])
     if not found["scores"]:
-        return "Nothing was measured: no judge was given."
+        return f"Nothing was measured{', and no threshold tested' if wanted else ''}: no judge was given."
     if not wanted:
         return "Measured. The manifest sets no thresholds."
     if missed and missed < wanted:
@@ -129,7 +130,13 @@ def measures(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         value, limit = edited[metric]["mean"] if metric in edited else None, wanted.get(metric)
         state = "" if value is None or limit is None else "met" if value >= limit else "missed"
         texts = {key: None if x is None else figure(metric, x) for key, x in (("value", value), ("wanted", limit))}
-        shown.append({"metric": metric, "state": state, "share": value, "limit": limit, **texts})
+        shown.append({"metric": metric, "state": state, "share": value, "limit": limit, "said": "", **texts})
+    for name, balance in found["balances"].items():
+        one, goal = balance[found["best"]], balance["target"]
+        low, high = one["interval"]
+        said = f"{goal:.0%} asked for, Δ {one['delta']:.2f}; {low:.0%} to {high:.0%} with 95 % confidence"
+        shown.append({"metric": f"{name}: {balance['descriptions'][0]}", "state": "", "share": one["share"]})
+        shown[-1] |= {"limit": goal, "value": f"{one['share']:.0%}", "wanted": None, "said": said}
     return shown
 
 
@@ -137,10 +144,13 @@ def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: S
     """A prompt's card: its numbers and the columns' pictures of it."""
     names = {"forecast": "forecast", "another_seed": "another seed"}
     names["shown"] = "shows the destination" if row.kind in FOLLOW else "shows what it must not"
-    names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
-    facts = {names[key]: number(one, key) for key in FORMS if one[key] is not None}
+    if row.kind == BALANCE:
+        names = {"unedited": "before, shows the first", "shown": "shows the first"}
+    else:
+        names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
+    facts = {name: number(one, key) for key, name in names.items() if one[key] is not None}
     should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"
-    should = "edited by another pair" if row.kind == TOLD else should
+    should = {TOLD: "edited by another pair", BALANCE: "should show both"}.get(row.kind, should)
     columns = {name: column(row) for name, column in shows.items()}
     tiles = {
         seed: [_tile(row, name, seed, own[i]) for name, own in columns.items() if len(own) > i]

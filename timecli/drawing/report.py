@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from timecli.drawing.album import png
 from timecli.drawing.verify import Images
 from timecli.editing.forecast import shown
-from timecli.manifests.rows import COSINES, FOLLOW, METRICS, Row
+from timecli.manifests.rows import BALANCE, COSINES, FOLLOW, METRICS, Row
 from timecli.shown import amount, harmless, in_markdown, table_row
 
 INK = {
@@ -21,6 +21,7 @@ INK = {
     "negative": "#6b6b6b",
     "explicit": "#7a4b00",
     "told": "#5b2a86",
+    "balance": "#12518c",
     "sample": "#222222",
     "everyday": "#8a8a8a",
 }
@@ -63,21 +64,29 @@ def sheet(table: Sequence[Row], shows: Mapping[str, Column], title: str, notes: 
     shown = min(SHOWN, max(len(column(row)) for column in shows.values() for row in table))
     block = shown * CELL + GAP
     right = LABEL + len(shows) * block
-    size = (right + GAP + (NOTE if notes else 0), 2 * HEAD + len(table) * (CELL + 4))
+    lines = [_lines_of(row, shows, shown) for row in table]
+    size = (right + GAP + (NOTE if notes else 0), 2 * HEAD + sum(lines) * (CELL + 4))
     image = Image.new("RGB", size, "white")
     canvas = ImageDraw.Draw(image)
     canvas.text((GAP, 10), harmless(title), "black", ImageFont.load_default(20))
     for i, name in enumerate(shows):
         canvas.text((LABEL + i * block, HEAD + 12), name, "black", ImageFont.load_default(18))
     for i, row in enumerate(table):
-        top = 2 * HEAD + i * (CELL + 4)
+        top = 2 * HEAD + sum(lines[:i]) * (CELL + 4)
         _label(canvas, row, top)
         if notes:
             canvas.text((right, top + 20), notes[i], "black", ImageFont.load_default(13))
         for j, column in enumerate(shows.values()):
-            for k, picture in enumerate(column(row)[:shown]):
-                image.paste(_fit(picture), (LABEL + j * block + k * CELL, top))
+            for k, picture in enumerate(column(row)[: shown * lines[i]]):
+                place = LABEL + j * block + k % shown * CELL, top + k // shown * (CELL + 4)
+                image.paste(_fit(picture), place)
     return image
+
+
+def _lines_of(row: Row, shows: Mapping[str, Column], shown: int) -> int:
+    """How many lines of pictures a row has: of a balance all seeds are shown, since their share is what counts."""
+    drawn = max(len(column(row)) for column in shows.values())
+    return -(-drawn // shown) if row.kind == BALANCE else 1
 
 
 def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
@@ -87,7 +96,7 @@ def _label(canvas: ImageDraw.ImageDraw, row: Row, top: int) -> None:
     canvas.text((GAP, top + 2), row.kind, INK[row.kind], small)
     canvas.text((GAP, top + 20), _lines(row.prompt, 32), INK[row.kind], font)
     if row.destination:
-        way = "to" if row.kind in FOLLOW else "not"
+        way = "to" if row.kind in FOLLOW else "or" if row.kind == BALANCE else "not"
         canvas.text((GAP, top + 66), _lines(f"{way}: {row.destination}", 40), "#8a8a8a", small)
 
 
@@ -112,7 +121,7 @@ def each_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _asked(one: Mapping[str, Any]) -> list[str]:
-    return [one["kind"] if one["counts"] else f"{one['kind']}, not counted", one["prompt"]]
+    return [one["kind"] if one["counts"] or one["kind"] == BALANCE else f"{one['kind']}, not counted", one["prompt"]]
 
 
 def number(one: Mapping[str, Any], key: str) -> str:
@@ -120,7 +129,7 @@ def number(one: Mapping[str, Any], key: str) -> str:
     value = one[key]
     if value is None:
         return "-"
-    return format(shown(value) if key == "forecast" else value, FORMS[key])
+    return format(shown(value) if key == "forecast" else value, FORMS.get(key, ".0%"))
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -140,9 +149,11 @@ def markdown(found: dict[str, Any]) -> str:
         lines += [table_row(*cells) for cells in score_rows(found["scores"])]
         lines += ["", *COVERED]
     else:
-        lines.append("No judge was given, so nothing was measured.")
+        tested = ", and no threshold was tested" * bool(found["thresholds"])
+        lines.append(f"No judge was given, so nothing was measured{tested}.")
     lines += [
         "",
+        *(f"- **balance**: {in_markdown(sentence)}" for sentence in balance_lines(found)),
         *(f"- **missed**: {in_markdown(sentence)}" for sentence in found["missed"]),
         "",
         "![before, edited, oracle](sheet.png)",
@@ -155,6 +166,23 @@ def markdown(found: dict[str, Any]) -> str:
         goal = in_markdown(one["destination"] or "")
         lines.append(table_row(*cells, goal if one["kind"] in FOLLOW or not goal else f"not: {goal}"))
     return "\n".join(lines) + "\n"
+
+
+def balance_lines(found: Mapping[str, Any]) -> list[str]:
+    """Sentences for every balance that was measured: the share, Δ, and what the share can truly be."""
+    lines = []
+    for name, balance in found["balances"].items():
+        first, before = balance["descriptions"][0], balance["unedited"]
+        for edit in found["edits"]:
+            one = balance[edit]
+            low, high = one["interval"]
+            column = "" if len(found["edits"]) == 1 else f"{edit}, "
+            lines.append(
+                f"{name}, {column}balance: {first!r} in {one['share']:.0%} of {one['pictures']} pictures (unedited "
+                f"{before['share']:.0%}), {balance['target']:.0%} asked for, Δ {one['delta']:.2f}; "
+                f"with 95 % confidence the share is {low:.0%} to {high:.0%}"
+            )
+    return lines
 
 
 def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

@@ -17,6 +17,7 @@ from timecli.drawing.verify import Images
 from timecli.editing import compiling, preview
 from timecli.editing.delta import Delta
 from timecli.files.writing import make_folder, write_bytes
+from timecli.manifests.balances import balance_rows, measured_as_balance
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import Row, everyday_rows, rows
 from timecli.models import carried
@@ -64,9 +65,18 @@ class Verification:
 
 def table(manifest: Manifest, deltas: Mapping[str, Delta], scene: Scene) -> list[Row]:
     """Every prompt that is looked at: the manifest's own, some everyday ones, and those of them that move most."""
-    own, encoder = rows(manifest), scene.encoder
+    own, encoder = _own(manifest), scene.encoder
     moving = preview.moving(manifest, scene.checkpoint, encoder, list(deltas.values()), scene.world)
     return [*own, *everyday_rows(compiling.listed(manifest, encoder), own, moving)]
+
+
+def _own(manifest: Manifest) -> list[Row]:
+    """The rows of a manifest, or of every manifest of a joint edit; where a balance is measured, the balance's."""
+    parts = manifest.parts or (manifest,)
+    if not any(map(measured_as_balance, parts)):
+        return rows(manifest)
+    found = (balance_rows(part) if measured_as_balance(part) else rows(part, manifest.edits) for part in parts)
+    return [row for own in found for row in own]
 
 
 def verify(

@@ -68,7 +68,7 @@ def require_file(path: Path, error: type[TimecliError], missing: str = "does not
     except FileNotFoundError:
         if path.is_symlink():
             missing = f"is a link to {os.readlink(path)}, which does not exist"
-        raise error(f"{path} {missing}{_elsewhere(path)}.") from None
+        raise error(f"{path} {missing}{elsewhere(path)}.") from None
     except (OSError, ValueError) as problem:
         raise error(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}.") from problem
     if stat.S_ISDIR(status.st_mode):
@@ -79,7 +79,7 @@ def require_file(path: Path, error: type[TimecliError], missing: str = "does not
     return status.st_size
 
 
-def _elsewhere(path: Path) -> str:
+def elsewhere(path: Path) -> str:
     """What a name that is no file here may be, and what to do then."""
     if ADDRESS.match(str(path)):
         return "; it is an address, and files alone are read: download it and give the file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,12 @@ if TYPE_CHECKING:  # a header is read, and refused, before torch is
 SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
 """How the factor beside a quantised weight ends, in place of `weight`."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+CONVERT = (
+    "import sys, torch, safetensors.torch as s; d = torch.load(sys.argv[1], 'cpu', weights_only=True); "
+    "d = d.get('state_dict', d); "
+    "s.save_file({k: v.clone() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])"
+)
+"""Makes a safetensors file of a pickle of tensors, and runs nothing that is in it."""
 HEADER_LIMIT = 100_000_000
 """Bytes of a header that the safetensors library reads."""
 ITEMSIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -102,9 +109,13 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
     zipped = start.startswith(b"PK") and (b"data.pkl" in start or not start.startswith(b"PK\x03\x04"))
     named = path.suffix in PICKLES and bool(start) and identified(start) in (None, ARCHIVE)
     if named or ((zipped or start.startswith(b"\x80")) and start[8:9] != b"{"):
+        target = path.with_suffix(".safetensors")
+        paths = map(
+            shlex.quote, map(str, (path, target if target != path else path.with_stem(f"{path.stem}-converted")))
+        )
         raise CheckpointError(
-            f"{path} is a pickle, which can run code when it is opened, so it is not read; convert it where "
-            "you trust it: torch.load with weights_only=True, then safetensors.torch.save_file."
+            f"{path} is a pickle, which can run code when it is opened, so it is not read; where you trust it, convert "
+            f'it with `python -c "{CONVERT}" {" ".join(paths)}`.'
         )
 
 

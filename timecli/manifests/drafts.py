@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from timecli.errors import ManifestError
 from timecli.manifests import manifest as manifests
 from timecli.manifests import values
 from timecli.manifests.manifest import folded
@@ -19,6 +20,8 @@ WORST = 0.65
 """Likeness that every everyday prompt keeps; drafts for picturebook's validation edits have .68 to .98."""
 LIGHT = 0.1
 """Everyday weight with which it is told what goes along; a higher one holds that back, and with it what it tells."""
+EVEN = 0.45
+"""The strength at which a forecast has half of the pictures show the destination (`editing.forecast.HALF`)."""
 OTHERS = 4
 """Other values that are tried."""
 COMMON = 11
@@ -41,6 +44,7 @@ class Draft:
         negatives: neighbours, which should stay.
         preserved: prompts to preserve.
         left_out: sentences for what has no place in it, and why.
+        balance: two descriptions of which each should be drawn as often as the other.
     """
 
     change: Change
@@ -51,6 +55,7 @@ class Draft:
     negatives: tuple[Test, ...] = ()
     preserved: tuple[str, ...] = ()
     left_out: tuple[str, ...] = field(default=())
+    balance: tuple[str, str] | None = None
 
 
 def draft(change: Change) -> Draft:
@@ -68,6 +73,25 @@ def draft(change: Change) -> Draft:
         preserved=tuple(prompt for prompt, _ in explicit),
         left_out=tuple(_left_out(change)),
     )
+
+
+def balanced(draft: Draft) -> Draft:
+    """The draft of an edit after which two genders are drawn equally often. It has one pair and no other wordings.
+
+    Raises:
+        ManifestError: the destination adds no gender.
+    """
+    change = draft.change
+    added = [word for part in change.new for word in part.lower().split() if word in values.GENDERS]
+    if len(added) != 1:
+        known = " or ".join(map(repr, values.GENDERS))
+        raise ManifestError(
+            f"{change.destination!r} adds no gender, which --balance is for; write {known} in it, or write [balance] "
+            "yourself."
+        )
+    one = small(change.destination)
+    (other,) = (_swapped(one, added[0], word) for word in values.GENDERS if word != added[0])
+    return replace(draft, second=(), wider=(), positives=(), balance=(one, other))
 
 
 def pairs_alone(draft: Draft, name: str) -> manifests.Manifest:
@@ -192,9 +216,10 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         "",
         "# What is assumed, and what shall be.",
         *_pair(change.source, change.destination),
-        "# Other wordings: they should follow without being edited.",
-        *_table("positives", draft.positives),
     ]
+    if draft.positives:
+        lines.append("# Other wordings: they should follow without being edited.")
+        lines += _table("positives", draft.positives)
     if draft.negatives:
         lines += ["# Neighbours: they should stay as they are.", *_table("negatives", draft.negatives)]
     else:
@@ -211,6 +236,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     if draft.preserved:
         lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
         lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
+    lines += _balance(draft)
     lines += [
         "",
         "[verify]",
@@ -218,16 +244,35 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         "# what yours reaches.",
         "seeds = 8",
     ]
-    lines += ["efficacy = 0.8", "generality = 0.6", f"worst = {WORST:g}"]
+    lines += ["efficacy = 0.8", "generality = 0.6"] * (draft.balance is None) + [f"worst = {WORST:g}"]
     lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.85"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"
 
 
 def solved(draft: Draft) -> list[str]:
     """The lines of `[solve]`: what names other values is solved in the paper's wordings, which leave them room."""
-    if not draft.explicit:
+    half = ["# About half of the pictures; `timecli tune --in-place` finds it by drawing.", f"strength = {EVEN:g}"]
+    wordings = ['# "A photo of", "An image of", "A picture of".', "augment = true"]
+    lines = half * (draft.balance is not None) + wordings * bool(draft.explicit)
+    return ["", "[solve]", *lines] if lines else []
+
+
+def _balance(draft: Draft) -> list[str]:
+    """The lines of `[balance]`."""
+    if draft.balance is None:
         return []
-    return ["", "[solve]", '# "A photo of", "An image of", "A picture of".', "augment = true"]
+    said = small(draft.change.source)
+    prompts = [capital(wording.replace("{}", said)) for wording in (*FRONT, *BEHIND)]
+    return [
+        "",
+        "# Each of the two should be drawn as often as the other: `timecli verify` counts the share of the first.",
+        "[balance]",
+        f"descriptions = [{', '.join(map(quoted, draft.balance))}]",
+        line("validation", f"A photo of {said}"),
+        "prompts = [",
+        *(f"    {quoted(prompt)}," for prompt in prompts),
+        "]",
+    ]
 
 
 def _pair(source: str, destination: str) -> list[str]:

@@ -13,6 +13,8 @@ KINDS = {"positive": "positives", "negative": "negatives", "explicit": "explicit
 """What a test prompt is, and where an edit has it."""
 TOLD = "told"
 """What another pair of the same solve edits: no negative of anyone."""
+BALANCE = "balance"
+"""What a balance counts on: a prompt that should show either of two descriptions, as often as the target says."""
 FOLLOW = ("source", "positive")
 """Kinds that should show the destination; the others should stay as they are."""
 METRICS = {"efficacy": "source", "generality": "positive", "specificity": "negative", "explicit": "explicit"}
@@ -33,15 +35,17 @@ class Row:
 
     Attributes:
         kind: "source", "positive", "negative", "explicit"; "told" for a negative or explicit prompt that another pair
-            of the same solve edits; "sample" and "everyday".
+            of the same solve edits; "sample" and "everyday"; "balance", whose destination is the first description.
         counts: whether it is known what should become of it. A sample that names a source may follow it or stay, and
             what another pair edits goes where that pair says.
+        against: the text that the judge holds against the destination, where it is not the prompt itself.
     """
 
     kind: str
     prompt: str
     destination: str | None
     counts: bool = True
+    against: str | None = None
 
     @property
     def oracle(self) -> str | None:
@@ -89,7 +93,7 @@ def everyday_rows(prompts: Sequence[str], table: Sequence[Row], moving: Sequence
         moving: prompts of the list that come first, since they move most.
     """
     known = {folded(text) for row in table for text in (row.prompt, row.destination or "")}
-    named = names(*(row.prompt for row in table if row.kind in FOLLOW))
+    named = names(*(row.prompt for row in table if row.kind in (*FOLLOW, BALANCE)))
     free = [prompt for prompt in prompts if prompt and folded(prompt) not in known and not speaks_of(prompt, named)]
     places = (i * len(free) // EVERYDAY for i in range(EVERYDAY))
     chosen = dict.fromkeys([*moving, *(free[place] for place in places if free)])

@@ -65,16 +65,9 @@ def toward(manifest: Manifest) -> int:
 
 
 def suited(tasks: Sequence[Manifest]) -> str:
-    """What manifests can be tuned for: a balance, where they have one and no tests of an edit."""
-    tests = any(edit.positives or edit.negatives for task in tasks for edit in task.edits)
+    """What manifests can be tuned for: a balance, where they have one and lack the tests that an edit needs."""
+    tests = any(edit.positives and edit.negatives for task in tasks for edit in task.edits)
     return "balance" if all(task.balance for task in tasks) and not tests else "harmonic"
-
-
-def interval(share: float, pictures: int) -> tuple[float, float]:
-    """Between what the true share is, with a confidence of 95 %, after so many pictures (Wilson 1927)."""
-    square = 1.96**2 / pictures
-    middle, half = share + square / 2, (square * (share * (1 - share) + square / 4)) ** 0.5
-    return max((middle - half) / (1 + square), 0.0), min((middle + half) / (1 + square), 1.0)
 
 
 def rises(manifest: Manifest, line: Axis) -> bool:

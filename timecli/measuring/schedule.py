@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from timecli.errors import ManifestError
+from timecli.manifests import balances
 from timecli.manifests.company import joined
 from timecli.manifests.keys import AUGMENTATIONS, WORDINGS, Edit, Preserve
 from timecli.manifests.manifest import Manifest, folded, with_lambda, with_strength
 from timecli.manifests.rows import Row, rows
-from timecli.measuring import balances
 
 BASE = "base"
 """The unedited model."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from timecli.drawing import verify
+from timecli.manifests import balances
+from timecli.manifests.balances import distance
 from timecli.manifests.manifest import Manifest
-from timecli.measuring import balances
 from timecli.measuring.bench import Answers
 from timecli.measuring.schedule import BASE, Configuration, Job, tested
 from timecli.shown import all_of, in_markdown, table_row
@@ -92,11 +93,6 @@ def _counted(manifest: Manifest, answers: Sequence[Sequence[int]]) -> Balanced:
     per_seed = [fmean(answer == 0 for answer in seed) for seed in zip(*answers, strict=True)]
     parts = [part for i in range(SPLITS) if (part := per_seed[i::SPLITS])]
     return Balanced(fmean(per_seed), tuple(distance(fmean(part), manifest.balance.target) for part in parts))
-
-
-def distance(share: float, target: float) -> float:
-    """Δ: how far a share is from the target, 1 at the farthest (§6.3)."""
-    return abs(share - target) / max(target, 1 - target)
 
 
 def summary(rows: Mapping[Configuration, Measured]) -> Iterator[str]:

@@ -12,9 +12,9 @@ import torch
 from timecli.drawing.render import render
 from timecli.drawing.verify import Images, compared, counted, missed
 from timecli.editing import compiling, forecast
+from timecli.manifests.balances import worded
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import FOLLOW, LIKENESS, Row, rows
-from timecli.measuring.balances import worded
 from timecli.measuring.rivals import Change
 from timecli.measuring.schedule import Texts
 from timecli.measuring.studio import Studio

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from timecli.manifests.balances import distance
 from timecli.manifests.manifest import Manifest, with_strength
 from timecli.measuring.objectives import LAMBDA, STRENGTH, Axis, axis, balance_of, rises, toward
 from timecli.measuring.schedule import joint
-from timecli.measuring.shares import distance
 from timecli.measuring.trials import Drawings, Forecasts
 
 CLOSE = 0.1

@@ -150,21 +150,6 @@ class Checkpoint:
                 yield place, tensor
 
 
-def judge_beside(model: Path) -> Path:
-    """Where a model's judge is looked for: in its folder, else beside it."""
-    own = model / "judge"
-    return own if own.is_dir() else model.parent / "judge"
-
-
-def require_judge(folder: Path) -> None:
-    """Refuse a folder that is no judge's, or asks for code, before anything is loaded."""
-    code.require_none(folder)
-    if not (folder / "config.json").exists():
-        raise CheckpointError(
-            f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it."
-        )
-
-
 def require_maps(checkpoint: Checkpoint, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
     """Refuse keys, values or layers of which the model has none."""
     if all(matrix.kind == streams.ENTRY for matrix in checkpoint.family.matrices):

@@ -1,4 +1,4 @@
-"""What a balance draws and asks (Orgad et al. 2023, §6): its own prompts, the oracle's, and those that name a side."""
+"""A balance: what is drawn and asked for it, its oracle, and what a share says (Orgad et al. 2023, §6)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from timecli.manifests.keys import Balance
 from timecli.manifests.manifest import Manifest, same
-from timecli.manifests.rows import Row, rows
+from timecli.manifests.rows import BALANCE, FOLLOW, FOLLOWED, Row, rows
 
 
 def counted(balance: Balance) -> tuple[str, ...]:
@@ -72,3 +72,29 @@ def explicit(manifest: Manifest) -> list[Row]:
         if not any(same(text, edit.destination) for edit in manifest.edits)
     ]
     return list(dict.fromkeys([*named, *(row for row in rows(manifest) if row.kind == "explicit")]))
+
+
+def distance(share: float, target: float) -> float:
+    """Δ: how far a share is from the target, 1 at the farthest (§6.3)."""
+    return abs(share - target) / max(target, 1 - target)
+
+
+def interval(share: float, pictures: int) -> tuple[float, float]:
+    """Between what the true share is, with a confidence of 95 %, after so many pictures (Wilson 1927)."""
+    square = 1.96**2 / pictures
+    middle, half = share + square / 2, (square * (share * (1 - share) + square / 4)) ** 0.5
+    return max((middle - half) / (1 + square), 0.0), min((middle + half) / (1 + square), 1.0)
+
+
+def measured_as_balance(manifest: Manifest) -> bool:
+    """Whether `verify` counts a share in place of efficacy: there is a balance, and no threshold asks for more."""
+    return manifest.balance is not None and all(getattr(manifest.verify, metric) is None for metric in FOLLOWED)
+
+
+def balance_rows(manifest: Manifest) -> list[Row]:
+    """A manifest's prompts where its balance is measured: what should follow is as often as not what it was."""
+    assert manifest.balance is not None
+    own = [row for row in rows(manifest) if row.kind not in FOLLOW]
+    prompts = dict.fromkeys([*manifest.balance.validation, *manifest.balance.prompts])
+    pairs = [(prompt, *worded(manifest, prompt)) for prompt in prompts]
+    return [*(Row(BALANCE, prompt, one, counts=False, against=other) for prompt, one, other in pairs), *own]
