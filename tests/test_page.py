@@ -124,7 +124,7 @@ def test_every_picture_is_there_and_says_what_it_is(opened: Any, written: Path, 
 
     assert opened.run(BROKEN) == []
     alts = opened.run("return [...document.images].map(i => i.alt)")
-    assert {"A rose: after, seed 3", "A rose: wanted, seed 0", "A dog: before, wanted, seed 0"} <= set(alts)
+    assert {"A rose: after, seed 3", "A rose: oracle, seed 0", "A dog: before, seed 0"} <= set(alts)
     assert len(set(alts)) == len(alts) and "A rose in the snow: before, seed 0" in alts, "nobody knows what is wanted"
     opened.open(changed(written, tmp_path, "data:image/png;base64,iVBOR", "data:image/png;base64,AAAA"))
     assert len(opened.run(BROKEN)) == 1, "the control"
@@ -195,7 +195,7 @@ def test_parts_have_names_and_headings_their_order(opened: Any) -> None:
 
 def test_thresholds_are_told_in_words(drawn: Drawn, opened: Any) -> None:
     states = {one.find_element("css selector", "h3").text: one.text for one in opened.all(".measures li")}
-    assert "✓ met wanted 0.0%" in states["efficacy"] and "✗ missed wanted 1.100" in states["kept"]
+    assert "✓ met threshold 0.0%" in states["efficacy"] and "✗ missed threshold 1.100" in states["kept"]
     assert "no threshold" in states["reached"] and "kept is too low." in opened.one("ul.sentences").text
     assert page.verdict(drawn.found) == "1 of 2 thresholds missed." == opened.one("h2").text
     assert page.verdict(drawn.found | {"missed": []}) == "Both thresholds are met."
@@ -242,7 +242,7 @@ def test_several_edits_stand_between_before_and_wanted(drawn: Drawn) -> None:
     text = page.page(drawn.found, TABLE, shows | {"oracle": columns["oracle"]})
     captions = re.findall("<figcaption>(.*?)</figcaption>", text)
     assert captions.count("strength 0.5") == captions.count("strength &lt;1&gt;") == len(SEEDS) * len(TABLE)
-    assert captions.count("wanted") == len(SEEDS) * 2
+    assert captions.count("oracle") == len(SEEDS) * 2
 
 
 def test_small_pictures_stay_exact_and_large_ones_small() -> None:

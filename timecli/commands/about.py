@@ -7,6 +7,9 @@ from typing import Any
 
 from timecli.commands import terminal
 
+IF_ANY = ("cross_attention_matrices", "cross_attention_parameters", "twins")
+"""Counts that are told of a model that has some: a diffusion transformer has no cross-attention."""
+
 
 def print_about(about: Mapping[str, Any]) -> None:
     """A file's description, one fact a line, a manifest as the text that it is."""
@@ -21,7 +24,7 @@ def print_about(about: Mapping[str, Any]) -> None:
             elif key == "copies":
                 for copy in value:
                     terminal.say(f"copy of the network: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
-            elif key not in ("edits", "tokens"):
+            elif key not in ("edits", "tokens") and not (key in IF_ANY and value == 0):
                 terminal.say(f"{key}: {_plain(value)}")
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, Writing, grouped
-from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
+from timecli.commands.outputs import (
+    bring_settings,
+    check_in_place,
+    check_output,
+    choose_output,
+    default_output,
+    settings_beside,
+)
 from timecli.commands.shared import (
     given,
     harm,
@@ -17,7 +24,7 @@ from timecli.commands.shared import (
     warn_of_streams,
 )
 from timecli.commands.summaries import print_edit
-from timecli.errors import OutputError, TimecliError
+from timecli.errors import TimecliError
 
 
 @grouped
@@ -44,7 +51,8 @@ def apply(
     checkpoint = open_model(model, config, text_encoder, not writing.leave_ema, needs="fingerprints")
     output = choose_output(model, output, writing.in_place)
     if output is None:
-        raise OutputError("the edited model needs a name; use --output or --in-place.")
+        name = "+".join(origin.name for origin in origins)
+        output = default_output(model, f"without-{name}" if undo else name)
     if not (writing.stack or undo):
         require_unedited(checkpoint)
         deltas.require_one(origins)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Telling, Trying, Writing, grouped
-from timecli.commands.outputs import bring_settings, check_in_place, check_output, choose_output, settings_beside
+from timecli.commands.outputs import (
+    bring_settings,
+    check_in_place,
+    check_output,
+    choose_output,
+    default_output,
+    settings_beside,
+)
 from timecli.commands.shared import (
     everyday_world,
     given,
@@ -54,13 +60,13 @@ def edit(
             require_unedited(checkpoint)
         output = choose_output(model, output, writing.in_place)
         if output is None and delta_path is None:
-            output = _default_output(model, manifest.name)
+            output = default_output(model, manifest.name)
         settings, inputs = None, given(manifest_paths, reading.tokenizer, reading.text_encoder, reading.everyday)
         _check(checkpoint, inputs, output, delta_path, writing)
         if output is not None:
             settings = settings_beside(model, output, inputs, writing.with_config, writing.force)
     with terminal.stage(seconds, "start"):
-        from timecli.editing import applying, compiling, conflicts
+        from timecli.editing import applying, compiling, conflicts, forecast
         from timecli.editing import delta as deltas
         from timecli.shipping import provenance
         from timecli.shipping.publish import publish
@@ -76,6 +82,8 @@ def edit(
     with terminal.stage(seconds, "compile"):
         delta = compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
         moved = compiling.moved(manifest, encoder, delta.operator)
+        metric = forecast.metric(checkpoint, delta.origin, encoder)
+        shares = forecast.told([(e.source, e.destination) for e in manifest.edits], encoder, delta.operator, metric)
         against = conflicts.conflicts(manifest, checkpoint, encoder, delta)
     edited, digest = None, {}
     if output is not None:  # a delta alone needs the text encoder only
@@ -93,6 +101,7 @@ def edit(
     copied = bring_settings(settings, output, writing.with_config, writing.force) if settings and output else []
     pairs = [(edit.source, edit.destination) for edit in manifest.edits]
     summary = {**applying.summary(delta, edited.changes if edited else (), pairs, moved), **digest}
+    summary["shares"] = shares
     summary["tried"], drift = trying.values(), compiling.drift(world, delta.operator) if world else None
     summary["everyday_moved"] = drift
     written = [*given(output, delta_path), *copied]
@@ -103,11 +112,6 @@ def edit(
     terminal.warn_all(against)
     warn_of_rounding(summary["rounding"])
     terminal.warn_all(harm(manifest.name, drift, edited.changes if edited else ()))
-
-
-def _default_output(model: Path, name: str) -> Path:
-    """In this folder, called after the model and the manifest."""
-    return Path(f"{Path(os.path.abspath(model)).name}-{name}" if model.is_dir() else f"{model.stem}-{name}.safetensors")
 
 
 def _check(

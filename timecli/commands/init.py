@@ -18,6 +18,7 @@ from timecli.commands.shared import (
     require_readable,
     with_clip_skip,
 )
+from timecli.errors import TimecliError
 
 if TYPE_CHECKING:
     from timecli.manifests.drafts import Draft
@@ -56,6 +57,7 @@ def init(
     from timecli.manifests import drafts, editors, wording
     from timecli.manifests import manifest as manifests
 
+    _require_prompts(source, destination, model)
     change = wording.read(source, destination)
     name = name or drafts.slug(output.stem if output else change.destination) or "edit"
     target = output or Path(f"{name}.toml")
@@ -79,6 +81,20 @@ def init(
     terminal.print_written(written)
     command = "tune --in-place" if balance else "plan"
     terminal.say(f"next: timecli {command} {target} {model or 'MODEL'}", stderr=True)
+
+
+def _require_prompts(source: str, destination: str, model: Path | None) -> None:
+    """Refuse a model where a prompt belongs, before its words are looked at."""
+    from timecli.files.safefile import PICKLES
+
+    for text in (source, destination):
+        path = Path(text)
+        if path.suffix in (".safetensors", *PICKLES) or (path / "model_index.json").exists():
+            prompts = [one for one in (source, destination, str(model or "")) if one and one != text]
+            order = " ".join(f'"{one}"' for one in [*prompts, "DESTINATION"][:2])
+            raise TimecliError(
+                f"{text} is a model where a prompt belongs; they are swapped: timecli init {order} {text}."
+            )
 
 
 def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:

@@ -76,7 +76,9 @@ DeltaPath = Annotated[Path, typer.Argument(metavar="DELTA", help="Delta file, fr
 EditOutput = Annotated[
     Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<manifest name>, in this folder]")
 ]
-ApplyOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Edited model.")]
+ApplyOutput = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Edited model. [default: <model>-<delta's name>, in this folder]")
+]
 AdapterOutput = Annotated[Path, typer.Option("-o", "--output", help="Adapter file (.safetensors).")]
 AdapterFormat = Annotated[
     str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,16 @@ def choose_output(model: Path, output: Path | None, in_place: bool) -> Path | No
     if in_place and output is not None:
         raise OutputError(f"--in-place writes to {model} and --output to {output}; choose one.")
     return model if in_place else output
+
+
+def default_output(model: Path, name: str) -> Path:
+    """In this folder, called after the model and what is done to it; a link of that name was not named by anyone."""
+    from timecli.files.targets import require_no_link
+
+    folder = Path(os.path.abspath(model)).name
+    target = Path(f"{folder}-{name}" if model.is_dir() else f"{model.stem}-{name}.safetensors")
+    require_no_link(target)
+    return target
 
 
 def require_folder(folder: Path) -> None:

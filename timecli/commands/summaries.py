@@ -15,7 +15,7 @@ ILL = 1e13
 def print_edit(summary: Mapping[str, Any], verbose: bool) -> None:
     """What was done, how far the sources go, how much changed, where the result is."""
     terminal.say(_done(summary))
-    for line in (_moved(summary["pairs"], summary["moved"]), _changed(summary)):
+    for line in (_moved(summary["pairs"], summary.get("shares", ())), _changed(summary, verbose)):
         if line:
             terminal.say(line)
     if summary.get("everyday_moved") is not None:
@@ -48,20 +48,21 @@ def _done(summary: Mapping[str, Any]) -> str:
     return f"{summary['name']}: lambda {listed('lambdas')}, strength {listed('strengths') or '1'}{world}"
 
 
-def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float]) -> str:
-    """How much nearer the first source comes to its destination, and the least of the others."""
-    if not shares:
+def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float | None]) -> str:
+    """How far the first source goes to its destination, and the least of the others, as `plan` says it."""
+    if not shares or shares[0] is None:
         return ""
-    (source, destination), share = pairs[0], shares[0]
-    more = f"; {len(shares) - 1} more, {min(shares[1:]):.1%} at least" if len(shares) > 1 else ""
-    return f"{source!r} comes {share:.1%} nearer to {destination!r} in text space{more}"
+    (source, destination), rest = pairs[0], [share for share in shares[1:] if share is not None]
+    more = f"; {len(rest)} more, {min(rest):.0%} at least" if rest else ""
+    return f"{source!r} goes {shares[0]:.0%} of its way to {destination!r}{more}"
 
 
-def _changed(summary: Mapping[str, Any]) -> str:
+def _changed(summary: Mapping[str, Any], verbose: bool) -> str:
     if not summary["changed"]:
         return ""
     spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
-    return f"{amount(len(summary['changed']), 'matrix', 'matrices')} changed, ‖ΔW‖/‖W‖ {spread}"
+    sizes = f", ‖ΔW‖/‖W‖ {spread}" if verbose else ""
+    return f"{amount(len(summary['changed']), 'matrix', 'matrices')} changed{sizes}"
 
 
 def _print_all(summary: Mapping[str, Any]) -> None:
@@ -69,7 +70,7 @@ def _print_all(summary: Mapping[str, Any]) -> None:
     cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
     terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
     for (source, destination), share in zip(summary["pairs"], summary["moved"], strict=True):
-        terminal.say(f"{source!r} comes {share:.1%} nearer to {destination!r} in text space")
+        terminal.say(f"{source!r} comes {share:.1%} nearer to {destination!r} in text space, all positions together")
     terminal.say(f"operator of rank {summary['rank']} in {summary['width']}: as a LoRA of that rank it is exact")
     terminal.say(f"condition of the solve {summary['condition']:.1e}; float64 has 16 digits")
     if summary.get("seconds"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from timecli.commands import options, terminal
+from timecli.commands import cards, options, terminal
 from timecli.commands.groups import Drawing, Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
     everyday_worlds,
@@ -44,6 +44,10 @@ Vary = Annotated[
     typer.Option("--vary", help="KEY=VALUE,... of strength, everyday-weight or lambda: a column for every value."),
 ]
 
+Card = Annotated[
+    Path | None, typer.Option("--card", help="Write a model card for the hub, too: README.md, with pictures beside it.")
+]
+
 
 @grouped
 def verify(
@@ -51,6 +55,7 @@ def verify(
     output: options.ReportFolder = None,
     seeds: options.Seeds = None,
     vary: Vary = None,
+    card: Card = None,
     *,
     drawing: Drawing,
     reading: Reading,
@@ -75,6 +80,8 @@ def verify(
     inputs += given(reading.tokenizer, reading.text_encoder, reading.everyday)
     settle(*inputs)
     _check_report(folder, output is not None, inputs, force)
+    if card is not None:
+        cards.check(card, [*inputs, *(folder / name for name in FILES)], force)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     require_unedited(checkpoint, "give the original")
@@ -110,7 +117,9 @@ def verify(
         made = verification.verify(manifest, deltas, scene, folder, tick, doubts)
     data = terminal.enveloped("verify", made.found)
     verification.save(made, data, folder, force)
-    _print(data, folder, telling)
+    written = [folder / name for name in FILES]
+    written += cards.write(card, manifest, made, data, force) if card is not None else []
+    _print(data, written, telling)
     raise typer.Exit(1 if data["missed"] else 0)
 
 
@@ -160,7 +169,7 @@ def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoi
     return copy if copy.config is not None else replace(copy, config=checkpoint.config)
 
 
-def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
+def _print(data: dict[str, Any], written: Sequence[Path], telling: Telling) -> None:
     """The numbers, where the report is, and what is missed."""
     from timecli.drawing import report
 
@@ -173,7 +182,7 @@ def _print(data: dict[str, Any], folder: Path, telling: Telling) -> None:
             terminal.print_table(*report.each_table(data))
         for line in report.balance_lines(data):
             terminal.say(line)
-        terminal.print_written([str(folder / name) for name in FILES])
+        terminal.print_written(list(map(str, written)))
     _warn_of_harm(data)
     for sentence in data["missed"]:
         terminal.complain(sentence)

@@ -17,6 +17,27 @@ STYLES, SCRIPTS = ("base.css", "cards.css"), ("cards.js",)
 """What every page with cards has."""
 
 
+KINDS = {
+    "source": "what is edited: the pictures after should show the destination (→)",
+    "positive": "other words for the same, which are not edited and should follow",
+    "negative": "a neighbour, which should stay and must not show what stands behind “not:”",
+    "explicit": "a prompt that names another value, which wins",
+    "told": "a neighbour that another pair edits; it counts for nothing",
+    "balance": "both descriptions should be drawn, each as often as the target says",
+    "sample": "a prompt of your own to look at",
+    "everyday": "a prompt about something else, which should stay",
+}
+"""Kinds of prompts, for readers of the page."""
+LEGEND = {
+    **KINDS,
+    "before": "the unedited model: what should stay should look like this",
+    "oracle": "the unedited model, asked for the destination: what should follow should look like this",
+    "forecast": "the share of pictures that shows the destination, as `plan` forecasts it from text",
+    "kept": "how like the pictures before those after are, 1 for the same (cosine in the judge’s features)",
+    "reached": "how like the oracle’s pictures those after are",
+    "another seed": "the same between two seeds of the unedited model, for comparison",
+}
+"""Words of the page."""
 DRAWN = ("seeds", "steps", "guidance", "precision", "device", "judge", "base", "timecli", "torch")
 """What of all that was found says how it was drawn."""
 
@@ -76,6 +97,9 @@ def page(found: Mapping[str, Any], table: Sequence[Row], shows: Mapping[str, Col
         columns=SCORES,
         scores=score_rows(scores) if scores else [],
         cards=cards,
+        legend={
+            word: text for word, text in LEGEND.items() if word not in KINDS or word in {row.kind for row in table}
+        },
         kinds={kind: sum(card.row.kind == kind for card in cards) for kind in dict.fromkeys(row.kind for row in table)},
     )
 
@@ -149,6 +173,8 @@ def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: S
     else:
         names["likeness"] = "reached" if row.kind in FOLLOW else "kept"
     facts = {name: number(one, key) for key, name in names.items() if one[key] is not None}
+    if row.kind not in (*FOLLOW, BALANCE) and one.get("unedited") is not None:
+        facts[names["shown"]] += f" (before {number(one, 'unedited')})"
     should = "should follow" if row.kind in FOLLOW else "should stay" if row.counts else "not counted"
     should = {TOLD: "edited by another pair", BALANCE: "should show both"}.get(row.kind, should)
     columns = {name: column(row) for name, column in shows.items()}
@@ -160,8 +186,6 @@ def card(one: Mapping[str, Any], row: Row, shows: Mapping[str, Column], seeds: S
 
 
 def _tile(row: Row, name: str, seed: int, picture: Any) -> Tile:
-    """The picture that is wanted is the oracle's, or the one before where the prompt should stay."""
-    stays = row.counts and row.kind not in FOLLOW
-    column = {BEFORE: "before, wanted" if stays else BEFORE, ORACLE: "wanted"}.get(name, name)
-    alt = f"{row.prompt}: {column}, seed {seed}"
-    return Tile(column, address(picture), picture.size, alt, name not in (BEFORE, ORACLE))
+    """A picture under the name of its column."""
+    alt = f"{row.prompt}: {name}, seed {seed}"
+    return Tile(name, address(picture), picture.size, alt, name not in (BEFORE, ORACLE))

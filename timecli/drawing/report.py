@@ -32,9 +32,10 @@ EACH = ("kind", "prompt", "forecast", "shows the destination", "kept or reached"
 FORMS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
 """Its numbers, and how they are written."""
 COVERED = (
-    "*kept* and *reached* are mean cosines to the pictures that are wanted, in the judge's features, *worst* that of",
-    "the everyday prompt that changed most, and *another seed* those of two pictures of the unedited model; the",
-    "harmonic mean is of efficacy, generality and specificity.",
+    "*oracle* is the unedited model, asked for the destination. *kept* and *reached* are mean cosines to the pictures",
+    "before and to the oracle's, in the judge's features, *worst* that of the everyday prompt that changed most, and",
+    "*another seed* those of two pictures of the unedited model; the harmonic mean is of efficacy, generality and",
+    "specificity.",
 )
 """What the columns are."""
 SHOWN = 4
@@ -222,7 +223,8 @@ def files(table: Sequence[Row], shows: Mapping[str, Column], found: dict[str, An
 
 def _note(one: Mapping[str, Any]) -> str:
     """A prompt's numbers, line by line."""
-    words = {"forecast": "forecast", "shown": "shown", "likeness": "like the wanted"}
+    likeness = "reached" if one["kind"] in FOLLOW else "kept"
+    words = {"forecast": "forecast", "shown": "shown", "likeness": likeness}
     return "\n".join(f"{word} {number(one, key)}" for key, word in words.items() if one[key] is not None)
 
 

@@ -285,6 +285,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "text_width": checkpoint.width,
         "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
         "parameters": sum(math.prod(entry["shape"]) for entry in entries),
+        "maps": len(edited),
         "cross_attention_matrices": len(cross),
         "cross_attention_parameters": sum(map(math.prod, cross)),
         "streams": list(checkpoint.family.streams),

@@ -76,7 +76,9 @@ def _first(path: Path, main: Path) -> Group:
         for file in sorted(main.iterdir()):
             if file.suffix in PICKLES:
                 open_file(file)  # refuses it, with the way out
-        raise CheckpointError(f"{main} holds no .safetensors file; use a complete model.")
+        inside = sorted(path.rglob("*.safetensors"))
+        one = f"give the file in it, {inside[0]}" if len(inside) == 1 else "use a complete model"
+        raise CheckpointError(f"{main} holds no .safetensors file; {one}.")
     if main == path and not (path / "config.json").exists():
         raise CheckpointError(f"{path} is a folder of files and not a model; give one file, {found[0].files[0].path}.")
     return found[0]
