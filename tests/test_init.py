@@ -311,6 +311,14 @@ def test_other_values_are_those_that_the_model_can_know(run: Run, picturebook: P
     assert "A triangular pizza" in found["without"], "the control"
 
 
+def test_a_thing_that_the_model_does_not_know_has_the_values_that_it_knows(
+    run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    done = run("init", "a dragon", "a green dragon", picturebook, "-o", tmp_path / "x.toml")
+    explicit = [test.prompt for test in manifest.load(tmp_path / "x.toml").edits[0].explicit]
+    assert done.code == 0 and len(explicit) == drafts.OTHERS and "A red dragon" in explicit
+
+
 def test_a_value_that_moves_no_text_is_none_to_the_model(picturebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(picturebook)
     encoder = encoding.read_text_encoder(checkpoint, None, torch.device("cpu"))

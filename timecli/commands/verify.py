@@ -172,6 +172,7 @@ def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoi
 def _print(data: dict[str, Any], written: Sequence[Path], telling: Telling) -> None:
     """The numbers, where the report is, and what is missed."""
     from timecli.drawing import report
+    from timecli.manifests.rows import OTHERS
 
     terminal.warn_all(data["doubts"])
     if telling.as_json:
@@ -186,7 +187,7 @@ def _print(data: dict[str, Any], written: Sequence[Path], telling: Telling) -> N
     _warn_of_harm(data)
     for sentence in data["missed"]:
         terminal.complain(sentence)
-    if data["missed"]:
+    if any(OTHERS not in sentence for sentence in data["missed"]):
         terminal.say("next: `timecli plan` advises prompt by prompt, tune and --vary try.", stderr=True)
 
 

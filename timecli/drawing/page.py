@@ -32,7 +32,7 @@ LEGEND = {
     **KINDS,
     "before": "the unedited model: what should stay should look like this",
     "oracle": "the unedited model, asked for the destination: what should follow should look like this",
-    "forecast": "the share of pictures that shows the destination, as `plan` forecasts it from text",
+    "forecast": "the share of pictures that shows the destination, as “plan” forecasts it from text",
     "kept": "how like the pictures before those after are, 1 for the same (cosine in the judge’s features)",
     "reached": "how like the oracle’s pictures those after are",
     "another seed": "the same between two seeds of the unedited model, for comparison",

@@ -63,7 +63,10 @@ def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEnco
     if draft.explicit and not known.explicit:
         said = "no explicit prompts: the model seems to know no other value; add some if it does."
         known = replace(known, left_out=(*known.left_out, said))
-    draft, named = known, [test for test in drafts.named(draft.change) if _readable(test[0], encoder)]
+    draft, named = (
+        known,
+        [test for test in drafts.named(draft.change) if _readable(draft.change.source, test[0], encoder)],
+    )
     if value := _assumed(named, delta, encoder, metric):
         draft = drafts.with_value(draft, value)
     if world is None or not draft.change.has_neighbours:
@@ -95,14 +98,15 @@ def _nearest(change: Change, delta: Delta, encoder: TextEncoder, metric: torch.T
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
 
 
-def _readable(prompt: str, encoder: TextEncoder) -> bool:
-    """Whether the model can know every word of a prompt."""
-    return not any(unknown(word, encoder) for word in prompt.split())
+def _readable(bare: str, prompt: str, encoder: TextEncoder) -> bool:
+    """Whether the model can know every word that a prompt has beside those of the bare one."""
+    own = {word.lower() for word in bare.split()}
+    return not any(unknown(word, encoder) for word in prompt.split() if word.lower() not in own)
 
 
 def _known(change: Change, encoder: TextEncoder, metric: torch.Tensor) -> list[tuple[str, str]]:
     """Prompts that name another value, of values that the model can know: they have few pieces and move the text."""
-    tests = [(bare, test) for bare, test in drafts.others(change) if _readable(test[0], encoder)]
+    tests = [(bare, test) for bare, test in drafts.others(change) if _readable(bare, test[0], encoder)]
     said = [(bare, test) for bare, test in tests if all(forecast.aligned(bare, text, encoder) for text in test)]
     lengths = [
         [float(((way.change @ metric) * way.change).sum().clamp(min=0).sqrt()) for way in ways]

@@ -25,6 +25,8 @@ LIKENESS = ("kept", "reached")
 """Mean cosines to the pictures that are wanted, of what should stay and of what should follow."""
 COSINES = ("kept", "worst", "reached")
 """The same, and the least of any everyday prompt, for which `verify` draws some."""
+OTHERS = "choose other"
+"""What helps where the unedited model misses a threshold, too, and no edit does."""
 EVERYDAY = 8
 """Everyday prompts that are looked at beside a manifest's own, and as many of those that are forecast to move most."""
 
@@ -132,4 +134,4 @@ def _beyond(metric: str, value: float, unedited: float) -> str:
     kind = {"efficacy": "destinations", "generality": "positives", "specificity": "negatives"}.get(metric, "prompts")
     where = ", asked for the destination," if metric in FOLLOWED else ""
     too = ", too" if value >= unedited else " at most"
-    return f"the unedited model{where} has {figure(metric, unedited)}{too}: choose other {kind}, or lower the threshold"
+    return f"the unedited model{where} has {figure(metric, unedited)}{too}: {OTHERS} {kind}, or lower the threshold"
