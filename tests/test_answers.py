@@ -79,7 +79,6 @@ def mistakes(tmp_path: Path, picturebook: Path, delta: Path, edited: Path) -> li
         ["verify", m, picturebook, tmp_path / "half.safetensors"],
         ["apply", picturebook, delta, *out],
         ["apply", delta, "nope", *out],
-        ["apply", delta, picturebook],
         ["apply", delta, delta, picturebook, *out],
         ["apply", delta, picturebook, "-o", tmp_path / "there"],
         ["export", picturebook, delta, *out],

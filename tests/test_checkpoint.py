@@ -251,6 +251,7 @@ def test_what_a_model_is(tmp_path: Path) -> None:
         "text_width": 64,
         "dtypes": {"F32": len(file.entries) - 1, "I64": 1},
         "parameters": sum(tensor.numel() for tensor in stored.values()),
+        "maps": 32,
         "cross_attention_matrices": 32,
         "cross_attention_parameters": 32 * 2 * 64,
         "streams": ["text"],

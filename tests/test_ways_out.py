@@ -43,6 +43,10 @@ def test_a_folder_with_one_model_file_in_it_is_answered_with_the_file(run: Run, 
     shutil.copyfile(MODEL, tmp_path / "pb" / "model.safetensors")
     done = run("inspect", tmp_path / "pb")
     assert done.code == 2 and f"give the file in it, {tmp_path / 'pb' / 'model.safetensors'}." in done.err
+    (tmp_path / "pb" / "judge").mkdir()
+    shutil.copyfile(MODEL, tmp_path / "pb" / "judge" / "model.safetensors")
+    assert f"give the file in it, {tmp_path / 'pb' / 'model.safetensors'}." in run("inspect", tmp_path / "pb").err
+    shutil.rmtree(tmp_path / "pb" / "judge")
     (tmp_path / "pb" / "model.safetensors").unlink()
     assert "use a complete model." in run("inspect", tmp_path / "pb").err, "the control"
 

@@ -76,7 +76,7 @@ def _first(path: Path, main: Path) -> Group:
         for file in sorted(main.iterdir()):
             if file.suffix in PICKLES:
                 open_file(file)  # refuses it, with the way out
-        inside = sorted(path.rglob("*.safetensors"))
+        inside = sorted(path.glob("*.safetensors")) or sorted(path.rglob("*.safetensors"))
         one = f"give the file in it, {inside[0]}" if len(inside) == 1 else "use a complete model"
         raise CheckpointError(f"{main} holds no .safetensors file; {one}.")
     if main == path and not (path / "config.json").exists():
