@@ -52,19 +52,25 @@ def encoder(model: Checkpoint) -> TextEncoder:
 def test_the_forecast_is_how_far_every_projection_goes(
     weight: float, near: float, model: Checkpoint, encoder: TextEncoder
 ) -> None:
-    """Against the sum over all matrices of projections, position by position."""
+    """Against the sum over all matrices of projections, position by position, padding as much as the seven tokens."""
     task = parse(f"{ROSES}[preserve]\neveryday_weight = {weight}\n")
     delta = compiling.compile_edit(task, model, encoder, CPU)
     metric = forecast.metric(model, delta.origin, encoder)
     pair = ("A rose in the snow", "A blue rose in the snow")
     before, after = encoder.embed(pair)
     way = after[encoder.alignment(*pair)] - before
-    top = bottom = 0.0
-    for _, weight in model.projections(twins=False):
-        moved, whole = delta.operator.shift(before) @ weight.double().T, way @ weight.double().T
-        top, bottom = top + float((moved * whole).sum()), bottom + float((whole * whole).sum())
+    own = len(encoder.tokens(pair[0]))
+    counted = torch.cat([torch.ones(own), torch.full((77 - own,), own / (77 - own))]).double()
+    found = []
+    for each in (counted, torch.ones(77).double()):
+        top = bottom = 0.0
+        for _, weight in model.projections(twins=False):
+            moved, whole = delta.operator.shift(before) @ weight.double().T, way @ weight.double().T
+            top, bottom = top + float(each @ (moved * whole).sum(1)), bottom + float(each @ (whole * whole).sum(1))
+        found.append(top / bottom)
     (share,) = forecast.shares([pair], encoder, delta.operator, metric)
-    assert share == pytest.approx(top / bottom, abs=near), "the padding behind the words is not quite all alike"
+    assert share == pytest.approx(found[0], abs=near), "the padding behind the words is not quite all alike"
+    assert abs(found[1] - found[0]) > 0.002, "the control: it makes a difference how padding counts"
 
 
 def test_the_source_arrives_and_nothing_goes_nowhere(model: Checkpoint, encoder: TextEncoder) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from timecli.editing.delta import Delta
     from timecli.editing.preview import Advice, Forecast, Preview
+    from timecli.manifests.keys import Edit
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
     from timecli.text.everyday import Everyday
@@ -181,8 +182,8 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
             for one in found.forecasts
         ],
         "strengths": [
-            {"source": edit.source, "strength": strength, "factor": factor}
-            for edit, strength, factor in zip(manifest.edits, *_strengths(seen.delta), strict=True)
+            {"source": edit.source, "strength": manifest.strength(edit), "factor": own, "wordings": others}
+            for edit, own, others in _factors(manifest, seen.delta)
         ],
         "metrics": found.metrics,
         "everyday": {
@@ -197,10 +198,15 @@ def _data(manifest: Manifest, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _strengths(delta: Delta) -> tuple[Sequence[float], Sequence[float | None]]:
-    """Strength s and factor σ of every edit; without the everyday world there is no σ."""
-    origin = delta.origin
-    return origin.strengths, origin.factors or [None] * len(origin.strengths)
+def _factors(manifest: Manifest, delta: Delta) -> list[tuple[Edit, float | None, float | None]]:
+    """σ of every edit's source and of its other wordings, if it has any; without the everyday world there is none."""
+    from timecli.text.pairing import parts
+
+    found: list[list[float | None]] = [[] for _ in manifest.edits]
+    for part, factor in zip(parts(manifest), delta.origin.factors, strict=False):
+        found[part.number].append(factor)
+    both = ([*own, None, None] for own in found)
+    return [(edit, own, others) for edit, (own, others, *_) in zip(manifest.edits, both, strict=True)]
 
 
 def _print(manifest: Manifest, seen: Seen) -> None:
@@ -215,8 +221,10 @@ def _print(manifest: Manifest, seen: Seen) -> None:
     cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
     terminal.print_table((*head, "pooled vector") if pooled else head, cells)
     if seen.delta.origin.factors:
-        each = zip(manifest.edits, *_strengths(seen.delta), strict=True)
-        said = [f"{edit.source!r} {strength:g} by {factor:.2f}" for edit, strength, factor in each]
+        said = [
+            f"{edit.source!r} {manifest.strength(edit):g} by {own:.2f}" + (f" and {others:.2f}" if others else "")
+            for edit, own, others in _factors(manifest, seen.delta)
+        ]
         terminal.say(f"strengths, and the factors that hold them: {', '.join(said)}")
     if told := [one.share for one in found.forecasts if one.row.kind == TOLD and one.share is not None]:
         far = f"they go {sum(told) / len(told):.0%} of their way on average"

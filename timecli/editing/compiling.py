@@ -114,11 +114,13 @@ def compile_edit(
 def _solved(
     manifest: Manifest, reader: Reader, blocks: strengths.Blocks, metric: torch.Tensor | None
 ) -> tuple[Operator, tuple[float, ...]]:
-    """The operator of one stream, on the CPU, and σ of every edit; without a metric the paper's, which has none."""
+    """The operator of one stream, on the CPU, and σ of every part; without a metric the paper's, which has none."""
     if metric is None:
         return _on_cpu(solve(blocks())), ()
-    ways = list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], reader, metric))
-    operator, factors = strengths.solve(blocks, ways, [manifest.strength(edit) for edit in manifest.edits])
+    parts = pairing.parts(manifest)
+    ways = [list(forecast.ways(part.pairs, reader, metric)) for part in parts]
+    wanted = [manifest.strength(edit) for edit in manifest.edits]
+    operator, factors = strengths.solve(blocks, ways, [part.number for part in parts], wanted)
     return _on_cpu(operator), factors
 
 

@@ -56,7 +56,7 @@ class Origin:
     behind_norm: bool = False
     """Whether D is of the text behind a norm of the network, so that the states before it cannot be edited with it."""
     factors: tuple[float, ...] = ()
-    """σ of each edit, with which its source goes as far as its strength says; none without the everyday world."""
+    """σ of each edit's source and, behind it, of its other wordings, if it has any; none without the everyday world."""
     pooled_factors: tuple[float, ...] = ()
     """The same of the vector for the whole prompt."""
 

@@ -5,7 +5,10 @@ With M = Σ Wᵀ W over all maps of one stream that are edited, a prompt c goes 
     ⟨D c, c* − c⟩_M / ‖c* − c‖²_M
 
 of its way to its destination c*, over all positions: what the network is given moves that far along what it would be
-given for the destination. 0 stays, 1 arrives, above 1 goes past it.
+given for the destination. 0 stays, 1 arrives, above 1 goes past it. Padding counts as much as the prompt's own tokens,
+all of it together: it is most of what SD reads, and pictures go by both. (picturebook: with every position counted
+once, shares go with what is drawn of twelve professions with a correlation of .79, so with .91; of Table 2 both tell
+which prompts show the destination, AUC .991 and .993.)
 """
 
 from __future__ import annotations
@@ -85,10 +88,20 @@ class Way(NamedTuple):
 
 def ways(pairs: Sequence[tuple[str, str]], reader: Reader, metric: torch.Tensor) -> Iterator[Way]:
     """That of every prompt; arguments as in `shares`."""
-    for before, goal in _both(pairs, reader):
+    for (prompt, _), (before, goal) in zip(pairs, _both(pairs, reader), strict=True):
         change = goal - before
-        measured = reader.standing(len(before))[:, None] * (change @ metric)
+        measured = _counted(prompt, len(before), reader)[:, None] * (change @ metric)
         yield Way(before, change, measured / (change * measured).sum())
+
+
+def _counted(prompt: str, rows: int, reader: Reader) -> torch.Tensor:
+    """How much each of a prompt's first rows counts, `[rows]` float64."""
+    weight, own = reader.standing(rows), reader.own(prompt)
+    padding = torch.ones(rows, dtype=torch.bool)
+    padding[own] = False
+    if padding.any():
+        weight[padding] *= len(own) / weight[padding].sum()
+    return weight
 
 
 def _both(pairs: Sequence[tuple[str, str]], reader: Reader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -26,13 +26,13 @@ class Columns(NamedTuple):
         destination: C*, `[n, d]` float64; equal to `source` for what is to be preserved. Without the everyday world it
             is as far as its edit's strength goes: C + strength (C* − C).
         weight: `[n]` float64, 1/λ of the row's pair.
-        edit: `[n]` int64, the number of the row's edit; −1 for what is to be preserved.
+        part: `[n]` int64, to which of `parts` the row belongs; −1 for what is to be preserved.
     """
 
     source: torch.Tensor
     destination: torch.Tensor
     weight: torch.Tensor
-    edit: torch.Tensor
+    part: torch.Tensor
 
 
 def augmented(prompt: str, templates: Iterable[str]) -> list[str]:
@@ -47,6 +47,23 @@ def augmented_pairs(edit: Edit, templates: Sequence[str]) -> list[tuple[str, str
     return list(zip(*(augmented(prompt, templates) for prompt in (edit.source, edit.destination)), strict=True))
 
 
+class Part(NamedTuple):
+    """What gets a factor σ of its own: the source of an edit, or its other wordings, which share one.
+
+    Attributes:
+        number: of the edit in the manifest.
+    """
+
+    number: int
+    pairs: list[tuple[str, str]]
+
+
+def parts(manifest: Manifest) -> list[Part]:
+    """Those of all edits, in their order; an edit without other wordings has one part, others have two."""
+    worded = [augmented_pairs(edit, manifest.of(edit).templates) for edit in manifest.edits]
+    return [Part(i, part) for i, pairs in enumerate(worded) for part in (pairs[:1], pairs[1:]) if part]
+
+
 class Pair(NamedTuple):
     """Two prompts of a solve: one wording of an edit, or twice what is to be preserved."""
 
@@ -54,7 +71,7 @@ class Pair(NamedTuple):
     destination: str
     weight: float
     strength: float = 1.0
-    edit: int = -1
+    part: int = -1
 
 
 def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> Iterator[Columns]:
@@ -66,12 +83,12 @@ def columns(manifest: Manifest, reader: Reader, everyday: Everyday | None) -> It
     Raises:
         PromptError: a prompt is too long or a pair has nothing in common.
     """
-    pairs = [
-        Pair(*pair, 1 / manifest.lam(edit), 1.0 if everyday else manifest.strength(edit), i)
-        for i, edit in enumerate(manifest.edits)
-        for pair in augmented_pairs(edit, manifest.of(edit).templates)
-    ]
-    world = sum(pair.weight * manifest.of(manifest.edits[pair.edit]).preserve.everyday_weight for pair in pairs)
+    pairs, world = [], 0.0
+    for i, (number, worded) in enumerate(parts(manifest)):
+        edit = manifest.edits[number]
+        weight, strength = 1 / manifest.lam(edit), 1.0 if everyday else manifest.strength(edit)
+        pairs += [Pair(*pair, weight, strength, i) for pair in worded]
+        world += len(worded) * weight * manifest.of(edit).preserve.everyday_weight
     for one in preserved(manifest):
         pairs += [Pair(text, text, one.weight) for text in augmented(one.prompt, one.templates)]
     for first in range(0, len(pairs), BATCH):
@@ -95,5 +112,5 @@ def _rows(pairs: Sequence[Pair], padding: bool, reader: Reader) -> Columns:
             target = after[[aligned[place] for place in places]]
         reached = target if pair.strength == 1 else source + pair.strength * (target - source)
         weight = torch.full((len(source),), pair.weight, dtype=torch.float64)
-        parts.append((source, reached, weight, torch.full_like(weight, pair.edit, dtype=torch.int64)))
+        parts.append((source, reached, weight, torch.full_like(weight, pair.part, dtype=torch.int64)))
     return Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))
