@@ -54,7 +54,7 @@ def test_records_name_all_of_them_and_undo_takes_back_all(run: Run, picturebook_
     done = run("apply", tmp_path / "d", out, "--undo", "-o", tmp_path / "back.safetensors")
     assert done.code == 0, done.err
     back, original = load_file(tmp_path / "back.safetensors"), load_file(picturebook_fp32)
-    assert all((back[name] - tensor).abs().max() < 1e-4 for name, tensor in original.items())
+    assert max(float((back[name] - tensor).abs().max()) for name, tensor in original.items()) < 2e-4
     assert open_checkpoint(tmp_path / "back.safetensors").edits == []
 
 
