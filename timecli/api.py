@@ -233,7 +233,7 @@ def _verified(
     from timecli.models.judges import judge_beside
 
     wanted = manifest.verify
-    settings = render.settings(seeds or wanted.seeds, wanted.steps, wanted.guidance)
+    settings = render.settings(seeds or wanted.seeds, wanted.steps, wanted.guidance, model.checkpoint)
     beside = judge_beside(model.checkpoint.path)
     place = beside if judge is None and (beside / "config.json").exists() else judge
     critic = None if place is None else load_judge(Path(place), model.device)

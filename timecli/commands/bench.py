@@ -150,7 +150,8 @@ def bench(
     where = options.pick_device("cpu" if ray else reading.device)  # what travels is put on a device where it arrives
     encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
-    drawn = render.settings(seeds, *how)
+    drawn = render.settings(seeds, *how, checkpoint)
+    terminal.say_all(drawn.because)
     dtype = options.pick_precision(drawing.precision, where)
     made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype, inception)
     compared = quality.load(reference, made.judge, made.inception) if reference else None

@@ -72,6 +72,12 @@ def say(text: str, stderr: bool = False) -> None:
         _put(f"{harmless(text)}\n", stderr)
 
 
+def say_all(sentences: Iterable[str]) -> None:
+    """Several lines beside a command's output."""
+    for sentence in sentences:
+        say(sentence, stderr=True)
+
+
 def say_lines(text: str) -> None:
     """A text of several lines: a manifest, a page."""
     unified = text.replace("\r\n", "\n")

@@ -119,7 +119,9 @@ def _search(
     exact, world, drawings = options.exact_device(where), everyday_worlds(encoder, reading), None
     if objective != "forecast":
         dtype = options.pick_precision(precision, where)
-        made = studio.open_studio(checkpoint, encoder, judge, settings(*how), where, dtype)
+        drawn = settings(*how, checkpoint)
+        terminal.say_all(drawn.because)
+        made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype)
         drawings = trials.Drawings(made, checkpoint, encoder, exact, world, _watched)
     unedited = drawings.shares(None, tasks) if drawings is not None and objective == "balance" else []
     for task, share in zip(tasks, unedited, strict=False):

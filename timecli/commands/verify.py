@@ -109,7 +109,9 @@ def verify(
         doubts = edited.other_delta(delta_path, first, manifest, encoder, worlds(manifest))
     else:
         doubts = [] if copy is None else edited.other_edit(copy, manifest, first)
-    settings = render.settings(seeds or manifest.verify.seeds, *stated(drawing, manifest.parts or [manifest]))
+    how = stated(drawing, manifest.parts or [manifest])
+    settings = render.settings(seeds or manifest.verify.seeds, *how, checkpoint)
+    terminal.say_all(settings.because)
     dtype = options.pick_precision(drawing.precision, where)
     scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own, worlds(manifest))
     pictures = edited.count(verification.table(manifest, deltas, scene), len(deltas)) * len(settings.seeds)

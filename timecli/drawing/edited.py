@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from timecli.drawing import digest
+from timecli.drawing import digest, prediction
 from timecli.drawing.album import FOLDER, Album
 from timecli.drawing.networks import network_of
 from timecli.drawing.render import Pipeline, Settings, render, replaced
@@ -99,9 +99,16 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
     base = carried.base_hash(checkpoint)
     if copy.edits and copy.edits[0].get("base") != base:
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
+    cautions = []
     if carried.base_hash(copy) == base:
-        return [f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited."]
-    return []
+        cautions.append(f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited.")
+    kinds = [said and (said.kind, said.zero_snr) for said in map(prediction.stated, (copy, checkpoint))]
+    if kinds[0] != kinds[1]:
+        cautions.append(
+            f"{copy.path} does not say of its prediction what {checkpoint.path} says, and is drawn otherwise; give it "
+            "the same tensors, metadata or .yaml."
+        )
+    return cautions
 
 
 def other_edit(copy: Checkpoint, manifest: Manifest, compiled: Delta) -> list[str]:

@@ -38,7 +38,7 @@ LEGEND = {
     "another seed": "the same between two seeds of the unedited model, for comparison",
 }
 """Words of the page."""
-DRAWN = ("seeds", "steps", "guidance", "precision", "device", "judge", "base", "timecli", "torch")
+DRAWN = ("seeds", "steps", "guidance", "because", "precision", "device", "judge", "base", "timecli", "torch")
 """What of all that was found says how it was drawn."""
 
 
@@ -137,7 +137,7 @@ def about(found: Mapping[str, Any]) -> dict[str, str]:
     for edit, made in found["edits"].items():
         alone = len(found["edits"]) == 1
         kept += [(name if alone else f"{edit}: {name}", entry) for name, entry in made.items()]
-    return {name.replace("_", " "): _text(entry) for name, entry in kept if entry is not None}
+    return {name.replace("_", " "): _text(entry) for name, entry in kept if entry not in (None, ())}
 
 
 def _text(entry: Any) -> str:

@@ -14,6 +14,7 @@ import diffusers
 import torch
 import transformers
 
+from timecli.drawing.prediction import Prediction
 from timecli.errors import CheckpointError, explained
 from timecli.files.code import INDEX
 from timecli.files.foreign import read_config
@@ -51,6 +52,17 @@ def unused(kind: Any) -> dict[str, None]:
 def class_of(kind: Any, name: str) -> Any:
     """The class that a pipeline's part has."""
     return typing.get_type_hints(kind.__init__)[name]
+
+
+def scheduler(found: Any, said: Prediction) -> Any:
+    """The scheduler for a prediction, with all else of its config; another where its class knows no zero SNR."""
+    kind: Any = type(found)
+    wanted: dict[str, Any] = {"prediction_type": said.kind}
+    if said.zero_snr:
+        wanted |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    if not wanted.keys() <= inspect.signature(kind.__init__).parameters.keys():
+        kind = diffusers.EulerDiscreteScheduler
+    return kind.from_config(found.config, **wanted)
 
 
 def require_buildable(checkpoint: Checkpoint, kind: Any, given: Collection[str]) -> None:

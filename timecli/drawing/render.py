@@ -15,7 +15,7 @@ import torch
 from diffusers.utils import logging
 from PIL.Image import Image
 
-from timecli.drawing import libraries, memory, networks, parts
+from timecli.drawing import libraries, memory, networks, parts, prediction
 from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import DAMAGED, require_finite
@@ -35,16 +35,32 @@ STEPS, GUIDANCE = 25, 7.5
 
 @dataclass(frozen=True)
 class Settings:
-    """How to render: the seeds (each fixes the start noise), denoising steps, classifier-free guidance scale."""
+    """How to render.
+
+    Attributes:
+        seeds: each fixes the start noise.
+        steps: of denoising.
+        guidance: the scale of classifier-free guidance.
+        because: sentences on what the model's kind decides.
+    """
 
     seeds: tuple[int, ...]
     steps: int = STEPS
     guidance: float = GUIDANCE
+    because: tuple[str, ...] = ()
 
 
-def settings(seeds: int, steps: int | None = None, guidance: float | None = None) -> Settings:
-    """The first seeds, with what nobody says by default."""
-    return Settings(tuple(range(seeds)), steps or STEPS, GUIDANCE if guidance is None else guidance)
+def settings(
+    seeds: int, steps: int | None = None, guidance: float | None = None, checkpoint: Checkpoint | None = None
+) -> Settings:
+    """The first seeds, with what nobody says by default.
+
+    Raises:
+        CheckpointError: the model says of itself that it is drawn in a way that is none here.
+    """
+    said = prediction.stated(checkpoint) if checkpoint else None
+    because = (said.sentence,) if said else ()
+    return Settings(tuple(range(seeds)), steps or STEPS, GUIDANCE if guidance is None else guidance, because)
 
 
 def load_pipeline(
@@ -80,6 +96,8 @@ def load_pipeline(
         else:
             with _as_safetensors(checkpoint.path) as file:
                 pipeline = _of_file(kind, file, checkpoint, options)
+    if said := prediction.stated(checkpoint):
+        pipeline.scheduler = parts.scheduler(pipeline.scheduler, said)
     _require_side(pipeline, checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     _require_sound(pipeline, checkpoint.path)

@@ -141,6 +141,7 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         f"Seeds: {count}, of which the sheet shows {min(SHOWN, count)}; steps: {found['steps']}, guidance: "
         f"{found['guidance']:g}.",
+        *(f"- {in_markdown(sentence)}" for sentence in found.get("because", ())),
         "",
         *(f"- **in doubt**: {in_markdown(sentence)}" for sentence in found["doubts"]),
         *([""] * bool(found["doubts"])),

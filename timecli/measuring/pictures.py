@@ -6,14 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
 from timecli.drawing.album import opened, sealed
 from timecli.drawing.page import distance
-from timecli.drawing.render import Settings, render
+from timecli.drawing.render import render
 from timecli.files.writing import make_folder, write_bytes
 from timecli.manifests.rows import Row
 from timecli.measuring.prompts import Drawn, by_configuration
@@ -70,7 +70,7 @@ class Album:
         tick: Callable[[float], None],
     ) -> None:
         """Draw prompts, by model, and keep the pictures."""
-        settings = Settings(tuple(seeds), made.settings.steps, made.settings.guidance)
+        settings = replace(made.settings, seeds=tuple(seeds))
         for model, prompts in wanted.items():
             change = edits(model)
             for first in range(0, len(prompts), AT_ONCE):
