@@ -29,6 +29,14 @@ def side_of(pipeline: Any) -> int:
     return side
 
 
+def channels(pipeline: Any) -> tuple[int, int]:
+    """How many channels the network takes, and how many of them it gives back, which are the picture's own."""
+    config: Any = network_of(pipeline).config
+    taken, given = int(config.in_channels), int(getattr(config, "out_channels", None) or config.in_channels)
+    packed = given * int(getattr(config, "patch_size", None) or 1) ** 2  # some count what is packed before it enters
+    return taken, packed if packed == taken else given
+
+
 def batch_size(pipeline: Any) -> int:
     """How many pictures are drawn at once: by their size, and on a GPU by the memory that is free."""
     return memory.pictures(side_of(pipeline) ** 2, memory.free(pipeline._execution_device))

@@ -79,11 +79,7 @@ def load_pipeline(
     Raises:
         CheckpointError: diffusers cannot load it, it draws from more than text, or a weight is missing or NaN.
     """
-    if checkpoint.channels != 4:
-        raise CheckpointError(
-            f"{checkpoint.path} takes {checkpoint.channels} channels, an image among them; only text-to-image models "
-            "can be drawn with. Verify the edit on the model that it was made from."
-        )
+    _require_text_alone(checkpoint.path, checkpoint.channels, 4)
     logging.disable_progress_bar()
     kind = getattr(diffusers, checkpoint.family.pipeline)
     given = {**parts.unused(kind), **_parts(checkpoint, encoder, dtype)}
@@ -98,6 +94,7 @@ def load_pipeline(
                 pipeline = _of_file(kind, file, checkpoint, options)
     if said := prediction.stated(checkpoint):
         pipeline.scheduler = parts.scheduler(pipeline.scheduler, said)
+    _require_text_alone(checkpoint.path, *networks.channels(pipeline))
     _require_side(pipeline, checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     _require_sound(pipeline, checkpoint.path)
@@ -114,6 +111,15 @@ def _of_file(kind: Any, file: Path, checkpoint: Checkpoint, options: dict[str, A
         trust_remote_code=False,
     )  # fmt: skip
     return kind.from_pretrained(config, **{network: part}, trust_remote_code=False, **options)
+
+
+def _require_text_alone(path: Path, taken: int, given: int) -> None:
+    """Refuse a network that takes more channels than those of the noise."""
+    if taken != given:
+        raise CheckpointError(
+            f"{path} takes {taken} channels, a picture among them; only text-to-image models can be drawn with. Verify "
+            "the edit on the model that it was made from."
+        )
 
 
 def _require_side(pipeline: Pipeline, checkpoint: Checkpoint) -> None:

@@ -19,7 +19,7 @@ from timecli.files import code
 from timecli.files.foreign import read_config
 from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
-from timecli.models import encoders, layouts, streams, towers, unets
+from timecli.models import classes, encoders, layouts, streams, towers, unets
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import POOLED, TEXT
 from timecli.models.towers import TextWeights
@@ -221,7 +221,7 @@ def open_checkpoint(
     for place in places:
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
-    family = _of_config(family, config, width)
+    family = _of_config(family, config, width, needs != "nothing")
     texts: tuple[TextWeights, ...] = ()
     others: tuple[EncoderFiles, ...] = ()
     if needs != "nothing" and family.by_pipeline:
@@ -238,14 +238,19 @@ def open_checkpoint(
     )
 
 
-def _of_config(family: streams.Family, config: Path | None, width: int) -> streams.Family:
-    """The kind of a family that a folder says it is, or else its width: kinds differ in their text encoders alone."""
-    if not family.kinds:
-        return family
-    if config is None:
-        return family if width == family.towers[0].width else family.kinds[0]
-    said = read_config(config / "model_index.json").get("_class_name")
-    return next((one for one in (family, *family.kinds) if one.pipeline == said), family)
+def _of_config(family: streams.Family, config: Path | None, width: int, compiled: bool) -> streams.Family:
+    """The kind of a family that a folder says it is, or else its width: kinds differ in their text encoders alone.
+
+    Raises:
+        CheckpointError: the text is `compiled`, and the pipeline that the folder names makes another.
+    """
+    index = config / "model_index.json" if config is not None else None
+    said = read_config(index).get("_class_name") if index is not None else None
+    found = classes.of_class(family, said) if isinstance(said, str) else None
+    if found is None and compiled and isinstance(said, str):
+        classes.refuse(family, said, str(index))
+    by_width = family if not family.kinds or width == family.towers[0].width else family.kinds[0]
+    return found or by_width
 
 
 def _channels(shapes: layouts.Shapes) -> int:

@@ -27,7 +27,7 @@ from timecli.shown import brief
 from timecli.text import fingerprints, segments
 from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.segments import Segment
-from timecli.text.sizes import require_no_larger, require_plausible
+from timecli.text.sizes import require_no_larger, require_plausible, require_stated
 
 LONGEST = 2**20
 """Tokens of a prompt that are too many for every text encoder."""
@@ -220,6 +220,7 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     """A text encoder with these weights, in their dtype; in bfloat16 where they are in fp8, which only stores."""
     kind, about = getattr(transformers, text.tower.model), text.folder / "config.json"
+    require_stated(about, kind.config_class)
     require_plausible(about, text.files, counts_alone=True)
     config = kind.config_class.from_pretrained(text.folder, local_files_only=True, trust_remote_code=False)
     require_no_larger(about, text.files, partial(kind, config))

@@ -30,6 +30,10 @@ DIGITS = 9
 """A longer number in a tensor's name is no layer's."""
 UNCOUNTED = ("max_window_layers",)
 """Keys that name layers and do not say how many there are."""
+STATED = (("hidden_size", "d_model"), ("num_hidden_layers", "num_layers"), ("vocab_size",))
+"""Sizes that a text encoder's config states, each by the names that it can have."""
+WHOLE_CLIP = {"clip_text_model": ("clip",)}
+"""Configs of more than its text in which transformers finds that of a text encoder."""
 LISTED = "num_labels"
 """The key of which transformers makes a list as soon as it reads a config."""
 DEFAULTS = {
@@ -109,6 +113,33 @@ def stated(config: Path, sizes: Mapping[str, int], name: str) -> Settings:
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:
         raise CheckpointError(f"{config}: layer_norm_eps is {brief(epsilon)}; use its own config.")
     return Settings(heads, activation, epsilon)
+
+
+def require_stated(config: Path, kind: Any) -> None:
+    """Refuse a config of another kind of network, or one that leaves a size to a library's default.
+
+    Args:
+        config: of a text encoder, a JSON file.
+        kind: the class of transformers that will read it.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    found = foreign.read_config(config)
+    said = found.get("model_type", kind.model_type)
+    if said not in (kind.model_type, *WHOLE_CLIP.get(kind.model_type, ())):
+        raise CheckpointError(
+            f"{config}: model_type is {brief(said)}, and the text encoder of this kind of model is {kind.model_type}; "
+            "use the model's own folder."
+        )
+    text = found["text_config"] if isinstance(found.get("text_config"), dict) else found
+    lacking = [names[0] for names in STATED if not any(name in text for name in names)]
+    lacking += [part for part in kind.sub_configs if part != "text_config" and not found.get(part)]
+    if lacking:
+        raise CheckpointError(
+            f"{config} does not state {lacking[0]}, for which its library would build a network of another size, perhaps "
+            "larger than its weights; use its own config."
+        )
 
 
 def require_no_larger(config: Path, files: Iterable[SafeFile], build: Callable[[], torch.nn.Module]) -> None:
