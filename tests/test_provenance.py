@@ -20,6 +20,7 @@ from timecli.shipping.publish import publish
 from timecli.text import encoding
 from timecli.text.tokenizers import clip_tokenizer
 
+from . import small as small_models
 from .conftest import ROSES, Run
 
 TEXT = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
@@ -89,3 +90,45 @@ def test_git_shows_the_manifest(run: Run, picturebook: Path, tmp_path: Path) -> 
     for file in (tmp_path / "out", tmp_path / "x.delta"):
         assert run("inspect", file, "--textconv").out.strip() == ROSES.read_text().strip()
     assert run("inspect", picturebook, "--textconv").out == ""
+
+
+@pytest.mark.parametrize("family", list(small_models.FAMILIES))
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_an_architecture_that_the_tensors_do_not_prove_is_not_written(family: str, form: str, tmp_path: Path) -> None:
+    """FLUX.1 dev and schnell, Chroma and its Radiance, Qwen-Image and its editors have the same names."""
+    folder = small_models.saved(family, tmp_path / "model")
+    path = folder if form == "folder" else tmp_path / "x.safetensors"
+    for about in ({}, {"modelspec.architecture": "flux-1-schnell", "modelspec.implementation": "its own"}):
+        if form == "folder":
+            network = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+            save_file(load_file(network), network, {"format": "pt", **about})
+        else:
+            save_file(small_models.single(family, folder), path, {"format": "pt", **about})
+        found = provenance.metadata(open_checkpoint(path, needs="nothing"), [{"name": "blue"}])
+        assert found.get("modelspec.architecture") == about.get("modelspec.architecture")
+        assert found.get("modelspec.implementation") == about.get(
+            "modelspec.implementation", "diffusers" if form == "folder" else None
+        )
+        assert "modelspec.resolution" not in found and found["modelspec.title"].endswith(" + blue")
+
+
+def test_an_architecture_that_they_prove_is(small: Path, tmp_path: Path) -> None:
+    """A UNet that is fed noise alone: one for filling in has the same maps, and is another architecture."""
+    for channels, wanted in ((4, "stable-diffusion-v1"), (9, None), (8, None)):
+        path = tmp_path / f"{channels}.safetensors"
+        first = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4, channels, 3, 3)}
+        save_file(load_file(small) | first, path)
+        assert provenance.metadata(open_checkpoint(path), []).get("modelspec.architecture") == wanted
+
+
+def test_a_lora_says_no_architecture_that_is_not_proved_and_is_known_again(run: Run, tmp_path: Path) -> None:
+    folder = small_models.saved("flux", tmp_path / "model")
+    (tmp_path / "m.toml").write_text(TEXT.replace("[[edit]]", "[preserve]\neveryday = false\n[[edit]]"))
+    assert run("edit", tmp_path / "m.toml", folder, "--delta", tmp_path / "d").code == 0
+    for form in ("lora", "peft"):
+        path = tmp_path / f"{form}.safetensors"
+        assert run("export", tmp_path / "d", folder, "--format", form, "-o", path).code == 0
+        assert "modelspec.architecture" not in metadata(path)
+        about = json.loads(run("inspect", path, "--json").out)
+        assert (about["form"], about["architecture"]) == ("adapter", "not stated")
+        assert about["edits"][0]["name"] == "blue"

@@ -72,7 +72,7 @@ OPENCLIP_G = Tower(
     padding=0, pooled=True,
 )
 SD1 = Family("Stable Diffusion 1.x", "stable-diffusion-v1", _attention((1, 1, 1, 0), 1), (CLIP_L,), kohya=DIFFUSERS)
-SD2 = replace(SD1, name="Stable Diffusion 2.x", short="stable-diffusion-v2", towers=(OPENCLIP_H,))
+SD2 = replace(SD1, name="Stable Diffusion 2.x", short="", towers=(OPENCLIP_H,))
 SDXL = Family(
     "Stable Diffusion XL", "stable-diffusion-xl-v1-base",
     (*_attention((0, 2, 10), 10), _entry("label_emb.0.0", "add_embedding.linear_1", POOLED, leading=True)),
@@ -95,35 +95,35 @@ QWEN_VL = Tower("text_encoder", "Qwen2.5-VL 7B", 3584, _inside("qwen25_7b"), mod
 VECTOR = "time_text_embed.text_embedder.linear_1"
 
 SD3 = Family(
-    "Stable Diffusion 3", "stable-diffusion-v3",
+    "Stable Diffusion 3", "",
     (_entry("context_embedder", "context_embedder"), _entry("y_embedder.mlp.0", VECTOR, POOLED)),
     (replace(CLIP, model=CLIP_G.model), CLIP_G, replace(T5, folder="text_encoder_3")), "StableDiffusion3Pipeline",
     ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"), ((TEXT, 0), (POOLED, 2)),
     sequence=("text_encoder", "text_encoder_3"),
 )
 FLUX1 = Family(
-    "FLUX.1", "flux-1-dev",
+    "FLUX.1", "",
     (_entry("txt_in", "context_embedder"), _entry("vector_in.in_layer", VECTOR, POOLED)),
     (CLIP, replace(T5, folder="text_encoder_2")), "FluxPipeline",
     ("double_blocks.0.img_attn.qkv.weight", "x_embedder.weight"), ((TEXT, 0), (POOLED, 1)),
     sequence=("text_encoder_2",),
 )
 CHROMA = Family(
-    "Chroma", "chroma", (_entry("txt_in", "context_embedder"),), (T5,), "ChromaPipeline",
+    "Chroma", "", (_entry("txt_in", "context_embedder"),), (T5,), "ChromaPipeline",
     ("distilled_guidance_layer.in_proj.weight",) * 2, ((TEXT, 0), (MASK, 2)),
 )
 FLUX2_DEV = Family(
-    "FLUX.2 dev", "flux-2-dev", (_entry("txt_in", "context_embedder"),), (MISTRAL,), "Flux2Pipeline",
+    "FLUX.2 dev", "", (_entry("txt_in", "context_embedder"),), (MISTRAL,), "Flux2Pipeline",
     ("double_stream_modulation_img.lin.weight", "double_stream_modulation_img.linear.weight"),
 )
-KLEIN = replace(FLUX2_DEV, name="FLUX.2 klein", short="flux-2-klein", towers=(QWEN3,), pipeline="Flux2KleinPipeline")
+KLEIN = replace(FLUX2_DEV, name="FLUX.2 klein", towers=(QWEN3,), pipeline="Flux2KleinPipeline")
 FLUX2 = replace(FLUX2_DEV, kinds=(KLEIN,))
 QWEN_IMAGE = Family(
-    "Qwen-Image", "qwen-image", (_entry("txt_in", "txt_in"),), (QWEN_VL,), "QwenImagePipeline",
+    "Qwen-Image", "", (_entry("txt_in", "txt_in"),), (QWEN_VL,), "QwenImagePipeline",
     ("transformer_blocks.0.img_mod.1.weight",) * 2, norm=("txt_norm.weight", 1e-6),
 )
 Z_IMAGE = Family(
-    "Z-Image", "z-image", (_entry("cap_embedder.1", "cap_embedder.1"),), (QWEN3_4B,), "ZImagePipeline",
+    "Z-Image", "", (_entry("cap_embedder.1", "cap_embedder.1"),), (QWEN3_4B,), "ZImagePipeline",
     ("cap_pad_token",) * 2, norm=("cap_embedder.0.weight", 1e-5),
 )
 # fmt: on

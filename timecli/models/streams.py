@@ -73,7 +73,8 @@ class Family:
 
     Attributes:
         name: how people call it.
-        short: how metadata calls it (Stability AI's ModelSpec).
+        short: how metadata calls it (Stability AI's ModelSpec); empty where the tensors do not tell which of several
+            models with the same names it is, as FLUX.1 dev and schnell are.
         matrices: the maps that read text, from the input to the output.
         towers: the text encoders, in the order in which their states stand side by side.
         pipeline: the class of diffusers that draws, and whose `encode_prompt` gives the streams.

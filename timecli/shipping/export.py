@@ -23,13 +23,18 @@ from timecli.files.safefile import SafeFile
 from timecli.files.tensors import convert, raw
 from timecli.models import layouts, streams
 from timecli.models.checkpoint import EDITS, Checkpoint, edits
+from timecli.shipping.provenance import architecture
 
 KOHYA = {
-    # ModelSpec's architecture -> how kohya's trainer calls the base model, which A1111 and Forge read
-    layouts.SD1.short: {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
-    layouts.SD2.short: {"ss_base_model_version": "sd_v2", "ss_v2": "True"},
-    layouts.SDXL.short: {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
+    # family -> how kohya's trainer calls the base model, which A1111 and Forge read
+    layouts.SD1.name: {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
+    layouts.SD2.name: {"ss_base_model_version": "sd_v2", "ss_v2": "True"},
+    layouts.SDXL.name: {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
 }
+OUTPUT_NAME = "ss_output_name"
+"""Metadata that kohya's trainer writes into a LoRA, and no model has beside a record of edits."""
+ENDS = (".lora_up.weight", ".lora_B.weight", ".diff")
+"""How the names of an adapter's tensors end, one for each form."""
 
 Tensors = dict[str, torch.Tensor]
 
@@ -150,11 +155,11 @@ def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dic
     return {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": f"{family.short}/lora",
+        **({"modelspec.architecture": f"{base}/lora"} if (base := architecture(checkpoint)) else {}),
         "modelspec.implementation": "diffusers",
         "modelspec.title": delta.origin.name,
-        "ss_output_name": delta.origin.name,
-        **KOHYA.get(family.short, {}),
+        OUTPUT_NAME: delta.origin.name,
+        **KOHYA.get(family.name, {}),
         **(network if form == "lora" else {}),
         EDITS: json.dumps(list(records), sort_keys=True),
     }
@@ -162,14 +167,15 @@ def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dic
 
 def is_adapter(file: SafeFile) -> bool:
     """Whether a file is what `timecli export` writes."""
-    return EDITS in file.metadata and file.metadata.get("modelspec.architecture", "").endswith("/lora")
+    named = any(name.endswith(ENDS) for name in file.entries)
+    return named and {EDITS, OUTPUT_NAME} <= file.metadata.keys()
 
 
 def describe(file: SafeFile) -> dict[str, Any]:
     """What `timecli inspect` says of an adapter."""
     return {
         "form": "adapter",
-        "architecture": file.metadata["modelspec.architecture"],
+        "architecture": file.metadata.get("modelspec.architecture", "not stated"),
         "dtypes": dict(Counter(entry["dtype"] for entry in file.entries.values())),
         "tensors": len(file.entries),
         "edits": edits(file),

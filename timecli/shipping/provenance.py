@@ -14,8 +14,8 @@ from timecli.files.foreign import read_json
 from timecli.models.carried import MADE
 from timecli.models.checkpoint import EDITS, Checkpoint
 
-RESOLUTIONS = {768: "512x512", 2048: "1024x1024"}
-"""What SD 1 and SDXL were trained at, by text width; SD 2 comes in two sizes that the tensors do not tell apart."""
+NOISE = 4
+"""Channels of a UNet that is fed noise alone; one that is fed a picture, too, is another architecture."""
 TYPE = "timecli"
 """What a merge recipe is called that holds edits."""
 
@@ -70,20 +70,18 @@ def metadata(checkpoint: Checkpoint, records: Sequence[Mapping[str, Any]], sha25
     names = ", ".join(str(entry["name"]) for entry in records)
     spec = {
         "sai_model_spec": "1.0.1",
-        "architecture": own.get("modelspec.architecture", checkpoint.family.short),
+        "architecture": own.get("modelspec.architecture", architecture(checkpoint)),
         "implementation": own.get("modelspec.implementation", _implementation(checkpoint)),
         "title": f"{title} + {names}",
         "merged_from": title,
     }
-    if resolution := own.get("modelspec.resolution") or RESOLUTIONS.get(checkpoint.width):
-        spec["resolution"] = resolution
     recipe = {"type": TYPE, "primary_model_hash": sha256, "edits": _steps(records)}
     parents = _parsed(own, "sd_merge_models") or {}
     if sha256:
         parents[sha256] = {"name": title, "sd_merge_recipe": _parsed(own, "sd_merge_recipe")}
     return {
         "format": "pt",
-        **{f"modelspec.{key}": value for key, value in spec.items()},
+        **{f"modelspec.{key}": value for key, value in spec.items() if value},
         "sd_merge_recipe": json.dumps(recipe, sort_keys=True),
         "sd_merge_models": json.dumps(parents, sort_keys=True),
         EDITS: json.dumps([*checkpoint.edits, *records], sort_keys=True),
@@ -139,5 +137,12 @@ def _parsed(own: Mapping[str, str], key: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def architecture(checkpoint: Checkpoint) -> str:
+    """What ModelSpec calls the model, where its tensors prove it; else nothing, since readers trust it."""
+    return checkpoint.family.short if checkpoint.channels == NOISE else ""
+
+
 def _implementation(checkpoint: Checkpoint) -> str:
-    return "diffusers" if checkpoint.is_folder else "https://github.com/Stability-AI/generative-models"
+    if checkpoint.is_folder:
+        return "diffusers"
+    return "" if checkpoint.family.by_pipeline else "https://github.com/Stability-AI/generative-models"

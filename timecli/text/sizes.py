@@ -137,8 +137,8 @@ def require_stated(config: Path, kind: Any) -> None:
     lacking += [part for part in kind.sub_configs if part != "text_config" and not found.get(part)]
     if lacking:
         raise CheckpointError(
-            f"{config} does not state {lacking[0]}, for which its library would build a network of another size, perhaps "
-            "larger than its weights; use its own config."
+            f"{config} does not state {lacking[0]}, so that a library would build what it likes, perhaps "
+            "larger than its weights; use the model's own config."
         )
 
 
