@@ -126,14 +126,48 @@ def test_scaled_fp8_is_refused_by_name(end: str, where: str, run: Run, picturebo
     assert done.code == 2 and where in done.err and scale in done.err and not (tmp_path / "out").exists()
 
 
-def test_scaled_fp8_elsewhere_is_not_converted(run: Run, picturebook: Path, tmp_path: Path) -> None:
-    """A factor beside a weight that is no part of the edit does not matter, unless that weight is to be converted."""
-    tensors = quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
-    scale = "model.diffusion_model.time_embed.0.scale_weight"
-    save_file({**tensors, scale: torch.tensor(0.5)}, tmp_path / "m.safetensors")
-    assert run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "out").code == 0
-    done = run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / "fp16", "--dtype", "fp16")
-    assert done.code == 2 and scale in done.err and not (tmp_path / "fp16").exists()
+FORMS = {
+    # how savers of 2025 keep a quantised weight: the parts beside it
+    "scaled fp8": {
+        "weight": torch.ones(4, 4).to(E4M3), "scale_weight": torch.tensor(0.5), "scale_input": torch.ones(1),
+    },
+    "fp8 with a note": {
+        "weight": torch.ones(4, 4).to(E4M3), "weight_scale": torch.tensor(0.5), "comfy_quant": torch.ones(9).byte(),
+    },
+    "nvfp4": {
+        "weight": torch.ones(4, 2).byte(), "weight_scale": torch.ones(4, 1).to(E4M3),
+        "weight_scale_2": torch.tensor(0.5), "input_scale": torch.tensor(0.5), "comfy_quant": torch.ones(9).byte(),
+    },
+    "int8": {"weight": torch.ones(4, 4).to(torch.int8), "weight_scale": torch.ones(4, 1)},
+    "int8 of bitsandbytes": {"weight": torch.ones(4, 4).to(torch.int8), "SCB": torch.ones(4)},
+    "nf4 of bitsandbytes": {
+        "weight": torch.ones(8, 1).byte(), "weight.absmax": torch.ones(4), "weight.quant_map": torch.ones(16),
+        "weight.quant_state.bitsandbytes__nf4": torch.ones(9).byte(),
+    },
+    "packed": {"qweight": torch.ones(4, 4).int(), "scales": torch.ones(4), "wscales": torch.ones(4).half()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dtype_leaves_what_belongs_to_a_quantised_weight_as_it_is(
+    form: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    """Its kernels refuse factors in another dtype; weights of their own, a bias among them, are converted."""
+    layer, bystander = "model.diffusion_model.quantised.", "model.diffusion_model.beside."
+    quantised_parts = {layer + part: tensor for part, tensor in FORMS[form].items()}
+    own = {layer + "bias": torch.ones(4), bystander + "weight": torch.ones(4, 4).to(E4M3)}
+    mark = {"scaled_fp8": torch.zeros(2).to(E4M3), "model.diffusion_model.scaled_fp8": torch.zeros(0).to(E4M3)}
+    before = {**load_file(picturebook), **quantised_parts, **own, **mark}
+    save_file(before, tmp_path / "m.safetensors", {"format": "pt"})
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    for name, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+        done = run("edit", ROSES, tmp_path / "m.safetensors", "-o", tmp_path / name, "--dtype", name)
+        assert done.code == 0, done.err
+        after = load_file(tmp_path / name)
+        for key in (*quantised_parts, *mark):
+            assert after[key].dtype == before[key].dtype, key
+            assert torch.equal(after[key].float(), before[key].float()), key
+        assert {after[key].dtype for key in (*own, MATRICES[0])} == {dtype}, "the control"
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8], ids=["int8", "uint8"])

@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 
 from timecli.files.outfile import PAGE, OutFile, no_link
-from timecli.files.safefile import ITEMSIZES, SafeFile, require_floats
+from timecli.files.safefile import ITEMSIZES, SafeFile, convertible
 from timecli.files.staging import staged
-from timecli.files.tensors import FP8, SAFETENSORS_NAMES, convert, raw
+from timecli.files.tensors import SAFETENSORS_NAMES, convert, raw
 from timecli.files.writing import sha256
 
 DATA_HASH = "modelspec.hash_sha256"
@@ -52,20 +52,19 @@ def rewrite(
     metadata: Mapping[str, str],
     dtype: torch.dtype | None,
 ) -> None:
-    """Copy a file tensor by tensor, in its own order, replacing and converting.
+    """Copy a file tensor by tensor, in its own order, replacing and converting what is `convertible`.
 
     The data section begins at the same place within a page as in the source, so that file systems that can share blocks
     between files may do so.
     """
     source.require_unchanged()
-    if dtype is not None:
-        require_floats(source, (name for name, entry in source.entries.items() if entry["dtype"] in FP8.values()))
+    converted = set() if dtype is None else convertible(source)
     entries, position = {}, 0
     for name, entry in source.entries.items():
         kind = entry["dtype"]
         if name in tensors:
             kind = SAFETENSORS_NAMES[tensors[name].dtype]
-        elif dtype is not None and kind in ITEMSIZES:
+        elif dtype is not None and name in converted:
             kind = SAFETENSORS_NAMES[dtype]
         start, stop = entry["data_offsets"]
         size = stop - start if kind == entry["dtype"] else (stop - start) // ITEMSIZES[entry["dtype"]] * ITEMSIZES[kind]

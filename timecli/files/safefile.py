@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ if TYPE_CHECKING:  # a header is read, and refused, before torch is
 
 SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
 """How the factor beside a quantised weight ends, in place of `weight`."""
+NOTES = ("comfy_quant", "SCB")
+"""What else stands beside a quantised weight, with how it is to be read."""
+PACKED = ("weight", "qweight")
+"""How a weight is called that may be packed into integers."""
+MARK = "scaled_fp8"
+"""How the tensor ends by which a whole file says that its fp8 has factors."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 CONVERT = (
     "import sys, torch, safetensors.torch as s; d = torch.load(sys.argv[1], 'cpu', weights_only=True); "
@@ -27,6 +34,8 @@ CONVERT = (
     "s.save_file({k: v.clone() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])"
 )
 """Makes a safetensors file of a pickle of tensors, and runs nothing that is in it."""
+PART = re.compile(r"\.(weight(_\w+|\.[\w.]+)?|\w+)$")
+"""The end of a tensor's name behind that of its module; some quantisers put names behind `weight`."""
 HEADER_LIMIT = 100_000_000
 """Bytes of a header that the safetensors library reads."""
 ITEMSIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -191,6 +200,36 @@ def require_floats(file: SafeFile, names: Iterable[str]) -> None:
                         f"{file.path}: {name} is quantised, with its factor in {scale}; use a copy of the model in "
                         "fp16, bf16 or plain fp8."
                     )
+
+
+def convertible(file: SafeFile) -> set[str]:
+    """The tensors that another dtype can hold: floats that are numbers of their own.
+
+    Whatever belongs to a quantised weight stays as its kernels read it, packed numbers, factors and notes; a bias is a
+    number of its own.
+    """
+    modules: dict[str, set[str]] = {}
+    for name in file.entries:
+        module = _module(name)
+        modules.setdefault(module, set()).add(name.removeprefix(f"{module}."))
+    quantised = {module for module, parts in modules.items() if _is_quantised(file, module, parts)}
+    return {
+        name
+        for name, entry in file.entries.items()
+        if entry["dtype"] in ITEMSIZES
+        and not name.endswith(MARK)
+        and (_module(name) not in quantised or name.endswith(".bias"))
+    }
+
+
+def _module(name: str) -> str:
+    """What a tensor is a part of: `x` of `x.weight`, `x.weight_scale`, `x.weight.absmax`, `x.scale_weight`."""
+    return PART.sub("", name)
+
+
+def _is_quantised(file: SafeFile, module: str, parts: set[str]) -> bool:
+    packed = any(part in parts and file.entries[f"{module}.{part}"]["dtype"] not in ITEMSIZES for part in PACKED)
+    return packed or bool(parts & {*NOTES}) or ("weight" in parts and bool(parts & {*SCALES}))
 
 
 DAMAGED = "the model is damaged, use another copy"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from timecli.errors import CheckpointError
 from timecli.files.parts import real
-from timecli.files.safefile import ITEMSIZES, open_file
+from timecli.files.safefile import ITEMSIZES, convertible, open_file
 from timecli.files.targets import entries
 from timecli.models.checkpoint import Checkpoint
 
@@ -63,8 +63,10 @@ def _size(file: Path, itemsize: int | None) -> int:
     """Bytes of a file, or of what converting its tensors makes of it, but for the header."""
     if itemsize is None:
         return file.stat().st_size
-    kinds = [(entry["dtype"], entry["data_offsets"]) for entry in open_file(file).entries.values()]
+    source = open_file(file)
+    converted = convertible(source)
+    spans = [(name, entry["dtype"], entry["data_offsets"]) for name, entry in source.entries.items()]
     return sum(
-        (stop - start) // ITEMSIZES[kind] * itemsize if kind in ITEMSIZES else stop - start
-        for kind, (start, stop) in kinds
+        (stop - start) // ITEMSIZES[kind] * itemsize if name in converted else stop - start
+        for name, kind, (start, stop) in spans
     )
