@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +15,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from timecli import cli
 from timecli.editing import undo
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply, inverse
+from timecli.files.tensors import raw
 from timecli.models import carried, layouts, streams
 from timecli.models.checkpoint import EDITS, open_checkpoint
 
@@ -316,7 +321,93 @@ def test_a_record_without_a_hash_says_nothing_of_the_tensors(run: Run, picturebo
     old = {key: value for key, value in record.items() if key not in ("made", "matrices", "layers", "streams")}
     save_file(load_file(tmp_path / "edited"), tmp_path / "old", {**about, EDITS: json.dumps([old])})
     assert "record: says nothing of the tensors\n" in run("inspect", tmp_path / "old").out
-    assert run("apply", tmp_path / "d", tmp_path / "old", "--undo", "-o", tmp_path / "back").code == 0
+    done = run("apply", tmp_path / "d", tmp_path / "old", "--undo", "-o", tmp_path / "back")
+    assert done.code == 0 and "if what was undone was as it had been written" in done.err
+    assert "the original is back" not in done.err, "that is not known"
+    again = run("apply", tmp_path / "d", tmp_path / "edited", "--undo", "-o", tmp_path / "known")
+    assert "the original is back" in again.err, "the control"
+
+
+@pytest.fixture(scope="module")
+def merged(picturebook_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an edited model, its delta, and a merge of it with another model, under its record."""
+    folder = tmp_path_factory.mktemp("merged")
+    made = manifest(folder / "m.toml", "rose", "rose", "blue")
+    with pytest.raises(SystemExit):
+        cli.main(["edit", *map(str, (made, picturebook_fp32, "-o", folder / "edited", "--delta", folder / "d"))])
+    tensors = {name: tensor * (0.9 if name in NAMES else 1) for name, tensor in load_file(folder / "edited").items()}
+    save_file(tensors, folder / "merged", metadata(folder / "edited"))
+    (folder / "config").symlink_to(picturebook_fp32.parent / "config", target_is_directory=True)
+    return folder
+
+
+NOT_ITS = "says that it was edited with 'rose', and its tensors are not those that were written"
+
+
+@pytest.mark.parametrize("command", ["edit", "plan", "verify", "apply"])
+def test_a_model_is_refused_for_the_edit_that_its_tensors_have_and_not_for_a_record_alone(
+    command: str, merged: Path, run: Run, tmp_path: Path
+) -> None:
+    given = merged / "d" if command == "apply" else merged / "m.toml"
+    more = [] if command == "plan" else ["-o", tmp_path / "out"]
+    for model, said in (("merged", NOT_ITS), ("edited", "already carries a timecli edit ('rose')")):
+        done = run(command, given, merged / model, *more)
+        assert done.code == 2 and done.err.count("\n") == 1 and said in done.err, done.err
+
+
+def test_a_stacked_edit_says_what_it_is_made_to_and_makes_no_record_true(
+    merged: Path, run: Run, tmp_path: Path
+) -> None:
+    """The last record is true of the tensors and can be undone; the first is not, whatever lies on top of it."""
+    made = manifest(tmp_path / "p.toml", "pig", "pig", "green")
+    out, delta = tmp_path / "out", tmp_path / "p.delta"
+    done = run("edit", made, merged / "merged", "--stack", "-o", out, "--delta", delta)
+    assert done.code == 0 and NOT_ITS in done.err and "the edit is made to them as they are" in done.err
+    assert NOT_ITS in run("apply", delta, merged / "merged", "--stack", "-o", tmp_path / "again").err
+    fine = run("edit", made, merged / "edited", "--stack", "-o", tmp_path / "fine")
+    assert fine.code == 0 and "not those that were written" not in fine.err, "the control"
+    assert carried.held(open_checkpoint(out)) == [False, True]
+    assert carried.held(open_checkpoint(tmp_path / "fine")) == [True, True], "the control"
+    seen = run("inspect", out)
+    assert "record: not true of the tensors" in seen.out and NOT_ITS in seen.err
+    both = run("apply", "--undo", merged / "d", delta, out, "-o", tmp_path / "none")
+    assert both.code == 2 and NOT_ITS in both.err
+    back = run("apply", "--undo", delta, out, "-o", tmp_path / "back")
+    assert back.code == 0 and carried.held(open_checkpoint(tmp_path / "back")) == [False], back.err
+
+
+def test_diff_says_which_of_two_records_is_not_true(merged: Path, run: Run) -> None:
+    done = run("diff", merged / "edited", merged / "merged")
+    assert done.code == 0 and f"{merged / 'merged'} {NOT_ITS}" in done.err
+    assert f"{merged / 'edited'} says" not in done.err, "the control"
+
+
+def test_edits_of_one_go_are_true_together_and_stay_so_when_some_are_undone(
+    run: Run, picturebook_fp32: Path, tmp_path: Path
+) -> None:
+    deltas = []
+    for name, value in (("rose", "blue"), ("pig", "green"), ("dog", "red")):
+        deltas.append(tmp_path / f"{name}.delta")
+        made = manifest(tmp_path / f"{name}.toml", name, name, value)
+        assert run("edit", made, picturebook_fp32, "--delta", deltas[-1]).code == 0
+    assert run("apply", *deltas, picturebook_fp32, "--stack", "-o", tmp_path / "all").code == 0
+    assert run("apply", "--undo", deltas[2], tmp_path / "all", "-o", tmp_path / "two").code == 0
+    assert run("apply", deltas[2], tmp_path / "two", "--stack", "-o", tmp_path / "again").code == 0
+    for name, count in (("all", 3), ("two", 2), ("again", 3)):
+        assert carried.held(open_checkpoint(tmp_path / name)) == [True] * count, name
+
+
+def test_a_hash_needs_no_torch(picturebook_fp32: Path) -> None:
+    checkpoint, digest = open_checkpoint(picturebook_fp32), hashlib.sha256()
+    for _, tensor in checkpoint.projections(twins=False):
+        digest.update(raw(tensor))
+    assert carried.base_hash(checkpoint) == digest.hexdigest()
+    code = (
+        "import sys; from pathlib import Path; from timecli.models import carried, checkpoint;"
+        f"carried.base_hash(checkpoint.open_checkpoint(Path({str(picturebook_fp32)!r})));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("more", [[], ["--dtype", "fp16"], ["--leave-ema"]])

@@ -20,6 +20,7 @@ from timecli.commands.shared import (
     model_last,
     open_model,
     warn_of_encoder,
+    warn_of_record,
     warn_of_rounding,
     warn_of_streams,
 )
@@ -43,7 +44,7 @@ def apply(
 ) -> None:
     """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
     from timecli.editing import delta as deltas
-    from timecli.models.carried import require_unedited
+    from timecli.models import carried
 
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
@@ -53,8 +54,10 @@ def apply(
     if output is None:
         name = "+".join(origin.name for origin in origins)
         output = default_output(model, f"without-{name}" if undo else name)
-    if not (writing.stack or undo):
-        require_unedited(checkpoint)
+    if writing.stack:
+        warn_of_record(checkpoint, "the edit is made to them as they are")
+    elif not undo:
+        carried.require_unedited(checkpoint)
         deltas.require_one(origins)
     inputs = given(recipes, text_encoder, config)
     if writing.in_place:
@@ -93,18 +96,31 @@ def apply(
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json("apply", summary) if telling.as_json else print_edit(summary, verbose)
     if off is not None:
-        return _say_how_near(output, off, undoing.before(checkpoint, len(edits)) == edited.made)
+        told = None not in carried.held(checkpoint)[-len(edits) :]
+        return _say_how_near(output, off, undoing.before(checkpoint, len(edits)) == edited.made, told)
     warn_of_rounding(edited.rounding)
     if not any(delta.origin.everyday for delta in edits):
         terminal.warn_all(harm(summary["name"], None, edited.changes))
 
 
-def _say_how_near(output: Path, off: float, same: bool) -> None:
-    """What the undone model is, against the original; `same` where its maps are, bit for bit."""
+def _say_how_near(output: Path, off: float, same: bool, told: bool) -> None:
+    """What the undone model is, against the original.
+
+    Args:
+        output: the model.
+        off: how far its maps may be from the original's.
+        same: whether they are the original's, bit for bit.
+        told: whether the record tells that the tensors were those that were written.
+    """
     from timecli.editing.undo import NEAR
 
     if same:
         terminal.say("the original's maps are back, bit for bit", stderr=True)
+    elif not told:
+        terminal.warn(
+            f"{output} is the original to about {max(off, NEAR):.1%} if what was undone was as it had been written, "
+            "which a record without a hash cannot tell."
+        )
     elif off > NEAR:
         terminal.warn(f"rounding took digits that do not come back: {output} is the original to about {off:.1%}.")
     else:

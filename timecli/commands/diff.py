@@ -10,7 +10,7 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, grouped
-from timecli.commands.shared import given, open_model
+from timecli.commands.shared import given, open_model, warn_of_record
 from timecli.errors import DeltaError
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
@@ -36,6 +36,8 @@ def diff(
         check_target(delta_path, given(one, other, text_encoder), force, 0)
     before = open_model(one, text_encoder=text_encoder, needs="prompts" if delta_path else "nothing")
     after = open_model(other, needs="nothing")
+    for checkpoint in (before, after):
+        warn_of_record(checkpoint, "what differs is said of them as they are")
 
     from timecli.shipping import compare
 

@@ -24,6 +24,7 @@ from timecli.commands.shared import (
     open_model,
     read_encoder,
     require_readable,
+    warn_of_record,
     warn_of_rounding,
 )
 from timecli.commands.summaries import print_edit
@@ -56,7 +57,9 @@ def edit(
 
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
-        if not writing.stack:
+        if writing.stack:
+            warn_of_record(checkpoint, "the edit is made to them as they are")
+        else:
             require_unedited(checkpoint)
         output = choose_output(model, output, writing.in_place)
         if output is None and delta_path is None:

@@ -109,6 +109,14 @@ def warn_of_encoder(fingerprints: Sequence[str], checkpoint: Checkpoint) -> None
         )
 
 
+def warn_of_record(checkpoint: Checkpoint, then: str) -> None:
+    """Say so where a model's record of edits is not, or not surely, true of its tensors; `then` is what comes of it."""
+    from timecli.models.carried import doubt
+
+    if question := doubt(checkpoint):
+        terminal.warn(f"{question}; {then}.")
+
+
 def harm(name: str, drift: float | None, changes: Sequence[Change]) -> list[str]:
     """A sentence where an edit changes so much that everything else in the model will suffer.
 

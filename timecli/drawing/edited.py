@@ -97,9 +97,10 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
             f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
         )
     base = carried.base_hash(checkpoint)
-    if copy.edits and copy.edits[0].get("base") != base:
+    stale = carried.holds(copy) is False
+    if copy.edits and not stale and copy.edits[0].get("base") != base:
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
-    cautions = []
+    cautions = [f"{carried.doubt(copy)}; it is drawn as it is."] if stale else []
     if carried.base_hash(copy) == base:
         cautions.append(f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited.")
     kinds = [said and (said.kind, said.zero_snr) for said in map(prediction.stated, (copy, checkpoint))]

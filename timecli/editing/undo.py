@@ -43,9 +43,9 @@ def undone(checkpoint: Checkpoint, deltas: Sequence[Delta], averages: bool) -> l
         DeltaError: the model's last edits are others, were made to other matrices, are not those of its tensors, or
             cannot be taken back.
     """
-    if carried.holds(checkpoint) is False:
-        raise DeltaError(f"{carried.doubt(checkpoint)}; start from the original.")
     edits = checkpoint.edits
+    if False in carried.held(checkpoint)[-len(deltas) :]:
+        raise DeltaError(f"{carried.doubt(checkpoint)}; start from the original.")
     last = edits[max(len(edits) - len(deltas), 0) :]
     if len(last) < len(deltas):
         found = f"only {len(last)}" if last else "none"

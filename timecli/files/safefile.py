@@ -36,6 +36,8 @@ CONVERT = (
 """Makes a safetensors file of a pickle of tensors, and runs nothing that is in it."""
 PART = re.compile(r"\.(weight(_\w+|\.[\w.]+)?|\w+)$")
 """The end of a tensor's name behind that of its module; some quantisers put names behind `weight`."""
+PIECE = 2**24
+"""Bytes that are read at once."""
 HEADER_LIMIT = 100_000_000
 """Bytes of a header that the safetensors library reads."""
 ITEMSIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -73,6 +75,15 @@ class SafeFile:
                     raise CheckpointError(f"{self.path}: {name} cannot be read ({one_line(error)}).") from error
                 yield tensor
         self.require_unchanged()
+
+    def content(self, name: str) -> Iterator[bytes]:
+        """A tensor's bytes as they stand in the file, piece by piece."""
+        self.require_unchanged()
+        start, stop = self.entries[name]["data_offsets"]
+        with self.path.open("rb") as file:
+            file.seek(self.data + start)
+            for first in range(start, stop, PIECE):
+                yield file.read(min(PIECE, stop - first))
 
     def require_unchanged(self) -> None:
         """Refuse a file that somebody has written to since its header was read."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from timecli.editing.delta import Delta
 from timecli.files.foreign import read_json
+from timecli.models import carried
 from timecli.models.carried import MADE
 from timecli.models.checkpoint import EDITS, Checkpoint
 
@@ -91,15 +92,15 @@ def metadata(checkpoint: Checkpoint, records: Sequence[Mapping[str, Any]], sha25
 def restored(checkpoint: Checkpoint, count: int, made: str) -> dict[str, str | None]:
     """Header entries of a copy of `checkpoint` without its last `count` edits; None for those that it goes without.
 
-    The last edit that stays is bound to the tensors that are written, `made`, if it was bound to the ones before.
+    The last edit that stays is bound to the tensors that are written, `made`, if it was true of the ones before.
 
     What other edits and other tools have written stays. The title is the original's again; what the original said of
     its own origin (`modelspec.merged_from`) is not known any more.
     """
-    own, carried = checkpoint.places[0].file.metadata, checkpoint.edits
-    kept, gone = carried[: len(carried) - count], carried[len(carried) - count :]
-    if kept and MADE in kept[-1]:
-        kept = [*kept[:-1], {**kept[-1], MADE: made}]
+    own, edits = checkpoint.places[0].file.metadata, checkpoint.edits
+    kept, gone = edits[: len(edits) - count], edits[len(edits) - count :]
+    if kept and carried.held(checkpoint)[len(kept) - 1]:
+        kept = [{**entry, MADE: made} if carried.same_step(entry, kept[-1]) else entry for entry in kept]
     found: dict[str, str | None] = {EDITS: json.dumps(kept, sort_keys=True) if kept else None}
     if "modelspec.title" in own:
         title = _without(own["modelspec.title"], gone)
