@@ -6,15 +6,18 @@ them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
 from timecli.files.foreign import read_config
-from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
+from timecli.files.safefile import ITEMSIZES, SafeFile, open_file, require_finite, require_floats
 from timecli.models import layouts
+from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import Family, Tower, tokenizer_of
 from timecli.models.variants import groups
 
@@ -29,6 +32,11 @@ TEXT_ALONE = ("model.layers.", "model.embed_tokens.", "model.norm.")
 """How the names of a language model begin in a file that has no other part."""
 WHOLE = "text_encoders."
 """How the names of text encoders begin in a file that holds a whole model."""
+WEIGHTS = ("weight", "bias")
+"""How the names of parameters end; a tokenizer that a file carries has another."""
+LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
+NORM = re.compile(r"(?:^|\.)norm\.weight$")
+"""A layer of a language model, and the norm behind the last of them."""
 UNSEEN = {"visual", "vision_tower", "multi_modal_projector", "lm_head", "position_ids", "logit_scale"}
 """Parts of a text encoder that no state depends on; one form of it has them, and another has not."""
 
@@ -51,17 +59,45 @@ class EncoderFiles:
     files: tuple[SafeFile, ...]
     prefix: str = ""
 
+    @cached_property
+    def layers(self) -> int | None:
+        """How many layers the text goes through; None for all, with the norm behind them."""
+        about = read_config(self.folder / "config.json")
+        about = about["text_config"] if isinstance(about.get("text_config"), dict) else about
+        total = about.get("num_hidden_layers")
+        if not self.tower.layers or not isinstance(total, int) or total <= self.tower.layers:
+            return None
+        return self.tower.layers if self.tower.layers > 0 else total + self.tower.layers
+
     @property
     def size(self) -> int:
         """Bytes of the weights in memory, where fp8 takes two."""
-        entries = [entry for file in self.files for name, entry in file.entries.items() if name.startswith(self.prefix)]
+        entries = [file.entries[name] for file in self.files for name in self._taken(file)]
         spans = [(*entry["data_offsets"], 2 if entry["dtype"].startswith("F8") else 1) for entry in entries]
         return sum((stop - start) * times for start, stop, times in spans)
 
     def is_seen(self, name: str) -> bool:
         """Whether a state can depend on a tensor."""
         projection = name.startswith("text_projection.") and not self.tower.model.endswith("WithProjection")
-        return not projection and UNSEEN.isdisjoint(name.split("."))
+        parts = name.split(".")
+        return parts[-1] in WEIGHTS and not projection and UNSEEN.isdisjoint(parts) and not self.is_behind(name)
+
+    def is_behind(self, name: str) -> bool:
+        """Whether a tensor is of a layer, or the norm, behind those that the text goes through."""
+        if (layers := self.layers) is None or not UNSEEN.isdisjoint(name.split(".")):
+            return False
+        number = LAYER.search(name)
+        return int(number[1]) >= layers if number else bool(NORM.search(name))
+
+    def _taken(self, file: SafeFile) -> list[str]:
+        """The tensors of a file that are read: of what no state depends on those that a model is built with."""
+        cut = self.tower.layers > 0
+        inner = {name: name.removeprefix(self.prefix) for name in file.entries if name.startswith(self.prefix)}
+        return [
+            name
+            for name, own in inner.items()
+            if self.is_seen(own) or (file.entries[name]["dtype"] in ITEMSIZES and not (cut and self.is_behind(own)))
+        ]
 
     def read(self) -> dict[str, torch.Tensor]:
         """Its tensors by transformers' names, in their stored dtypes; the weights stay on disk until they are used.
@@ -71,13 +107,25 @@ class EncoderFiles:
         """
         weights: dict[str, torch.Tensor] = {}
         for file in self.files:
-            names = [name for name in file.entries if name.startswith(self.prefix)]
-            require_floats(file, (name for name in names if not name.endswith("position_ids")))
+            names = self._taken(file)
+            require_floats(file, (name for name in names if self.is_seen(name.removeprefix(self.prefix))))
             for name, tensor in zip(names, file.mapped(names), strict=True):
-                require_finite(tensor, f"{file.path}: {name}")
                 inner = name.removeprefix(self.prefix)
+                if self.is_seen(inner):
+                    require_finite(tensor, f"{file.path}: {name}")
                 weights[self.tower.inner + inner if inner.startswith(TEXT_ALONE) else inner] = tensor
-        return weights
+        return self._projected(weights)
+
+    def _projected(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors with the projection that a loader puts in the place of a missing one."""
+        about = read_config(self.folder / "config.json")
+        width = about.get("hidden_size")
+        if not self.tower.identity or HF_PROJECTION in weights or about.get("projection_dim") != width:
+            return weights
+        import torch  # which is loaded, since there are tensors
+
+        kind = next((tensor.dtype for tensor in weights.values()), torch.float32)
+        return {**weights, HF_PROJECTION: torch.eye(int(width or 0)).to(kind)}
 
 
 def find(

@@ -87,17 +87,18 @@ T5 = Tower("text_encoder", "T5-XXL", 4096, _inside("t5xxl"), model="T5EncoderMod
 CLIP_G = Tower("text_encoder_2", "OpenCLIP ViT-bigG", 1280, _inside("clip_g"), model="CLIPTextModelWithProjection")
 MISTRAL = Tower(
     "text_encoder", "Mistral Small 3", 15360, _inside("mistral3_24b"), model="Mistral3ForConditionalGeneration",
-    inner="language_model.",
+    inner="language_model.", layers=30,
 )
-QWEN3 = Tower("text_encoder", "Qwen3", 7680, _inside("qwen3_4b", "qwen3_8b"), model="Qwen3ForCausalLM")
-QWEN3_4B = Tower("text_encoder", "Qwen3 4B", 2560, _inside("qwen3_4b"), model="Qwen3Model")
+QWEN3 = Tower("text_encoder", "Qwen3", 7680, _inside("qwen3_4b", "qwen3_8b"), model="Qwen3ForCausalLM", layers=27)
+QWEN3_4B = Tower("text_encoder", "Qwen3 4B", 2560, _inside("qwen3_4b"), model="Qwen3Model", layers=-1)
 QWEN_VL = Tower("text_encoder", "Qwen2.5-VL 7B", 3584, _inside("qwen25_7b"), model="Qwen2_5_VLForConditionalGeneration")
 VECTOR = "time_text_embed.text_embedder.linear_1"
 
 SD3 = Family(
     "Stable Diffusion 3", "",
     (_entry("context_embedder", "context_embedder"), _entry("y_embedder.mlp.0", VECTOR, POOLED)),
-    (replace(CLIP, model=CLIP_G.model), CLIP_G, replace(T5, folder="text_encoder_3")), "StableDiffusion3Pipeline",
+    (replace(CLIP, model=CLIP_G.model, identity=True), CLIP_G, replace(T5, folder="text_encoder_3")),
+    "StableDiffusion3Pipeline",
     ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"), ((TEXT, 0), (POOLED, 2)),
     sequence=("text_encoder", "text_encoder_3"),
 )

@@ -52,6 +52,9 @@ class Tower:
         pooled: whether the network is given its projection of the end token, too.
         model: the class of transformers that it is; empty for CLIP's text tower, which is read here.
         inner: what transformers has before the names of its text, and a file with the text alone has not.
+        layers: how many of a language model's layers the text goes through, or without how many of its last (below 0),
+            neither with the norm behind them; 0 for all of it.
+        identity: whether a missing projection of the end token is the identity.
     """
 
     folder: str
@@ -65,6 +68,8 @@ class Tower:
     pooled: bool = False
     model: str = ""
     inner: str = ""
+    layers: int = 0
+    identity: bool = False
 
 
 @dataclass(frozen=True)

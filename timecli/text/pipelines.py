@@ -223,6 +223,9 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     require_stated(about, kind.config_class)
     require_plausible(about, text.files, counts_alone=True)
     config = kind.config_class.from_pretrained(text.folder, local_files_only=True, trust_remote_code=False)
+    cut = text.tower.layers > 0 and text.layers is not None
+    if cut:
+        _cut(config.get_text_config(), text.tower.layers)
     require_no_larger(about, text.files, partial(kind, config))
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
@@ -242,7 +245,16 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
             f"{text.files[0].path} lacks {wrong[0]} of the text encoder {text.tower.name} as {text.folder} describes "
             f"it, and {len(wrong) - 1} tensors more; use a complete copy, or its own config."
         )
+    if cut:
+        model.get_decoder().norm = torch.nn.Identity()  # behind all layers, and the states are of those before it
     return model.eval()
+
+
+def _cut(config: Any, layers: int) -> None:
+    """Let a language model end with a layer, so that memory has nothing that the text does not go through."""
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
 
 
 def _multiply_in_float32(model: torch.nn.Module) -> None:
