@@ -29,6 +29,8 @@ from timecli.text.readers import TextEncoder
 Pipeline: TypeAlias = Any
 """One of diffusers' pipelines from text to pictures."""
 
+READERS = ("text_encoder", "tokenizer")
+"""How a pipeline's parts are called that read text."""
 STEPS, GUIDANCE = 25, 7.5
 """What is drawn with where nobody says otherwise."""
 
@@ -163,7 +165,7 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> 
         return {
             name: libraries.in_dtype(part, dtype) if isinstance(part, torch.nn.Module) else part
             for name, part in encoder.pipeline.components.items()
-            if part is not None
+            if name.startswith(READERS)  # one that is None is not looked for
         }
     if not isinstance(encoder, ClipEncoder):
         return {}

@@ -19,7 +19,7 @@ from timecli.files.safefile import ITEMSIZES, SafeFile, open_file, require_finit
 from timecli.models import layouts
 from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import Family, Tower, tokenizer_of
-from timecli.models.variants import groups
+from timecli.models.variants import groups, other_weights
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ def find(
     given: Sequence[Path],
     config: Path | None,
 ) -> tuple[EncoderFiles, ...]:
-    """The text encoders of a diffusion transformer, in the order of the family's table.
+    """The text encoders of a diffusion transformer, in the order of the family's table; optional ones may be nowhere.
 
     Args:
         family: the kind of model.
@@ -153,7 +153,9 @@ def find(
             "folder as --config."
         )
     sources = [source for one in given for source in _sources(one, family)]
-    found = tuple(_found(tower, path, [*sources, tuple(files)], config) for tower in family.towers)
+    everything = [*sources, tuple(files)]
+    towers = [one for one in family.towers if not one.optional or _is_somewhere(one, everything, config)]
+    found = tuple(_found(tower, path, everything, config) for tower in towers)
     used = {file.path for text in found for file in text.files}
     for source in sources:
         if source[0].path not in used:
@@ -172,6 +174,21 @@ def _sources(given: Path, family: Family) -> list[tuple[SafeFile, ...]]:
     return [own[0].files for folder in folders or [given] if (own := groups(folder))]
 
 
+def _is_somewhere(tower: Tower, sources: Sequence[tuple[SafeFile, ...]], config: Path) -> bool:
+    """Whether there are weights of a text encoder, of whatever form."""
+    folder = config / tower.folder
+    if not (folder / "config.json").exists():
+        return False
+    inside = any(_of_source(tower, files, _width(folder / "config.json")) is not None for files in sources)
+    return inside or bool(groups(folder)) or bool(other_weights(folder))
+
+
+def _of_source(tower: Tower, files: Sequence[SafeFile], width: int | None) -> str | None:
+    """What stands before the names of a text encoder in some files; None where it is not there."""
+    prefixes = ("", *tower.prefixes)
+    return next((prefix for prefix in prefixes if any(_table(file, prefix) == width for file in files)), None)
+
+
 def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], config: Path) -> EncoderFiles:
     folder, tokenizer = config / tower.folder, config / tokenizer_of(tower.folder)
     for needed in (folder / "config.json", tokenizer):
@@ -182,9 +199,8 @@ def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], co
             )
     width, tower = _width(folder / "config.json"), _as_listed(tower, config)
     for files in sources:
-        for prefix in ("", *tower.prefixes):
-            if any(_table(file, prefix) == width for file in files):
-                return EncoderFiles(tower, folder, tokenizer, files, prefix)
+        if (prefix := _of_source(tower, files, width)) is not None:
+            return EncoderFiles(tower, folder, tokenizer, files, prefix)
     own = groups(folder)
     if not own:
         raise CheckpointError(

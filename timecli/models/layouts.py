@@ -97,7 +97,7 @@ VECTOR = "time_text_embed.text_embedder.linear_1"
 SD3 = Family(
     "Stable Diffusion 3", "",
     (_entry("context_embedder", "context_embedder"), _entry("y_embedder.mlp.0", VECTOR, POOLED)),
-    (replace(CLIP, model=CLIP_G.model, identity=True), CLIP_G, replace(T5, folder="text_encoder_3")),
+    (replace(CLIP, model=CLIP_G.model, identity=True), CLIP_G, replace(T5, folder="text_encoder_3", optional=True)),
     "StableDiffusion3Pipeline",
     ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"), ((TEXT, 0), (POOLED, 2)),
     sequence=("text_encoder", "text_encoder_3"),

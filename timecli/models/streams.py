@@ -55,6 +55,7 @@ class Tower:
         layers: how many of a language model's layers the text goes through, or without how many of its last (below 0),
             neither with the norm behind them; 0 for all of it.
         identity: whether a missing projection of the end token is the identity.
+        optional: whether the network is drawn without it, its states being zeros.
     """
 
     folder: str
@@ -70,6 +71,7 @@ class Tower:
     inner: str = ""
     layers: int = 0
     identity: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -135,6 +136,9 @@ class PipelineEncoder(TextEncoder):
             result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **options)
         outputs = {name: result[place][0] for name, place in self.family.outputs}
         states = outputs[TEXT]
+        states = states[
+            : sum(len(ids) for ids, _ in calls.values())
+        ]  # behind are zeros for an encoder that is not here
         if MASK in outputs:
             states = states[: int(outputs[MASK].sum())]
         if self.norm is not None and self.family.norm is not None:
@@ -198,7 +202,9 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
         )
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what it would say of missing weights is refused here
-    family, parts, stamps = checkpoint.family, {}, []
+    family, left_out = _at_hand(checkpoint)
+    parts: dict[str, Any] = {}
+    stamps = []
     for text in checkpoint.encoders:
         tensors = text.read()
         stamps.append(fingerprints.part(checkpoint, text, tensors))
@@ -210,10 +216,27 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
     kind = getattr(diffusers, family.pipeline)
     missing = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", *parts)]
     pipeline = kind(**dict.fromkeys(missing), **parts)
+    if left_out:
+        pipeline.transformer = SimpleNamespace(config=SimpleNamespace(joint_attention_dim=checkpoint.width))
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
     stamp, everyday = fingerprints.of_parts(checkpoint, stamps), checkpoint.beside_config(EVERYDAY)
     return PipelineEncoder(
-        family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, everyday=everyday, device=device
+        family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, everyday=everyday, device=device,
+        cautions=left_out,
+    )  # fmt: skip
+
+
+def _at_hand(checkpoint: Checkpoint) -> tuple[Family, tuple[str, ...]]:
+    """The family with the text encoders that are there, and what to say of those that are not."""
+    towers = tuple(text.tower for text in checkpoint.encoders)
+    folders = [tower.folder for tower in towers]
+    gone = [tower.name for tower in checkpoint.family.towers if tower.folder not in folders]
+    if not gone:
+        return checkpoint.family, ()
+    sequence = tuple(name for name in checkpoint.family.sequence if name in folders)
+    return replace(checkpoint.family, towers=towers, sequence=sequence), (
+        f"{checkpoint.path} has no {gone[0]}: its rows of the text are zeros, as diffusers and ComfyUI draw it; give "
+        "it as --text-encoder to edit what it reads, too.",
     )
 
 
