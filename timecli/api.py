@@ -196,7 +196,7 @@ def verify(
     Meanwhile diffusers and transformers log errors alone.
 
     Args:
-        manifest: whose prompts and thresholds; steps and guidance are its own, or 25 and 7.5.
+        manifest: whose prompts and thresholds; steps and guidance are its own, or those of the model's kind.
         model: the unedited model.
         delta: the edit.
         judge: a `CLIPModel` folder; None takes the folder `judge` beside the model, and measures nothing without one.

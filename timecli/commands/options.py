@@ -152,7 +152,7 @@ Seeds = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", min=1, max=MOST_STEPS, help="Denoising steps. [default: the manifest's, else 25]"),
+    typer.Option("--steps", min=1, max=MOST_STEPS, help="Denoising steps. [default: the manifest's, else the kind's]"),
 ]
 Guidance = Annotated[
     float | None,
@@ -161,7 +161,7 @@ Guidance = Annotated[
         min=0.0,
         max=MOST_GUIDANCE,
         callback=finite,
-        help="Classifier-free guidance scale. [default: the manifest's, else 7.5]",
+        help="Classifier-free guidance scale. [default: the manifest's, else the kind's]",
     ),
 ]
 Precision = Annotated[

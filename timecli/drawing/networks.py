@@ -51,8 +51,8 @@ def start_noise(pipeline: Any, seed: int) -> torch.Tensor:
 def asked(pipeline: Any, seeds: Sequence[int], guidance: float) -> dict[str, Any]:
     """Noise, size and guidance, as each kind of pipeline takes them.
 
-    Diffusion transformers pack their noise, and draw it themselves from the seeds. Those that have a guidance of their
-    own, learned from another model, are guided by the empty prompt, too.
+    Diffusion transformers pack their noise, and draw it themselves from the seeds. Of those that can be guided by an
+    empty prompt beside a guidance embedding, one that has the embedding is given the scale there, and no prompt beside.
     """
     if "unet" in pipeline.components:
         latents = torch.stack([start_noise(pipeline, seed) for seed in seeds]).to(pipeline.unet.dtype)
@@ -63,6 +63,6 @@ def asked(pipeline: Any, seeds: Sequence[int], guidance: float) -> dict[str, Any
     most = getattr(tokenizer, "model_max_length", taken["max_sequence_length"].default)
     found: dict[str, Any] = {"height": side, "width": side}
     found["max_sequence_length"] = min(int(most), int(taken["max_sequence_length"].default))
-    if "true_cfg_scale" in taken:
+    if "true_cfg_scale" in taken and not getattr(network_of(pipeline).config, "guidance_embeds", False):
         return {**found, "true_cfg_scale": guidance, "negative_prompt": [""] * len(seeds)}
     return {**found, "guidance_scale": guidance}

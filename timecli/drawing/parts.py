@@ -54,12 +54,22 @@ def class_of(kind: Any, name: str) -> Any:
     return typing.get_type_hints(kind.__init__)[name]
 
 
-def scheduler(found: Any, said: Prediction) -> Any:
-    """The scheduler for a prediction, with all else of its config; another where its class knows no zero SNR."""
+def scheduler(found: Any, said: Prediction | None, trailing: bool = False) -> Any:
+    """The scheduler for what a file says of itself, with all else of its config.
+
+    Args:
+        found: that of the config.
+        said: what the network predicts; None for what the config says. A class that knows no zero SNR is replaced.
+        trailing: whether steps count from the last.
+    """
     kind: Any = type(found)
-    wanted: dict[str, Any] = {"prediction_type": said.kind}
-    if said.zero_snr:
-        wanted |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    wanted: dict[str, Any] = {"prediction_type": said.kind} if said else {}
+    if trailing or (said and said.zero_snr):
+        wanted["timestep_spacing"] = "trailing"
+    if said and said.zero_snr:
+        wanted["rescale_betas_zero_snr"] = True
+    if not wanted:
+        return found
     if not wanted.keys() <= inspect.signature(kind.__init__).parameters.keys():
         kind = diffusers.EulerDiscreteScheduler
     return kind.from_config(found.config, **wanted)

@@ -15,7 +15,7 @@ import torch
 from diffusers.utils import logging
 from PIL.Image import Image
 
-from timecli.drawing import libraries, memory, networks, parts, prediction
+from timecli.drawing import kinds, libraries, memory, networks, parts, prediction
 from timecli.drawing.album import Album
 from timecli.errors import CheckpointError, explained
 from timecli.files.safefile import DAMAGED, require_finite
@@ -31,8 +31,6 @@ Pipeline: TypeAlias = Any
 
 READERS = ("text_encoder", "tokenizer")
 """How a pipeline's parts are called that read text."""
-STEPS, GUIDANCE = 25, 7.5
-"""What is drawn with where nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,24 @@ class Settings:
     """
 
     seeds: tuple[int, ...]
-    steps: int = STEPS
-    guidance: float = GUIDANCE
+    steps: int = kinds.Kind.steps
+    guidance: float = kinds.Kind.guidance
     because: tuple[str, ...] = ()
 
 
 def settings(
     seeds: int, steps: int | None = None, guidance: float | None = None, checkpoint: Checkpoint | None = None
 ) -> Settings:
-    """The first seeds, with what nobody says by default.
+    """The first seeds, with what nobody says as the model's kind is drawn.
 
     Raises:
         CheckpointError: the model says of itself that it is drawn in a way that is none here.
     """
-    said = prediction.stated(checkpoint) if checkpoint else None
-    because = (said.sentence,) if said else ()
-    return Settings(tuple(range(seeds)), steps or STEPS, GUIDANCE if guidance is None else guidance, because)
+    kind = kinds.kind_of(checkpoint) if checkpoint else kinds.Kind()
+    because = kind.said(steps, guidance)
+    if checkpoint and (said := prediction.stated(checkpoint)):
+        because += (said.sentence,)
+    return Settings(tuple(range(seeds)), steps or kind.steps, kind.guidance if guidance is None else guidance, because)
 
 
 def load_pipeline(
@@ -94,8 +94,9 @@ def load_pipeline(
         else:
             with _as_safetensors(checkpoint.path) as file:
                 pipeline = _of_file(kind, file, checkpoint, options)
-    if said := prediction.stated(checkpoint):
-        pipeline.scheduler = parts.scheduler(pipeline.scheduler, said)
+    if not checkpoint.is_folder:  # whose scheduler is a config's that many files share
+        said, trailing = prediction.stated(checkpoint), kinds.kind_of(checkpoint).trailing
+        pipeline.scheduler = parts.scheduler(pipeline.scheduler, said, trailing)
     _require_text_alone(checkpoint.path, *networks.channels(pipeline))
     _require_side(pipeline, checkpoint)
     pipeline.set_progress_bar_config(disable=True)

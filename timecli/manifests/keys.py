@@ -119,9 +119,13 @@ class Verify:
 
     prompts: tuple[str, ...] = key(kinds.list_of(kinds.TEXT, minimum=0), "More prompts to look at.", ())
     seeds: int = key(kinds.COUNT, "Pictures of every prompt.", 8)
-    steps: int | None = key(kinds.STEPS, "Denoising steps with which the thresholds hold. Default: 25.", None)
+    steps: int | None = key(
+        kinds.STEPS, "Denoising steps with which the thresholds hold. Default: that of the model's kind.", None
+    )
     guidance: float | None = key(
-        kinds.GUIDANCE, "Classifier-free guidance scale with which the thresholds hold. Default: 7.5.", None
+        kinds.GUIDANCE,
+        "Classifier-free guidance scale with which the thresholds hold. Default: that of the model's kind.",
+        None,
     )
     efficacy: float | None = key(kinds.SHARE, "Least share of the sources' pictures that show the destination.", None)
     generality: float | None = key(kinds.SHARE, "Least share of the positives' pictures that follow.", None)
