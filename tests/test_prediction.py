@@ -138,3 +138,17 @@ def test_commands_say_how_they_draw_and_the_report_keeps_it(run: Run, pictureboo
     shutil.copytree(model.parent / "config", copy.parent / "config")
     done = run("verify", manifest, model, copy, "-o", tmp_path / "s", "--seeds", 1, "--steps", 1, "--no-cache")
     assert f"{copy} does not say of its prediction what {model} says" in done.err
+
+
+def test_bench_and_tune_say_it_too(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    model, manifest = saying(picturebook, tmp_path, "v_pred"), tmp_path / "m.toml"
+    test = 'positives = [{ prompt = "a rose in the snow", destination = "a blue rose in the snow" }]\n'
+    test += 'negatives = [{ prompt = "a tulip", destination = "a blue tulip" }]\n'
+    manifest.write_text(f'name = "m"\n[preserve]\neveryday = false\n{PAIR}{test}')
+    line, how = "drawn by v-prediction: model.safetensors has v_pred", ("--judge", picturebook.parent / "judge")
+    done = run("bench", manifest, model, *how, "--seeds", 2, "--steps", 1, "-o", tmp_path / "b")
+    assert done.code == 0 and line in done.err, done.err
+    for name in ("table.md", "report.html"):
+        assert "drawn by v-prediction: model.safetensors" in (tmp_path / "b" / name).read_text()
+    done = run("tune", manifest, model, *how, "--seeds", 1, "--steps", 1)
+    assert done.code == 0 and line in done.err, done.err

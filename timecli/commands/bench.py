@@ -169,7 +169,7 @@ def bench(
         edits = Edits(checkpoint, encoder, exact, iterations, worlds, models, head, output / "weights")
         _draw(output / benching.RESULTS, left, edits, made, ray)
         title = f"{amount(len(tasks), 'edit')} on {model.name}: {amount(seeds, 'seed')}, "
-        title += f"{amount(drawn.steps, 'step')}, guidance {drawn.guidance:g}"
+        title += "; ".join([f"{amount(drawn.steps, 'step')}, guidance {drawn.guidance:g}", *drawn.because])
         report(output, title, jobs, compared, edits, made, pictures, ray is None, telling.as_json)
     for configuration, times in _times(edits.seconds).items():
         mean = sum(times) / len(times)
