@@ -151,9 +151,9 @@ def bench(
     encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     drawn = render.settings(seeds, *how, checkpoint)
-    terminal.say_all(drawn.because)
     dtype = options.pick_precision(drawing.precision, where)
     made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype, inception)
+    terminal.say_all(drawn.because)
     compared = quality.load(reference, made.judge, made.inception) if reference else None
     jobs = schedule.jobs(tasks, wanted, cross)
     captions = compared.captions if compared else ()

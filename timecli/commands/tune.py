@@ -120,8 +120,8 @@ def _search(
     if objective != "forecast":
         dtype = options.pick_precision(precision, where)
         drawn = settings(*how, checkpoint)
-        terminal.say_all(drawn.because)
         made = studio.open_studio(checkpoint, encoder, judge, drawn, where, dtype)
+        terminal.say_all(drawn.because)
         drawings = trials.Drawings(made, checkpoint, encoder, exact, world, _watched)
     unedited = drawings.shares(None, tasks) if drawings is not None and objective == "balance" else []
     for task, share in zip(tasks, unedited, strict=False):

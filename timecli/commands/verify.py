@@ -111,12 +111,12 @@ def verify(
         doubts = [] if copy is None else edited.other_edit(copy, manifest, first)
     how = stated(drawing, manifest.parts or [manifest])
     settings = render.settings(seeds or manifest.verify.seeds, *how, checkpoint)
-    terminal.say_all(settings.because)
     dtype = options.pick_precision(drawing.precision, where)
     scene = verification.Scene(checkpoint, encoder, judge, settings, where, dtype, exact, own, worlds(manifest))
     pictures = edited.count(verification.table(manifest, deltas, scene), len(deltas)) * len(settings.seeds)
     with resumable(), terminal.progress("drawing", pictures) as tick:
         made = verification.verify(manifest, deltas, scene, folder, tick, doubts)
+    terminal.say_all(settings.because)
     data = terminal.enveloped("verify", made.found)
     verification.save(made, data, folder, force)
     written = [folder / name for name in FILES]
