@@ -81,6 +81,7 @@ def apply(
     warn_of_streams(edits, checkpoint)
     made = undoing.undone(checkpoint, edits, not writing.leave_ema) if undo else edits
     off = undoing.require_near(checkpoint, made) if undo else None
+    told = None not in carried.held(checkpoint)[-len(edits) :]  # of the files as they are before one is replaced
     edited = applying.edit_matrices(checkpoint, made, exact, strength, target_dtype)
     records = [
         provenance.record(delta, edited.base, edited.made, strength, not writing.no_recipe, not writing.leave_ema)
@@ -96,7 +97,6 @@ def apply(
     summary |= {"name": ", ".join(delta.origin.name for delta in edits), "written": [str(output), *map(str, copied)]}
     terminal.print_json("apply", summary) if telling.as_json else print_edit(summary, verbose)
     if off is not None:
-        told = None not in carried.held(checkpoint)[-len(edits) :]
         return _say_how_near(output, off, undoing.before(checkpoint, len(edits)) == edited.made, told)
     warn_of_rounding(edited.rounding)
     if not any(delta.origin.everyday for delta in edits):
