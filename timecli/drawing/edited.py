@@ -97,10 +97,9 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
             f"{copy.path} has another text encoder than {checkpoint.path}; give the model it was made from."
         )
     base = carried.base_hash(checkpoint)
-    stale = carried.holds(copy) is False
-    if copy.edits and not stale and copy.edits[0].get("base") != base:
+    if copy.edits and carried.holds(copy) is not False and copy.edits[0].get("base") != base:
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
-    cautions = [f"{carried.doubt(copy)}; it is drawn as it is."] if stale else []
+    cautions = []
     if carried.base_hash(copy) == base:
         cautions.append(f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited.")
     kinds = [said and (said.kind, said.zero_snr) for said in map(prediction.stated, (copy, checkpoint))]
@@ -124,7 +123,7 @@ def other_edit(copy: Checkpoint, manifest: Manifest, compiled: Delta) -> list[st
         return []
     if carried.holds(copy) is False:
         return [f"{carried.doubt(copy)}."]
-    names, (first, *more) = carried.named(copy), copy.edits
+    names, (first, *more) = carried.named(copy.edits), copy.edits
     if more:
         return [f"{copy.path} was edited more than once ({names}); the numbers are of all of it."]
     if not undo.same_operator(first, compiled):
