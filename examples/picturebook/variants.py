@@ -20,7 +20,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring import schedule
 
 HERE = Path(__file__).parent / "bench"
-JOINT = (8,)
+JOINT = (8, 17)
 """How many edits make one model."""
 
 

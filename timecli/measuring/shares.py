@@ -72,7 +72,7 @@ def _moved(crossed: Sequence[Manifest], model: str, answers: Answers) -> float |
 
 def balanced(manifest: Manifest, prompts: Sequence[str], model: str, answers: Answers) -> Balanced:
     """F of the first description over some prompts, and Δ for each part of the seeds."""
-    return _counted(manifest, [answers[model, prompt, balances.worded(manifest, prompt)] for prompt in prompts])
+    return counted(manifest, [answers[model, prompt, balances.worded(manifest, prompt)] for prompt in prompts])
 
 
 def oracle(manifest: Manifest, prompts: Sequence[str], answers: Answers) -> Balanced:
@@ -84,10 +84,10 @@ def oracle(manifest: Manifest, prompts: Sequence[str], answers: Answers) -> Bala
         pair = balances.worded(manifest, prompt)
         told = [answers[BASE, text, pair] for text in pair]
         drawn.append([told[balances.asked(prompt, seed, target)][seed] for seed in range(len(told[0]))])
-    return _counted(manifest, drawn)
+    return counted(manifest, drawn)
 
 
-def _counted(manifest: Manifest, answers: Sequence[Sequence[int]]) -> Balanced:
+def counted(manifest: Manifest, answers: Sequence[Sequence[int]]) -> Balanced:
     """F and Δ from 0 or 1 for every prompt and seed."""
     assert manifest.balance is not None
     per_seed = [fmean(answer == 0 for answer in seed) for seed in zip(*answers, strict=True)]
@@ -130,7 +130,7 @@ def _table(configuration: Configuration, found: Measured) -> Iterator[str]:
     for job, measured in found:
         values = {one.name: _tuned(configuration, one) for one in job.tested}
         for name, one in measured.items():
-            sides = [f"{side.share:.1%} | {_delta(side.deltas)}" for side in (one.before, one.oracle, one.after)]
+            sides = [f"{side.share:.1%} | {spread(side.deltas)}" for side in (one.before, one.oracle, one.after)]
             kept = (_explicit([one], 0), _explicit([one], 1))
             yield table_row(in_markdown(name), *sides[:2], values[name], sides[2], *kept)
     own = _all(found)
@@ -154,10 +154,10 @@ def _all(found: Measured) -> list[Shares]:
 
 def _overall(found: Sequence[Balanced]) -> str:
     """Δ: the mean of Δ_p over all balances, for each part of the seeds."""
-    return _delta([fmean(part) for part in zip(*(one.deltas for one in found), strict=True)])
+    return spread([fmean(part) for part in zip(*(one.deltas for one in found), strict=True)])
 
 
-def _delta(parts: Sequence[float]) -> str:
+def spread(parts: Sequence[float]) -> str:
     return f"{fmean(parts):.2f} ± {pstdev(parts):.2f}"
 
 
