@@ -41,7 +41,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 def commands(text: str) -> list[list[str]]:
     """The program's calls in the shell blocks of a page."""
-    lines = [line for block in blocks(text, "sh") for line in block.splitlines() if line.startswith("timecli ")]
+    shells = [block.replace("\\\n", " ") for block in blocks(text, "sh")]
+    lines = [line for block in shells for line in block.splitlines() if line.startswith("timecli ")]
     return [shlex.split(line, comments=True) for line in lines]
 
 
