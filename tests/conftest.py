@@ -14,6 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from timecli import cli
 from timecli.models import layouts, streams
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.text import encoding
+from timecli.text.readers import TextEncoder
 
 if "GPU" not in os.environ:  # bytes are compared, and the last digits of a sum differ from device to device
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -77,6 +80,16 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture(scope="session")
 def picturebook() -> Path:
     return PICTUREBOOK / "picturebook.safetensors"
+
+
+@pytest.fixture(scope="session")
+def model(picturebook: Path) -> Checkpoint:
+    return open_checkpoint(picturebook)
+
+
+@pytest.fixture(scope="session")
+def encoder(model: Checkpoint) -> TextEncoder:
+    return encoding.read_text_encoder(model, None, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

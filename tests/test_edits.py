@@ -3,12 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from timecli.editing import compiling
 from timecli.manifests.manifest import load
-from timecli.models.checkpoint import open_checkpoint
-from timecli.text import encoding
 from timecli.text.encoding import ClipEncoder, Tower
 from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer
@@ -16,11 +13,6 @@ from timecli.text.tokenizers import clip_tokenizer
 EDITS = Path(__file__).parent.parent / "edits"
 PICTUREBOOK = sorted((EDITS / "picturebook").glob("*.toml"))
 SD14 = sorted((EDITS / "sd-1.4").rglob("*.toml"))
-
-
-@pytest.fixture(scope="module")
-def encoder(picturebook: Path) -> TextEncoder:
-    return encoding.read_text_encoder(open_checkpoint(picturebook), None, torch.device("cpu"))
 
 
 def test_there_are_as_many_as_promised() -> None:

@@ -35,11 +35,6 @@ def the_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
 
 
 @pytest.fixture(scope="module")
-def encoder(picturebook: Path) -> TextEncoder:
-    return encoding.read_text_encoder(open_checkpoint(picturebook), None, CPU)
-
-
-@pytest.fixture(scope="module")
 def small_encoder(small: Path) -> TextEncoder:
     return encoding.read_text_encoder(open_checkpoint(small), None, CPU)
 

@@ -30,16 +30,6 @@ ROSE = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
 LIST = "# things\nA dog\n\nA  tulip\nA dog\nA house in the snow\n"
 
 
-@pytest.fixture(scope="module")
-def model(picturebook: Path) -> Checkpoint:
-    return open_checkpoint(picturebook)
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Checkpoint) -> TextEncoder:
-    return encoding.read_text_encoder(model, None, CPU)
-
-
 @pytest.fixture
 def listed(tmp_path: Path) -> Path:
     (tmp_path / "list.txt").write_text(LIST)

@@ -15,8 +15,7 @@ from timecli.editing import compiling, forecast
 from timecli.editing.preview import Forecast, advice
 from timecli.manifests.manifest import load, parse
 from timecli.manifests.rows import EVERYDAY, FOLLOW, Row
-from timecli.models.checkpoint import Checkpoint, open_checkpoint
-from timecli.text import encoding
+from timecli.models.checkpoint import Checkpoint
 from timecli.text.readers import TextEncoder
 
 from .conftest import ROSES as PLAIN
@@ -36,16 +35,6 @@ explicit = [{ prompt = "A red rose", destination = "A blue rose" }]
 [verify]
 prompts = ["A red rose", "A cat"]
 """
-
-
-@pytest.fixture(scope="module")
-def model(picturebook: Path) -> Checkpoint:
-    return open_checkpoint(picturebook)
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Checkpoint) -> TextEncoder:
-    return encoding.read_text_encoder(model, None, CPU)
 
 
 @pytest.mark.parametrize(("weight", "near"), [(0.1, 0.02), (3, 0.05)])

@@ -12,8 +12,8 @@ from timecli.editing import compiling, conflicts, forecast, strengths
 from timecli.editing.delta import Delta
 from timecli.editing.solve import solve
 from timecli.manifests.manifest import Manifest, parse
-from timecli.models.checkpoint import Checkpoint, open_checkpoint
-from timecli.text import encoding, everyday, pairing
+from timecli.models.checkpoint import Checkpoint
+from timecli.text import everyday, pairing
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
 
@@ -29,16 +29,6 @@ def asked(things: list[tuple[str, str, float]], more: str = "") -> Manifest:
         for noun, value, strength in things
     )
     return parse('name = "x"\n' + more + "".join(edits))
-
-
-@pytest.fixture(scope="module")
-def model(picturebook: Path) -> Checkpoint:
-    return open_checkpoint(picturebook)
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Checkpoint) -> TextEncoder:
-    return encoding.read_text_encoder(model, None, CPU)
 
 
 @pytest.fixture(scope="module")
