@@ -158,6 +158,7 @@ def _overall(found: Sequence[Balanced]) -> str:
 
 
 def spread(parts: Sequence[float]) -> str:
+    """Mean and deviation, as tables have them."""
     return f"{fmean(parts):.2f} ± {pstdev(parts):.2f}"
 
 
