@@ -45,6 +45,19 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("timecli.drawing.networks.DEFAULT_SIDE", 64)
 
 
+@pytest.fixture(autouse=True)
+def few_everyday_prompts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` draws two everyday prompts and the two that move most; eight of each where a test is of these."""
+    if "all_everyday_prompts" not in request.fixturenames:
+        for place in ("manifests.rows", "editing.preview"):
+            monkeypatch.setattr(f"timecli.{place}.EVERYDAY", 2)
+
+
+@pytest.fixture
+def all_everyday_prompts() -> None:
+    """As many everyday prompts as users get."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache folder of the suite's own, also for the processes that it starts."""

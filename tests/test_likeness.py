@@ -78,6 +78,7 @@ def test_a_sample_counts_where_it_names_no_source() -> None:
     assert [row.counts for row in rows(manifest) if row.kind == "sample"] == [False, True]
 
 
+@pytest.mark.usefixtures("all_everyday_prompts")
 def test_everyday_rows_are_spread_and_about_nothing_that_should_follow() -> None:
     table = rows(parse(TULIPS))
     listed = [f"A thing number {i}" for i in range(100)]
@@ -118,6 +119,7 @@ def test_thresholds_of_cosines() -> None:
     ]
 
 
+@pytest.mark.usefixtures("all_everyday_prompts")
 @pytest.mark.parametrize("way", ["time", "everyday"])
 def test_a_ruined_model_does_not_score_100(way: str, run: Run, picturebook: Path, tmp_path: Path) -> None:
     """Both meet every threshold of the paper's metrics that they are held to; one has destroyed its neighbours."""

@@ -118,6 +118,7 @@ def test_a_ruined_model_is_forecast_to_keep_little(run: Run, picturebook: Path, 
     assert f"forecast kept is {found['false']:.3f}, below the 0.850 that x asks for" in done.err
 
 
+@pytest.mark.usefixtures("all_everyday_prompts")
 def test_kept_looks_at_everyday_prompts_that_are_not_preserved(run: Run, picturebook: Path, tmp_path: Path) -> None:
     """What is preserved by name stays; the rest is what the edit harms, and `verify` draws it."""
     path, kept = tmp_path / "x.toml", {}
@@ -156,6 +157,7 @@ def test_a_threshold_of_reached_is_held_to_its_forecast(run: Run, picturebook: P
         assert done.code == code and ("forecast reached is " in done.err) == (code == 1), done.err
 
 
+@pytest.mark.usefixtures("all_everyday_prompts")
 def test_json_says_the_same(run: Run, picturebook: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSES)
     found = json.loads(run("plan", tmp_path / "x.toml", picturebook, "--json").out)

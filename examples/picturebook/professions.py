@@ -45,7 +45,8 @@ def main() -> None:
             drawn = [answer(prompt, balances.worded(task, prompt)) for prompt in task.balance.prompts]
             found.append(shares.counted(task, drawn))
             print(f"| {task.name} | {found[-1].share:.1%} | {shares.spread(found[-1].deltas)} |", flush=True)
-    print(f"| **all** | | **{shares.spread([fmean(part) for part in zip(*(one.deltas for one in found))])}** |")
+    parts = zip(*(one.deltas for one in found), strict=True)
+    print(f"| **all** | | **{shares.spread([fmean(part) for part in parts])}** |")
 
 
 if __name__ == "__main__":
