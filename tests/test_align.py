@@ -117,8 +117,11 @@ def test_a_prompt_without_a_word_is_paired_at_its_ends() -> None:
         (("An", "▁apple", "</s>", "<>"), ("A", "▁blue", "▁apple", "</s>"), [0, 2, 3, 3]),
         (("<>", "<>", "A", "▁rose", "</s>"), ("<>", "A", "▁blue", "▁rose", "</s>"), [0, 0, 1, 3, 4]),
         (("<>", "A", "▁blue", "▁rose", "</s>"), ("<>", "<>", "A", "▁rose", "</s>"), [1, 2, 3, 3, 4]),
+        (("Rose", "</s>", "<>"), ("Blue", "▁rose", "</s>", "<>"), [1, 2, 3]),
+        (("<>", "Rose", "</s>", "<>"), ("<>", "A", "▁blue", "▁rose", "</s>", "<>"), [0, 3, 4, 5]),
+        (("Blue", "▁rose", "</s>", "<>"), ("Rose", "</s>", "<>"), [0, 0, 1, 2]),
     ],
-    ids=["behind", "an", "before", "a longer source"],
+    ids=["behind", "an", "before", "a longer source", "a longer destination", "before and behind", "a shorter one"],
 )
 def test_padding_is_paired_one_by_one_on_either_side(
     source: tuple[str, ...], destination: tuple[str, ...], pairs: list[int]

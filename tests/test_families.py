@@ -55,9 +55,8 @@ def small_vae() -> AutoencoderKL:
     return AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
 
 
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionXLPipeline, Path]:
-    """A small SDXL with all 70 layers, and its folder."""
+def sdxl_pipeline() -> StableDiffusionXLPipeline:
+    """A small SDXL with all 70 layers."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, layers_per_block=2, block_out_channels=(16, 32, 32), norm_num_groups=8,
@@ -67,7 +66,7 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionXLPip
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 128,
     )  # fmt: skip
-    pipeline = StableDiffusionXLPipeline(
+    return StableDiffusionXLPipeline(
         vae=small_vae(),
         text_encoder=sized(CLIPTextModel(text_config(3, 64, "quick_gelu"))),
         text_encoder_2=sized(CLIPTextModelWithProjection(text_config(3, 128, "gelu"))),
@@ -76,7 +75,12 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionXLPip
         unet=unet,
         scheduler=EulerDiscreteScheduler(steps_offset=1),
     )
-    folder = tmp_path_factory.mktemp("sdxl") / "model"
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionXLPipeline, Path]:
+    """A small SDXL, and its folder."""
+    pipeline, folder = sdxl_pipeline(), tmp_path_factory.mktemp("sdxl") / "model"
     pipeline.save_pretrained(folder)
     return pipeline, folder
 
@@ -184,25 +188,39 @@ def test_sdxl_renders(run: Run, sdxl: tuple[StableDiffusionXLPipeline, Path], tm
     assert (tmp_path / "report" / "sheet.png").exists()
 
 
-@pytest.fixture(scope="module")
-def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeline, Path]:
-    """A small SD 2: a text encoder with the 23 blocks that SD 2 reads, padding id 0."""
+def sd_pipeline(text: CLIPTextModel, padding: int | None) -> StableDiffusionPipeline:
+    """A small SD 1 or SD 2, by its text encoder."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=(16, 16, 16, 16), norm_num_groups=8, cross_attention_dim=64,
         attention_head_dim=[2, 2, 2, 2], use_linear_projection=True,
     )  # fmt: skip
-    pipeline = StableDiffusionPipeline(
+    return StableDiffusionPipeline(
         vae=small_vae(),
-        text_encoder=sized(CLIPTextModel(text_config(23, 64, "gelu"))),
-        tokenizer=libraries.tokenizer(clip_tokenizer(0)),
+        text_encoder=sized(text),
+        tokenizer=libraries.tokenizer(clip_tokenizer(padding)),
         unet=unet,
         scheduler=EulerDiscreteScheduler(steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    folder = tmp_path_factory.mktemp("sd2") / "model"
+
+
+def sd1_pipeline() -> StableDiffusionPipeline:
+    """A small SD 1."""
+    return sd_pipeline(CLIPTextModel(text_config(3, 64, "quick_gelu")), None)
+
+
+def sd2_pipeline() -> StableDiffusionPipeline:
+    """A small SD 2: a text encoder with the 23 blocks that SD 2 reads, padding id 0."""
+    return sd_pipeline(CLIPTextModel(text_config(23, 64, "gelu")), 0)
+
+
+@pytest.fixture(scope="module")
+def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableDiffusionPipeline, Path]:
+    """A small SD 2, and its folder."""
+    pipeline, folder = sd2_pipeline(), tmp_path_factory.mktemp("sd2") / "model"
     pipeline.save_pretrained(folder)
     return pipeline, folder
 

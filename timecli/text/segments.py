@@ -47,6 +47,6 @@ def aligned(source: Segment, destination: Segment) -> list[int]:
     )
     last, shift = len(destination.tokens) - 1, destination.first - source.first
     front = [max(0, place + shift) for place in range(source.first)]
-    rows = len(source.tokens) - source.first + 1
-    inner = align(before, after, max(rows, len(after)))[1:rows]
+    rows, others = (len(part.tokens) - part.first + 1 for part in (source, destination))
+    inner = align(before, after, max(rows, others))[1:rows]
     return front + [min(destination.first + place - 1, last) for place in inner]
