@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from .conftest import PICTUREBOOK, ROOT
 
@@ -102,6 +104,37 @@ def rows(report: Path) -> dict[str, tuple[str, ...]]:
     table = (report / "summary.md").read_text().splitlines()[2:]
     found = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in table if line.startswith("| ")]
     return {first: tuple(rest) for first, *rest in found}
+
+
+def test_git_shows_every_file_whatever_it_is(shell: Shell) -> None:
+    """A LoRA, the judge, an LFS pointer, a file that is cut off, a model without edits: git shows them and goes on."""
+    edits = shell.folder / "edits"
+    (shell.folder / ".gitignore").unlink()
+    (config,) = [line for line in readme_lines() if "textconv" in line]
+    assert shell(*shlex.split(config)).returncode == 0
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1234\n"
+    lora = {"lora_unet_x.lora_up.weight": torch.zeros(2, 1), "lora_unet_x.lora_down.weight": torch.zeros(1, 2)}
+    shell.commit("the example, with its judge and a model")
+    for number in (1, 2):
+        save_file(lora, edits / "style.safetensors", {"number": str(number)})
+        (edits / "large.safetensors").write_text(pointer.format(str(number) * 64))
+        (edits / "half.safetensors").write_bytes((edits / "style.safetensors").read_bytes()[: 40 + number])
+        (edits / "empty.delta").write_bytes(b"")
+        (edits / "page.delta").write_text(f"<!DOCTYPE html><p>{number}")
+        shell.commit(f"files {number}")
+    (edits / "large.safetensors").write_text(pointer.format("3" * 64))
+    for words in (("diff",), ("show",), ("log", "-p"), ("diff", "HEAD~2"), ("show", "HEAD:edits/large.safetensors")):
+        done = shell("git", *words)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+    shown = shell.git("log", "-p")
+    for said in (
+        "+# style.safetensors is a LoRA, not a model", "+# large.safetensors is a Git LFS pointer",
+        "+oid sha256:" + "1" * 64, "+# half.safetensors is", "+# empty.delta is", "+# page.delta is a web page",
+        "+# model.safetensors has no map that reads text", "+# Stable Diffusion 1.x without edits",
+    ):  # fmt: skip
+        assert said in shown, said
+    assert "git-blob" not in shown, "the folder that git puts a copy into says nothing"
+    assert "-oid sha256:" + "2" * 64 in shell.git("diff")
 
 
 def test_the_judge_is_kept_and_other_weights_are_not(shell: Shell) -> None:

@@ -89,7 +89,7 @@ def test_git_shows_the_manifest(run: Run, picturebook: Path, tmp_path: Path) -> 
     run("edit", ROSES, picturebook, "-o", tmp_path / "out", "--delta", tmp_path / "x.delta")
     for file in (tmp_path / "out", tmp_path / "x.delta"):
         assert run("inspect", file, "--textconv").out.strip() == ROSES.read_text().strip()
-    assert run("inspect", picturebook, "--textconv").out == ""
+    assert run("inspect", picturebook, "--textconv").out == "# Stable Diffusion 1.x without edits, a single file\n"
 
 
 @pytest.mark.parametrize("family", list(small_models.FAMILIES))

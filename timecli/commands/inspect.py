@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from timecli.commands import options, terminal
 from timecli.commands.about import print_about, print_manifests
 from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import open_model, settle
-from timecli.errors import OutputError
+from timecli.errors import CheckpointError, OutputError, TimecliError, one_line
+
+if TYPE_CHECKING:
+    from timecli.models.checkpoint import Checkpoint
 
 RECORD = {True: "true of the tensors", False: "not true of the tensors", None: "says nothing of the tensors"}
 """Whether a model is what its record tells."""
@@ -15,36 +22,57 @@ RECORD = {True: "true of the tensors", False: "not true of the tensors", None: "
 @grouped
 def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, telling: Telling) -> None:
     """Say what FILE is: form, architecture, dtypes, edits that it carries."""
-    from timecli.editing import delta as deltas
-    from timecli.files.safefile import open_file
     from timecli.models import carried
-    from timecli.models import checkpoint as files
 
     if textconv and telling.as_json:
         raise OutputError("--textconv and --json are two forms of output; choose one.")
-    settle(file)
-    header = None if file.is_dir() else open_file(file)
-
-    from timecli.shipping import export as exporting
-
-    if header and deltas.is_delta(header):
-        about = deltas.describe(deltas.load_delta(file))
-        edits = [about]
-    elif header and exporting.is_adapter(header):
-        about = exporting.describe(header)
-        edits = about["edits"]
-    else:
-        checkpoint = open_model(file, needs="nothing")
-        about = files.describe(checkpoint)
-        edits = about["edits"]
-        if edits and not textconv:  # a look at the tensors, which `git diff` has no time for
-            held = carried.holds(checkpoint)
-            about["record"] = RECORD[held]
-            if held is False:
-                terminal.warn(f"{carried.doubt(checkpoint)}.")
     if textconv:
-        print_manifests(edits)
-    elif telling.as_json:
+        return _print_for_git(file)
+    about, checkpoint = _described(file)
+    if checkpoint is not None and about["edits"]:
+        held = carried.holds(checkpoint)
+        about["record"] = RECORD[held]
+        if held is False:
+            terminal.warn(f"{carried.doubt(checkpoint)}.")
+    if telling.as_json:
         terminal.print_json("inspect", about)
     else:
         print_about(about)
+
+
+def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | None]:
+    """What a file is, as plain data, and the model where it is one; its tensors are not looked at."""
+    from timecli.editing import delta as deltas
+    from timecli.files.safefile import open_file
+    from timecli.models import checkpoint as files
+    from timecli.shipping import export as exporting
+
+    settle(file)
+    header = None if file.is_dir() else open_file(file)
+    if header and deltas.is_delta(header):
+        return deltas.describe(deltas.load_delta(file)), None
+    if header and exporting.is_adapter(header):
+        return exporting.describe(header), None
+    checkpoint = open_model(file, needs="nothing")
+    return files.describe(checkpoint), checkpoint
+
+
+def _print_for_git(file: Path) -> None:
+    """The manifests in a file, or what it is: git ends with an error where a file has no text at all."""
+    from timecli.files import foreign
+
+    try:
+        about, _ = _described(file)
+        edits = about.get("edits", [about])  # a delta is one
+        print_manifests(edits)
+        if not edits:
+            terminal.say(f"# {about['architecture']} without edits, a {about['form']}")
+    except Exception as error:
+        said = one_line(error).replace(
+            str(file), file.name
+        )  # git gives a copy in a folder whose name is another each time
+        terminal.say(f"# {said}")
+        with suppress(TimecliError):
+            content = foreign.read(file, CheckpointError)
+            if content.startswith(foreign.POINTER):
+                terminal.say_lines(content[: foreign.START].decode(errors="replace").rstrip())

@@ -24,10 +24,12 @@ START = 4096
 ARCHIVE = "an archive; unpack it, and give the .safetensors file that is in it"
 PAGE = "a web page, not the file itself; download it with the button or the link that is for the file"
 PICTURE = "a picture; give the model's own file"
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+"""How a file begins that stands for one that Git LFS keeps."""
 MARKS = (
     # what a file begins with -> what it is, and the way out
     (
-        b"version https://git-lfs.github.com/spec/v1",
+        POINTER,
         "a Git LFS pointer, which stands for the file; run `git lfs pull` in its repository",
     ),
     (b"GGUF", "a GGUF file, whose weights are quantised; use the .safetensors file that it was made from"),
@@ -77,6 +79,22 @@ def require_file(path: Path, error: type[TimecliError], missing: str = "does not
         pipe = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
         raise error(f"{path} is a {'pipe' if pipe else 'device'}, not a file; save what comes from it and give that.")
     return status.st_size
+
+
+def require_no_cache(folder: Path) -> None:
+    """Refuse a folder of the hub's cache around the one that is meant, a snapshot, and name that.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    home = folder.parent if folder.name == "snapshots" else folder
+    snapshots = [one for one in sorted((home / "snapshots").glob("*")) if one.is_dir()]
+    if not snapshots or not (home / "blobs").is_dir():
+        return
+    main = home / "refs" / "main"
+    current = main.read_text(errors="replace").strip() if main.is_file() else ""
+    best = next((one for one in snapshots if one.name == current), snapshots[-1])
+    raise CheckpointError(f"{folder} is a model's folder in the hub's cache; give the snapshot in it, {best}.")
 
 
 def elsewhere(path: Path) -> str:
