@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping.publish import write_checkpoint
 
 from .conftest import Run
-from .stopped import make_file, make_folder
+from .stopped import make_file, make_folder, tree
 from .test_unlucky import MANIFEST
 
 TOKEN = "0123456789abcdef"
@@ -561,3 +563,62 @@ def test_a_delta_is_staged_like_everything_else(run: Run, small: Path, tmp_path:
     assert run("edit", tmp_path / "x.toml", small, "--delta", tmp_path / "x.delta").code == 0
     with pytest.raises(OutputError, match="made by another program meanwhile"):
         save_delta(load_delta(tmp_path / "x.delta"), tmp_path / "x.delta", replace=False)
+
+
+@UNIX
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_permissions_links_locks_and_flushes_is_written_to(
+    number: int, run: Run, small: Path, picturebook_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network share or a stick: the same files, fresh and in place of others, and nothing stays beside them."""
+    (tmp_path / "m.toml").write_text('name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n')
+    place, wanted = tmp_path / "share", tmp_path / "wanted"
+    for folder in (place, wanted):
+        folder.mkdir()
+        shutil.copytree(picturebook_folder, folder / "mine")
+
+    def write(folder: Path) -> None:
+        for model, name in ((small, "one.safetensors"), (picturebook_folder, "model")):
+            for _ in range(2):
+                done = run("edit", tmp_path / "m.toml", model, "-o", folder / name, "--force")
+                assert done.code == 0, done.err
+        done = run("edit", tmp_path / "m.toml", folder / "mine", "--in-place", "--dtype", "fp16")
+        assert done.code == 0, done.err
+        (folder / "there").write_text("x")
+        with pytest.raises(OutputError):
+            write_bytes(folder / "there", b"y", replace=False)
+
+    write(wanted)
+    refused: list[str] = []
+
+    def refuse(name: str) -> Callable[..., None]:
+        def call(*_: object, **__: object) -> None:
+            refused.append(name)
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    monkeypatch.setattr(os, "chmod", refuse("chmod"))
+    monkeypatch.setattr(os, "link", refuse("link"))
+    monkeypatch.setattr(parts.fcntl, "flock", refuse("flock"))
+    if number != errno.EPERM:
+        monkeypatch.setattr(os, "fsync", refuse("fsync"))
+    write(place)
+    monkeypatch.undo()
+    assert {"chmod", "link", "flock"} <= set(refused)
+    one, other = ({name: content for name, (_, *content) in tree(folder).items()} for folder in (place, wanted))
+    assert one == other, "and no part stays"
+
+
+@UNIX
+def test_a_part_that_cannot_be_made_ready_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk refuses, and not the file system's kind, is an error, and leaves nothing."""
+    (tmp_path / "out").write_text("mine")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    with pytest.raises(OutputError, match="nothing was changed"):
+        write_bytes(tmp_path / "out", b"x")
+    assert names(tmp_path) == ["out"] and (tmp_path / "out").read_text() == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -408,3 +409,88 @@ def test_a_models_yaml_is_named_or_brought_along(run: Run, manifest: Path, small
     assert done.err.startswith(f"timecli: warning: {yaml} says")
     done = run("edit", manifest, model, "--in-place", "--with-config")
     assert done.code == 0 and done.err == "" and yaml.read_text() == target.read_text()
+
+
+@pytest.fixture
+def cache(folder: Path, tmp_path: Path) -> Path:
+    """A model in the hub's cache: two snapshots, whose files are links to blobs with the names of their hashes."""
+    home = tmp_path / "hub" / "models--painter--roses"
+    (home / "blobs").mkdir(parents=True)
+    (home / "refs").mkdir()
+    for number in range(2):
+        snapshot = home / "snapshots" / (f"{number}" * 40)
+        for file in [file for file in folder.rglob("*") if file.is_file() and file.suffix in (".json", ".safetensors")]:
+            content = file.read_bytes()
+            blob = home / "blobs" / hashlib.sha256(content).hexdigest()
+            blob.write_bytes(content)
+            link = snapshot / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(blob, link.parent))
+    (home / "refs" / "main").write_text("0" * 40)
+    return home
+
+
+def test_what_is_kept_under_its_hash_is_not_edited_in_place(
+    run: Run, manifest: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Other snapshots have the same blob, and its name would be the hash of something else."""
+    snapshot, out = cache / "snapshots" / ("0" * 40), tmp_path / "out"
+    assert run("edit", manifest, snapshot, "-o", out, "--delta", tmp_path / "d").code == 0
+    for command in (("edit", manifest), ("apply", tmp_path / "d")):
+        done = run(*command, snapshot, "--in-place")
+        assert done.code == 2 and "called by the hash of its content" in done.err and "-o" in done.err, done.err
+    single = tmp_path / "linked.safetensors"
+    single.symlink_to(snapshot / UNET)
+    other = tmp_path / "other.safetensors"
+    (cache / "blobs" / ("c" * 64)).write_text("of another model")
+    other.symlink_to(cache / "blobs" / ("c" * 64))
+    before = marks(cache)
+    for command in (
+        ("edit", manifest, single, "--config", snapshot, "--text-encoder", snapshot / "text_encoder", "--in-place"),
+        ("edit", manifest, snapshot, "--delta", other, "--force"),
+        ("export", tmp_path / "d", snapshot, "-o", other, "--force"),
+        ("everyday", snapshot, "-o", other, "--force"),
+    ):
+        done = run(*command)
+        assert done.code == 2 and "called by the hash of its content" in done.err, done.err
+    assert marks(cache) == before
+    assert len(open_checkpoint(out).edits) == 1, "the way out"
+
+
+@pytest.mark.parametrize("name", ["sha256-" + "a" * 64, "b" * 40])
+def test_other_stores_are_no_place_either(name: str, run: Run, manifest: Path, small: Path, tmp_path: Path) -> None:
+    """Ollama's blobs, and the objects of git."""
+    shutil.copy(small, tmp_path / name)
+    done = run("edit", manifest, tmp_path / name, "--in-place")
+    assert done.code == 2 and "called by the hash of its content" in done.err
+    shutil.copy(small, tmp_path / "own")
+    assert run("edit", manifest, tmp_path / "own", "--in-place").code == 0, "the control"
+
+
+def test_a_read_only_model_is_not_edited_in_place(run: Run, manifest: Path, small: Path, tmp_path: Path) -> None:
+    """As git-annex and DVC keep what they track."""
+    shutil.copy(small, tmp_path / "object")
+    (tmp_path / "object").chmod(0o444)
+    (tmp_path / "link.safetensors").symlink_to("object")
+    for path in (tmp_path / "link.safetensors", tmp_path / "object"):
+        done = run("edit", manifest, path, "--in-place")
+        assert done.code == 2 and "is read-only" in done.err and "-o" in done.err
+    assert (tmp_path / "object").read_bytes() == small.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["", "snapshots"])
+def test_the_snapshot_in_a_folder_of_the_hubs_cache_is_named(
+    place: str, run: Run, manifest: Path, cache: Path, small: Path
+) -> None:
+    meant = cache / "snapshots" / ("0" * 40)
+    for command in (
+        ("plan", manifest, cache / place), ("inspect", cache / place),
+        ("plan", manifest, small, "--config", cache / place),
+        ("plan", manifest, small, "--text-encoder", cache / place),
+        ("verify", manifest, small, "--judge", cache / place),
+    ):  # fmt: skip
+        done = run(*command)
+        assert done.code == 2 and f"give the snapshot in it, {meant}" in done.err, done.err
+    (cache / "refs" / "main").unlink()
+    assert f"{'1' * 40}" in run("inspect", cache / place).err
+    assert run("inspect", meant).code == 0, "the way out"

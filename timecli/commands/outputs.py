@@ -30,11 +30,12 @@ def check_output(checkpoint: Checkpoint, inputs: Sequence[Path], output: Path, f
 
 def check_in_place(checkpoint: Checkpoint, inputs: Sequence[Path], dtype: str) -> None:
     """Refuse to replace a model's files where that cannot be done, or where one is another input, too."""
-    from timecli.files.targets import require_apart, require_space
+    from timecli.files.targets import require_apart, require_editable, require_space
     from timecli.models import contents
 
     files = contents.rewritten(checkpoint, dtype != "keep")
     require_apart(files, inputs)
+    require_editable(files)
     require_space(files[0], contents.size_on_disk(checkpoint, options.ITEMSIZES[dtype], in_place=True))
 
 

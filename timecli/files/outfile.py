@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
@@ -12,10 +13,22 @@ from timecli.errors import CheckpointError
 
 BLOCK, PAGE, WINDOW = 16 * 2**20, 4096, 256 * 2**20
 
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""How file systems say that they cannot."""
+
 
 def no_link(path: str, flags: int) -> int:
     """An opener of files, as `open` takes it, for those that nobody has named: a link is an OSError."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+
+
+def sync(descriptor: int) -> None:
+    """Have a file on the disk, where the file system can say when it is."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
 
 
 class OutFile(FileIO):
@@ -69,7 +82,7 @@ class OutFile(FileIO):
 
     def _grown(self) -> None:
         if self.tell() >= (len(self._flushes) + 1) * WINDOW:
-            self._flushes.append(self._disk.submit(os.fsync, self.fileno()))
+            self._flushes.append(self._disk.submit(sync, self.fileno()))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Wait for the disk, and say so if it failed: an error is reported to one flush only."""
@@ -78,6 +91,6 @@ class OutFile(FileIO):
             if kind is None:
                 for flush in self._flushes:
                     flush.result()
-                os.fsync(self.fileno())
+                sync(self.fileno())
         finally:
             self.close()

@@ -27,6 +27,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TOKEN = re.compile("[0-9a-f]{16}")
 SHOWN = 50
 """Letters of a target's name in those of its parts: with them, a name stays below the 255 bytes of file systems."""
+LACKING = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""How file systems without permissions say so when they are to change some."""
 NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 """How systems say that a folder cannot be flushed, or not be opened for it."""
 
@@ -45,10 +47,19 @@ def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there; what is in a read-only folder, too."""
     if path.is_dir() and not path.is_symlink():
         for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o700)
+            set_mode(Path(folder), 0o700)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def set_mode(path: Path, bits: int) -> None:
+    """Give a file or folder of ours permissions, where the file system has some."""
+    try:
+        os.chmod(path, bits)
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
 
 
 def flush(folder: Path) -> None:
@@ -134,7 +145,11 @@ class Part:
         while not self._made():
             pass
         if self._bits is not None:
-            self.path.chmod(self._bits | (0o700 if folder else 0o600))
+            try:
+                set_mode(self.path, self._bits | (0o700 if folder else 0o600))
+            except OSError:
+                self.discard()
+                raise
 
     def _made(self) -> bool:
         """Whether it was made and locked before another run took it for a stale one."""
@@ -144,6 +159,9 @@ class Part:
             self._lock = Lock(self.path)
         except FileNotFoundError:
             return False
+        except OSError:
+            remove(self.path)
+            raise
         if self._lock.held is False:
             self._lock.release()
         return self._lock.held is not False
@@ -158,7 +176,7 @@ class Part:
         for folder, _, _ in os.walk(self.path):  # none in a file
             flush(Path(folder))
         if self._bits is not None:
-            self.path.chmod(self._bits)
+            set_mode(self.path, self._bits)
 
     def place(self, replace: bool) -> None:
         """Move it to its target.

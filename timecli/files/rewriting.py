@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from timecli.files.outfile import PAGE, OutFile, no_link
+from timecli.files.outfile import PAGE, OutFile, no_link, sync
 from timecli.files.safefile import ITEMSIZES, SafeFile, convertible
 from timecli.files.staging import staged
 from timecli.files.tensors import SAFETENSORS_NAMES, convert, raw
@@ -94,7 +93,7 @@ def rewrite(
         known = {**metadata, DATA_HASH: f"0x{sha256(target, start)}"}
         with open(target, "r+b", buffering=0, opener=no_link) as file:
             file.write(_header(entries, known, source.data))
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
 
 def _header(entries: Mapping[str, Any], metadata: Mapping[str, str], data: int) -> bytes:

@@ -21,6 +21,8 @@ MODEL_FILE = re.compile(
 """Paths in a diffusers folder, as diffusers and transformers write them."""
 MARKS = ("model_index.json", "config.json", "unet")
 """What a model's folder has one of, that of a whole pipeline or of a UNet alone."""
+HASH = re.compile(r"(sha256-)?([0-9a-f]{40}|[0-9a-f]{64})")
+"""Names of files in stores that others share, as the hub's cache, Git LFS and Ollama have them: by what is in them."""
 NAMED = 5
 """How many files a sentence names."""
 
@@ -49,6 +51,7 @@ def check_target(target: Path, sources: Iterable[Path], force: bool, size: int, 
         raise OutputError(f"{target} holds the folder that you are in; choose another output.")
     require_apart([target], sources)
     require_replaceable(target, force, folder)
+    _require_no_store(target, "choose another output")
     require_space(target, size)
 
 
@@ -62,6 +65,28 @@ def require_replaceable(target: Path, force: bool, folder: bool = False) -> None
         )
     if not force:
         raise OutputError(f"{target} already exists; use --force to replace it.")
+
+
+def require_editable(files: Iterable[Path]) -> None:
+    """Refuse to edit files in place that are kept as they are.
+
+    Raises:
+        OutputError: one is called by the hash of its content, or is read-only.
+    """
+    for file in files:
+        way_out = "leave it as it is, and write the edited model with -o"
+        _require_no_store(file, way_out)
+        if not real(file).stat().st_mode & 0o222:
+            raise OutputError(f"{file} is read-only; {way_out}, or make it writable.")
+
+
+def _require_no_store(target: Path, way_out: str) -> None:
+    place = real(target)
+    if HASH.fullmatch(place.name):
+        raise OutputError(
+            f"{target} is {place}, which is called by the hash of its content and may be shared by other models; "
+            f"{way_out}."
+        )
 
 
 def require_no_link(target: Path) -> None:

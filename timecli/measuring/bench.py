@@ -20,7 +20,7 @@ from timecli.drawing import digest
 from timecli.drawing.album import mine
 from timecli.errors import OutputError
 from timecli.files.foreign import read_json, require_file
-from timecli.files.outfile import no_link
+from timecli.files.outfile import no_link, sync
 from timecli.files.writing import write_bytes
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.quality import LONG, SHORT, Reference, unpacked
@@ -168,7 +168,7 @@ def run(path: Path, head: str, lines: Iterable[list[str]]) -> None:
         with open(path, "ab", opener=no_link) as file:
             file.write("".join(f"{_sealed(line, head)}\n" for line in batch).encode())
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
 
 def _sealed(line: str, head: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from timecli.errors import CheckpointError, ManifestError
-from timecli.files import code
+from timecli.files import code, foreign
 from timecli.files.foreign import read_config
 from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
@@ -199,6 +199,8 @@ def open_checkpoint(
     Raises:
         CheckpointError: it is not a model of a known family in safetensors form, or a folder asks for code.
     """
+    for folder in filter(None, [path, config, *text_encoder]):
+        foreign.require_no_cache(folder)
     if config is None:
         nearby = [path, path.parent / "config"]
         nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]

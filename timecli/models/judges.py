@@ -7,7 +7,7 @@ from pathlib import Path
 
 from timecli.errors import CheckpointError
 from timecli.files import code
-from timecli.files.foreign import elsewhere
+from timecli.files.foreign import elsewhere, require_no_cache
 
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json")
 """Of a CLIP model, beside `merges.txt` and its weights."""
@@ -32,6 +32,7 @@ def require_judge(folder: Path) -> None:
     """Refuse a folder that is no judge's, has no weights that are read, or asks for code, before anything is loaded."""
     if not folder.exists():
         raise CheckpointError(f"{folder} does not exist{elsewhere(folder) or f'; {ADVICE}'}.")
+    require_no_cache(folder)
     code.require_none(folder)
     if not (folder / "config.json").exists():
         raise CheckpointError(
