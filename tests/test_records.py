@@ -35,6 +35,7 @@ RIGHT: dict[str, list[Any]] = {
     "layers": [None, [1]],
     "tokens": [[]],
     "clip_skip": [1],
+    "length": [None, 1],
     "strengths": [[], [1]],
     "everyday": ["", "x", "\x1b"],
     "everyday_weight": [0, 1],
@@ -42,7 +43,16 @@ RIGHT: dict[str, list[Any]] = {
     "factors": [[], [1]],
     "pooled_factors": [[], [1]],
 }
-OPTIONAL = {"clip_skip", "strengths", "everyday", "everyday_weight", "behind_norm", "factors", "pooled_factors"}
+OPTIONAL = {
+    "clip_skip",
+    "length",
+    "strengths",
+    "everyday",
+    "everyday_weight",
+    "behind_norm",
+    "factors",
+    "pooled_factors",
+}
 
 
 def metadata(path: Path) -> dict[str, str]:

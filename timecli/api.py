@@ -57,6 +57,7 @@ def open_model(
     text_encoder: Sequence[Pathlike] = (),
     tokenizer: Pathlike | None = None,
     clip_skip: int = 1,
+    length: int | None = None,
     device: str = "cpu",
 ) -> Model:
     """Open a model and read its text encoder; no UNet is built.
@@ -67,6 +68,7 @@ def open_model(
         text_encoder: files or folders of text encoders, for a model that has none.
         tokenizer: a tokenizer folder.
         clip_skip: which layer's states the model is drawn with, counted from the last as A1111 counts.
+        length: how many positions a diffusion transformer's text is filled up to; None for as many as diffusers.
         device: where to encode and to calculate: "cpu", "cuda", "cuda:1". Edits are solved in float64.
 
     Raises:
@@ -80,7 +82,7 @@ def open_model(
     folder = None if config is None else Path(config)
     checkpoint = open_checkpoint(Path(path), folder, [Path(one) for one in text_encoder])
     where = torch.device(device)
-    encoder = read_text_encoder(checkpoint, None if tokenizer is None else Path(tokenizer), where, clip_skip)
+    encoder = read_text_encoder(checkpoint, None if tokenizer is None else Path(tokenizer), where, clip_skip, length)
     return Model(checkpoint, encoder, where)
 
 
@@ -102,7 +104,7 @@ def compile(manifest: Manifest, model: Model, everyday: Everyday | None = None) 
 
     Args:
         manifest: the edits.
-        model: for whose text encoder; opened with the manifest's `solve.clip_skip`.
+        model: for whose text encoder; opened with the manifest's `solve.clip_skip` and `solve.length`.
         everyday: the everyday world, from `everyday_world`; None takes what that gives.
 
     Returns:

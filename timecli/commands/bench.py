@@ -135,7 +135,7 @@ def bench(
         open_file(inception)
     tasks = [load_manifest(path, reading) for path in manifest_paths]
     company.require_names(tasks)
-    schedule.require_one_clip_skip(tasks)
+    schedule.require_one_reading(tasks)
     how = stated(drawing, tasks)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     _check(checkpoint, tasks, wanted)
@@ -148,7 +148,7 @@ def bench(
     from timecli.measuring.edits import Edits
 
     where = options.pick_device("cpu" if ray else reading.device)  # what travels is put on a device where it arrives
-    encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
+    encoder = read_encoder(checkpoint, reading, where, tasks[0].solve)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     drawn = render.settings(seeds, *how, checkpoint)
     dtype = options.pick_precision(drawing.precision, where)

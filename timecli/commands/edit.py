@@ -78,7 +78,7 @@ def edit(
         target_dtype, where = options.pick_dtype(writing.dtype), options.pick_device(reading.device)
         exact = options.exact_device(where)
     with terminal.stage(seconds, "text encoder"):
-        encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
+        encoder = read_encoder(checkpoint, reading, where, manifest.solve)
     terminal.warn_all(cautions(manifest, encoder))
     with terminal.timed(seconds, "everyday"):
         world = everyday_world(manifest, encoder, reading)

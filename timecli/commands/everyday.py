@@ -9,7 +9,7 @@ import typer
 
 from timecli.commands import options, terminal
 from timecli.commands.groups import Reading, Telling, grouped
-from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_clip_skip
+from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_reading
 from timecli.errors import ManifestError, OutputError
 from timecli.shown import amount
 
@@ -41,7 +41,7 @@ def everyday(
         raise OutputError(f"--everyday {reading.everyday} is what this command makes; use --output for its name.")
     solve = Solve(tokens=options.choice(tokens, "--tokens", ("all", "prompt")))
     preserve = Preserve(everyday=True if list_file is None else str(list_file))
-    task = with_clip_skip(Manifest("everyday", (Edit("", ""),), solve=solve, preserve=preserve), reading.clip_skip)
+    task = with_reading(Manifest("everyday", (Edit("", ""),), solve=solve, preserve=preserve), reading)
     require_readable(reading)
     if list_file is not None:
         foreign.read(list_file, ManifestError)
@@ -50,7 +50,7 @@ def everyday(
 
     from timecli.text import everyday as world
 
-    encoder = read_encoder(checkpoint, reading, options.pick_device(reading.device), task.solve.clip_skip)
+    encoder = read_encoder(checkpoint, reading, options.pick_device(reading.device), task.solve)
     prompts = world.prompts(task, encoder)
     with terminal.progress("everyday prompts", len(prompts), "prompts") as tick:
         world.save(world.measured(task, encoder, tick), output, force, follow=True)

@@ -19,6 +19,7 @@ class Reading:
     tokenizer: options.Tokenizer = None
     text_encoder: options.TextEncoders = None
     clip_skip: options.ClipSkip = None
+    length: options.Length = None
     everyday: options.EverydayFile = None
     no_cache: options.NoCache = False
     device: options.Device = "auto"

@@ -16,7 +16,7 @@ from timecli.commands.shared import (
     read_encoder,
     refuse,
     require_readable,
-    with_clip_skip,
+    with_reading,
 )
 from timecli.errors import TimecliError
 
@@ -103,15 +103,15 @@ def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) 
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
-    manifest = with_clip_skip(manifests.parse(drafts.written(draft, name)), reading.clip_skip)
-    pairs = with_clip_skip(drafts.pairs_alone(draft, name), reading.clip_skip)
+    manifest = with_reading(manifests.parse(drafts.written(draft, name)), reading)
+    pairs = with_reading(drafts.pairs_alone(draft, name), reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
     from timecli.editing import compiling, neighbours
     from timecli.text.uisyntax import cautions
 
     where = options.pick_device(reading.device)
-    encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
+    encoder = read_encoder(checkpoint, reading, where, manifest.solve)
     terminal.warn_all(cautions(manifest, encoder))
     refuse(compiling.problems(manifest, encoder))
     world = everyday_world(manifest, encoder, reading)

@@ -37,11 +37,11 @@ def choice(value: str, option: str, choices: Collection[str]) -> str:
     return value
 
 
-def one_of(option: str, *choices: str) -> Callable[[str], str]:
-    """What refuses any other value of an option."""
+def one_of(option: str, *choices: str) -> Callable[[str | None], str | None]:
+    """What refuses any other value of an option, if one is given."""
 
-    def check(value: str) -> str:
-        return choice(value, option, choices)
+    def check(value: str | None) -> str | None:
+        return None if value is None else choice(value, option, choices)
 
     return check
 
@@ -81,11 +81,12 @@ ApplyOutput = Annotated[
 ]
 AdapterOutput = Annotated[Path, typer.Option("-o", "--output", help="Adapter file (.safetensors).")]
 AdapterFormat = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--format",
         callback=one_of("--format", "lora", "peft", "diff"),
-        help="lora (kohya's names), peft (diffusers' own), or diff (dense).",
+        help="lora (kohya's names), peft (diffusers' own), or diff (dense). [default: lora; peft for SD 3, FLUX.1, "
+        "Chroma]",
     ),
 ]
 AdapterDtype = Annotated[
@@ -99,7 +100,7 @@ Tolerance = Annotated[
     ),
 ]
 AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
-Textconv = Annotated[bool, typer.Option("--textconv", help="Print the manifests alone, for `git diff`.")]
+Textconv = Annotated[bool, typer.Option("--textconv", help="Print the manifests, or what the file is, for `git diff`.")]
 DeltaOutput = Annotated[
     Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
 ]
@@ -126,6 +127,15 @@ ClipSkip = Annotated[
         min=1,
         max=999,
         help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
+    ),
+]
+Length = Annotated[
+    int | None,
+    typer.Option(
+        "--length",
+        min=1,
+        max=MOST_SEEDS,
+        help="Positions that T5's text is filled up to. [default: the manifest's, else as diffusers]",
     ),
 ]
 EverydayFile = Annotated[

@@ -88,7 +88,7 @@ def plan(
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     refuse(_unfit(manifest, checkpoint))
     where = options.pick_device(reading.device)
-    encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
+    encoder = read_encoder(checkpoint, reading, where, manifest.solve)
     terminal.warn_all(cautions(manifest, encoder))
     if pairs:
         terminal.print_pairs(manifest, encoder)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from timecli.commands.groups import Drawing, Reading, Trying
     from timecli.editing.applying import Change
     from timecli.editing.delta import Delta
+    from timecli.manifests.keys import Solve
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint, Need
     from timecli.text.everyday import Everyday
@@ -51,11 +52,11 @@ def open_model(
     return checkpoint
 
 
-def read_encoder(checkpoint: Checkpoint, reading: Reading, where: torch.device, clip_skip: int) -> TextEncoder:
+def read_encoder(checkpoint: Checkpoint, reading: Reading, where: torch.device, solve: Solve) -> TextEncoder:
     """`read_text_encoder`, and what the user should know of it on stderr."""
     from timecli.text.encoding import read_text_encoder
 
-    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, clip_skip)
+    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, solve.clip_skip, solve.length)
     terminal.warn_all(encoder.cautions)
     return encoder
 
@@ -153,7 +154,7 @@ def load_manifest(path: Path, reading: Reading, trying: Trying | None = None) ->
             raise ManifestError(f"{path} does not preserve the everyday world; leave out --everyday-weight.")
         text = settings.written(manifest, values)
         manifest = replace(manifests.parse(text, str(path)), folder=manifest.folder)
-    return with_clip_skip(manifest, reading.clip_skip)
+    return with_reading(manifest, reading)
 
 
 def load_together(paths: Sequence[Path], reading: Reading, trying: Trying | None = None) -> Manifest:
@@ -169,9 +170,11 @@ def load_together(paths: Sequence[Path], reading: Reading, trying: Trying | None
     return manifest
 
 
-def with_clip_skip(manifest: Manifest, clip_skip: int | None) -> Manifest:
-    """The manifest with another `solve.clip_skip`, if one is given."""
-    return manifest if clip_skip is None else replace(manifest, solve=replace(manifest.solve, clip_skip=clip_skip))
+def with_reading(manifest: Manifest, reading: Reading) -> Manifest:
+    """The manifest with another `solve.clip_skip` and `solve.length`, if they are given."""
+    solve = manifest.solve
+    skip, length = reading.clip_skip or solve.clip_skip, reading.length or solve.length
+    return replace(manifest, solve=replace(solve, clip_skip=skip, length=length))
 
 
 def everyday_world(manifest: Manifest, encoder: TextEncoder, reading: Reading) -> Everyday | None:

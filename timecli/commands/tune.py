@@ -75,7 +75,7 @@ def tune(
     _require(tasks, objective)
     inputs = given(model, reading.config, reading.tokenizer, reading.text_encoder, reading.everyday, judge)
     targets = _targets(manifest_paths, tasks, output, in_place, inputs, force)
-    schedule.require_one_clip_skip(tasks)
+    schedule.require_one_reading(tasks)
     how = stated(drawing, tasks)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
@@ -114,7 +114,7 @@ def _search(
     from timecli.measuring import studio, trials, tune
 
     where = options.pick_device(reading.device)
-    encoder = read_encoder(checkpoint, reading, where, tasks[0].solve.clip_skip)
+    encoder = read_encoder(checkpoint, reading, where, tasks[0].solve)
     refuse([sentence for task in tasks for sentence in compiling.problems(task, encoder)])
     exact, world, drawings = options.exact_device(where), everyday_worlds(encoder, reading), None
     if objective != "forecast":

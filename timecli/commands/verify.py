@@ -93,7 +93,7 @@ def verify(
 
     where = options.pick_device(reading.device)
     exact = options.exact_device(where)
-    encoder = read_encoder(checkpoint, reading, where, manifest.solve.clip_skip)
+    encoder = read_encoder(checkpoint, reading, where, manifest.solve)
     refuse(compiling.problems(manifest, encoder))
     terminal.warn_all(cautions(manifest, encoder))
     judge = _judge(drawing.judge_path, model, manifest, where)
@@ -157,7 +157,7 @@ def _own_encoder(
     if copy is None:
         return None
     terminal.warn_all(edited.require_copy(copy, checkpoint, encoder))
-    return copy, read_encoder(copy, reading, where, manifest.solve.clip_skip)
+    return copy, read_encoder(copy, reading, where, manifest.solve)
 
 
 def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoint:

@@ -57,11 +57,13 @@ def given_edit(
         return compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
     delta = load_delta(path)
     applying.require_same_encoder(delta, checkpoint, encoder.fingerprints)
-    if delta.origin.clip_skip != manifest.solve.clip_skip:
-        raise DeltaError(
-            f"{path} was compiled with clip_skip {delta.origin.clip_skip} and {manifest.name} has "
-            f"{manifest.solve.clip_skip}; compile the manifest again, or set its solve.clip_skip."
-        )
+    for key in ("clip_skip", "length"):
+        made, wanted = getattr(delta.origin, key), getattr(manifest.solve, key)
+        if made != wanted:
+            raise DeltaError(
+                f"{path} was compiled with {key} {made} and {manifest.name} has {wanted}; compile the manifest "
+                f"again, or set its solve.{key}."
+            )
     return delta
 
 

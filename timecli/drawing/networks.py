@@ -13,12 +13,14 @@ from timecli.drawing import memory
 DEFAULT_SIDE = 1024
 """Side of a picture where neither network nor autoencoder says what it was made for."""
 
+LENGTH = "text_length"
+"""In the config of a diffusion transformer that draws: how many positions its text is filled up to."""
 
-def network_of(pipeline: Any) -> torch.nn.Module:
+
+def network_of(pipeline: Any) -> Any:
     """The part that draws: a UNet or a diffusion transformer."""
     found = pipeline.components
-    network: torch.nn.Module = found.get("unet") or found["transformer"]
-    return network
+    return found.get("unet") or found["transformer"]
 
 
 def side_of(pipeline: Any) -> int:
@@ -59,10 +61,7 @@ def asked(pipeline: Any, seeds: Sequence[int], guidance: float) -> dict[str, Any
         return {"latents": latents, "guidance_scale": guidance}
     side = side_of(pipeline) * pipeline.vae_scale_factor
     taken = signature(pipeline.__call__).parameters
-    tokenizer = pipeline.components[max(name for name in pipeline.components if name.startswith("tokenizer"))]
-    most = getattr(tokenizer, "model_max_length", taken["max_sequence_length"].default)
-    found: dict[str, Any] = {"height": side, "width": side}
-    found["max_sequence_length"] = min(int(most), int(taken["max_sequence_length"].default))
+    found: dict[str, Any] = {"height": side, "width": side, "max_sequence_length": network_of(pipeline).config[LENGTH]}
     if "true_cfg_scale" in taken and not getattr(network_of(pipeline).config, "guidance_embeds", False):
         return {**found, "true_cfg_scale": guidance, "negative_prompt": [""] * len(seeds)}
     return {**found, "guidance_scale": guidance}

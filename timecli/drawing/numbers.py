@@ -37,6 +37,7 @@ def made(delta: Delta, checkpoint: Checkpoint) -> dict[str, Any]:
         "matrices": list(origin.matrices),
         "layers": "all" if origin.layers is None else list(origin.layers),
         "clip_skip": origin.clip_skip,
+        "length": origin.length,
         "rank": delta.operator.rank,
         "manifest_sha256": hashlib.sha256(origin.manifest.encode()).hexdigest(),
         "text_encoder": origin.encoder,

@@ -100,6 +100,8 @@ def load_pipeline(
     _require_text_alone(checkpoint.path, *networks.channels(pipeline))
     _require_side(pipeline, checkpoint)
     pipeline.set_progress_bar_config(disable=True)
+    if isinstance(encoder, PipelineEncoder):
+        networks.network_of(pipeline).register_to_config(**{networks.LENGTH: encoder.length})
     _require_sound(pipeline, checkpoint.path)
     return memory.placed(pipeline, device)
 

@@ -85,11 +85,12 @@ def compile_edit(
         CheckpointError: the text encoder gives NaN or infinity, or reads another layer than the manifest asks for, or
             the model has none of the maps.
     """
-    if encoder.clip_skip != manifest.solve.clip_skip:
-        raise CheckpointError(
-            f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and the text encoder was read with "
-            f"{encoder.clip_skip}; read it with the manifest's."
-        )
+    for key, value in (("clip_skip", encoder.clip_skip), ("length", encoder.asked)):
+        if value != getattr(manifest.solve, key):
+            raise CheckpointError(
+                f"{manifest.name} has {key} {getattr(manifest.solve, key)} and the text encoder was read with {value}; "
+                "read it with the manifest's."
+            )
     require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
     if not manifest.preserve.world:
         world = None
@@ -151,6 +152,7 @@ def origin(manifest: Manifest, encoder: TextEncoder, world: Everyday | None = No
         world.digest if world else "",
         manifest.preserve.everyday_weight if world else 0.0,
         encoder.behind_norm,
+        length=encoder.asked,
     )
 
 

@@ -59,6 +59,8 @@ class Origin:
     """σ of each edit's source and, behind it, of its other wordings, if it has any; none without the everyday world."""
     pooled_factors: tuple[float, ...] = ()
     """The same of the vector for the whole prompt."""
+    length: int | None = None
+    """How many positions the text was filled up to, where the manifest says it (`solve.length`)."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from timecli.manifests.keys import Edit, Verify
 from timecli.manifests.manifest import Manifest, folded
 from timecli.manifests.words import says_all, thing
 
-ONCE = ("matrices", "layers", "tokens", "clip_skip")
+ONCE = ("matrices", "layers", "tokens", "clip_skip", "length")
 """Keys of `[solve]` that a joint solve has once."""
 
 

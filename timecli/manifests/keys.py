@@ -82,6 +82,12 @@ class Solve:
         "The text encoder's layer that the model is drawn with, counted from the last as A1111 counts; 1 is the last.",
         1,
     )
+    length: int | None = key(
+        kinds.COUNT,
+        "Positions that a diffusion transformer's text is filled up to, and cut at: ComfyUI fills T5's up to 256 for "
+        "FLUX.1 and to 77 for SD 3. Default: as many as diffusers draws with.",
+        None,
+    )
 
     @property
     def everywhere(self) -> bool:

@@ -40,6 +40,7 @@ KEYS = {
     "matrices": kinds.list_of(kinds.MATRIX, unique=True),
     "layers": kinds.either(None, None, kinds.list_of(kinds.LAYER, unique=True)),
     "clip_skip": kinds.COUNT,
+    "length": kinds.either(None, None, kinds.COUNT),
     "tokens": kinds.list_of(kinds.pair_of(TOKENS, unique=False), minimum=0),
 }
 """How each value is read; lists become tuples."""

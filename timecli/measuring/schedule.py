@@ -242,11 +242,11 @@ def texts(work: Sequence[Batch]) -> Iterator[str]:
             yield from pair
 
 
-def require_one_clip_skip(manifests: Sequence[Manifest]) -> None:
-    """Refuse manifests that read different layers of the text encoder: the unedited model is drawn once."""
+def require_one_reading(manifests: Sequence[Manifest]) -> None:
+    """Refuse manifests whose text is read in different ways: the unedited model is drawn once."""
+    first = manifests[0]
     for manifest in manifests:
-        if manifest.solve.clip_skip != manifests[0].solve.clip_skip:
-            raise ManifestError(
-                f"{manifest.name} has clip_skip {manifest.solve.clip_skip} and {manifests[0].name} "
-                f"{manifests[0].solve.clip_skip}; bench them apart."
-            )
+        for key in ("clip_skip", "length"):
+            one, other = getattr(manifest.solve, key), getattr(first.solve, key)
+            if one != other:
+                raise ManifestError(f"{manifest.name} has {key} {one} and {first.name} {other}; bench them apart.")

@@ -100,18 +100,18 @@ SD3 = Family(
     (replace(CLIP, model=CLIP_G.model, identity=True), CLIP_G, replace(T5, folder="text_encoder_3", optional=True)),
     "StableDiffusion3Pipeline",
     ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight"), ((TEXT, 0), (POOLED, 2)),
-    sequence=("text_encoder", "text_encoder_3"),
+    adapter="peft", sequence=("text_encoder", "text_encoder_3"),
 )
 FLUX1 = Family(
     "FLUX.1", "",
     (_entry("txt_in", "context_embedder"), _entry("vector_in.in_layer", VECTOR, POOLED)),
     (CLIP, replace(T5, folder="text_encoder_2")), "FluxPipeline",
     ("double_blocks.0.img_attn.qkv.weight", "x_embedder.weight"), ((TEXT, 0), (POOLED, 1)),
-    sequence=("text_encoder_2",),
+    adapter="peft", sequence=("text_encoder_2",),
 )
 CHROMA = Family(
     "Chroma", "", (_entry("txt_in", "context_embedder"),), (T5,), "ChromaPipeline",
-    ("distilled_guidance_layer.in_proj.weight",) * 2, ((TEXT, 0), (MASK, 2)),
+    ("distilled_guidance_layer.in_proj.weight",) * 2, ((TEXT, 0), (MASK, 2)), adapter="peft",
 )
 FLUX2_DEV = Family(
     "FLUX.2 dev", "", (_entry("txt_in", "context_embedder"),), (MISTRAL,), "Flux2Pipeline",

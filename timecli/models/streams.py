@@ -87,7 +87,8 @@ class Family:
         pipeline: the class of diffusers that draws, and whose `encode_prompt` gives the streams.
         marks: tensors that only this family has, in the two spellings; empty where the maps tell it.
         outputs: where `encode_prompt` returns each stream, and the "mask" of the positions that are looked at.
-        kohya: the spelling of the names in kohya's LoRAs, which user interfaces load.
+        kohya: the spelling of the names in kohya's LoRAs.
+        adapter: the form of a LoRA that the most programs load: "lora", with kohya's names, or "peft".
         sequence: the text encoders whose tokens stand one behind the other in the text.
         norm: the weight of the RMS norm before the map of the text, and its epsilon; None for no norm.
         kinds: families with the same names whose text encoders are others; a config tells which one a model is.
@@ -101,6 +102,7 @@ class Family:
     marks: tuple[str, ...] = ()
     outputs: tuple[tuple[str, int], ...] = ((TEXT, 0),)
     kohya: int = LDM
+    adapter: str = "lora"
     sequence: tuple[str, ...] = ("text_encoder",)
     norm: tuple[str, float] | None = None
     kinds: tuple[Family, ...] = ()

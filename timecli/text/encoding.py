@@ -193,7 +193,11 @@ def load(
 
 
 def read_text_encoder(
-    checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int = 1
+    checkpoint: Checkpoint,
+    tokenizer: Path | None,
+    device: torch.device,
+    clip_skip: int = 1,
+    length: int | None = None,
 ) -> TextEncoder:
     """The checkpoint's own text encoders; the tokenizers from `tokenizer`, the config folder, or CLIP's.
 
@@ -203,11 +207,17 @@ def read_text_encoder(
         device: where to encode.
         clip_skip: which layer's states the UNet is given, counted from the last, as A1111 counts: 1 is the last. It is
             diffusers' `clip_skip` plus one.
+        length: how many positions a diffusion transformer's text is filled up to, and cut at; None for diffusers' own.
     """
     if checkpoint.family.by_pipeline:  # its libraries take seconds to import
         from timecli.text import pipelines
 
-        return pipelines.read(checkpoint, tokenizer, device, clip_skip)
+        return pipelines.read(checkpoint, tokenizer, device, clip_skip, length)
+    if length is not None:
+        raise CheckpointError(
+            f"{checkpoint.path} is {checkpoint.family.name}, whose text has as many positions as CLIP; leave out "
+            "solve.length."
+        )
     if tokenizer is not None and len(checkpoint.texts) > 1:
         raise CheckpointError(f"{checkpoint.path} has two tokenizers; give a folder with both as --config.")
     if clip_skip > 1 and any(text.tower.penultimate for text in checkpoint.texts):

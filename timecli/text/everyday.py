@@ -38,7 +38,7 @@ from timecli.text.readers import TextEncoder
 
 KEY = "timecli.everyday"
 """The one metadata entry of a file of everyday prompts: a JSON object."""
-SAVED = ("encoder", "list", "positions", "clip_skip", "prompts", "sha256")
+SAVED = ("encoder", "list", "positions", "clip_skip", "length", "prompts", "sha256")
 LIST = ".txt"
 """How the name of a list ends that a manifest asks for, links resolved."""
 POSITIONS = 32
@@ -59,13 +59,13 @@ class Everyday:
             forecast.
         prompts: the list, `n` of them.
         about: what they depend on: fingerprint of the text encoder, hash of the list, `positions` (`solve.tokens`),
-            `clip_skip`.
+            `clip_skip`, `length`.
     """
 
     roots: dict[str, torch.Tensor]
     ends: dict[str, torch.Tensor]
     prompts: tuple[str, ...]
-    about: dict[str, str | int]
+    about: dict[str, str | int | None]
 
     @property
     def digest(self) -> str:
@@ -116,7 +116,7 @@ def _require_list(path: Path) -> None:
         raise ManifestError(f"{named} is no list of everyday prompts, whose name ends in {LIST}; put them into one.")
 
 
-def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dict[str, str | int]:
+def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dict[str, str | int | None]:
     """What the root depends on, as it is kept beside it."""
     digest = hashlib.sha256("\n".join(world).encode()).hexdigest()
     return {
@@ -124,6 +124,7 @@ def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dic
         "list": digest,
         "positions": manifest.solve.tokens,
         "clip_skip": encoder.clip_skip,
+        "length": encoder.asked,
     }
 
 
@@ -218,7 +219,10 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
     """
     found = load(path)
     wanted = about(manifest, encoder, ())
-    for key, what in (("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("positions", "solve.tokens")):
+    for key, what in (
+        ("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("length", "solve.length"),
+        ("positions", "solve.tokens"),
+    ):  # fmt: skip
         if found.about[key] != wanted[key]:
             raise CheckpointError(f"{path} was made for another {what}; make it anew with `timecli everyday`.")
     if not _has_streams(found, encoder):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,9 +69,27 @@ class PipelineEncoder(TextEncoder):
 
     @property
     def length(self) -> int:
-        """How many tokens of a prompt are read: as many as the pipeline takes, where the text encoder holds them."""
-        named = inspect.signature(self.pipeline.encode_prompt).parameters["max_sequence_length"].default
-        return min(int(named), int(self.tokenizer.model_max_length))
+        """How many tokens are read: as many as the pipeline draws with, where the text encoder holds them."""
+        named = inspect.signature(self.pipeline.__call__).parameters["max_sequence_length"].default
+        return self.asked or min(int(named), self.most_tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens the last text encoder holds, or would hold where it is not there."""
+        parts = inspect.signature(type(self.pipeline).__init__).parameters
+        last = getattr(self.pipeline, max(name for name in parts if name.startswith("tokenizer")), None)
+        return int(getattr(getattr(last, "tokenizer", last), "model_max_length", LONGEST))
+
+    @cached_property
+    def template(self) -> int:
+        """How many tokens that the network is given are none of a prompt's."""
+        if len(self.family.towers) > 1:
+            return 0
+        with suppress(_Enough), _handed(self.pipeline, self.family.sequence, alone=True) as calls:
+            self.pipeline.encode_prompt(prompt=[""], max_sequence_length=self.length, **self._options())
+        ids, mask = calls[self.family.sequence[0]]
+        left_out = getattr(self.pipeline, "prompt_template_encode_start_idx", 0)
+        return (len(ids) if mask is None else int(mask.sum())) - left_out - len(self.tokenizer("")["input_ids"])
 
     @property
     def behind_norm(self) -> bool:
@@ -79,11 +97,20 @@ class PipelineEncoder(TextEncoder):
         return self.norm is not None
 
     def tokens(self, prompt: str) -> list[int]:
-        """Token ids of a prompt without its template; raises PromptError where it would be cut."""
-        for tokenizer in (self._tokenizer(tower.folder) for tower in self.family.towers):
+        """Token ids of a prompt without its template.
+
+        Raises:
+            PromptError: one of its states would be cut off. A vector for the whole prompt is of what its encoder reads.
+        """
+        for tower in (tower for tower in self.family.towers if tower.folder in self.family.sequence):
+            tokenizer = self._tokenizer(tower.folder)
             count, most = len(tokenizer(prompt)["input_ids"]), min(self.length, int(tokenizer.model_max_length))
-            if count > most:
-                raise PromptError(f"{prompt!r} has {count} tokens and the text encoder reads {most}; shorten it.")
+            if count + self.template > most:
+                wrapped = f", and {self.template} more around it," if self.template else ""
+                raise PromptError(
+                    f"{prompt!r} has {count} tokens{wrapped} and the text encoder {tower.name} reads {most}; "
+                    "shorten it."
+                )
         return list(self.tokenizer(prompt)["input_ids"])
 
     def pieces(self, word: str) -> list[str]:
@@ -128,12 +155,9 @@ class PipelineEncoder(TextEncoder):
 
     def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
         self.tokens(prompt)
-        asked = inspect.signature(self.pipeline.encode_prompt).parameters
-        options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
-        options = {name: value for name, value in options.items() if name in asked}
         about = f"the text encoders cannot read {prompt!r}; diffusers says"
         with explained(about), _handed(self.pipeline, self.family.sequence) as calls:
-            result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **options)
+            result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **self._options())
         outputs = {name: result[place][0] for name, place in self.family.outputs}
         states = outputs[TEXT]
         states = states[
@@ -148,6 +172,12 @@ class PipelineEncoder(TextEncoder):
             found[POOLED] = outputs[POOLED][None].cpu()
         self.known[prompt] = tuple(self._segment(prompt, name, *calls[name], len(states)) for name in calls)
         return found
+
+    def _options(self) -> dict[str, Any]:
+        """What `encode_prompt` takes beside a prompt and its length."""
+        taken = inspect.signature(self.pipeline.encode_prompt).parameters
+        options = {"prompt_2": None, "prompt_3": None, "do_classifier_free_guidance": False}
+        return {name: value for name, value in options.items() if name in taken}
 
     def _segment(self, prompt: str, name: str, ids: torch.Tensor, mask: torch.Tensor | None, rows: int) -> Segment:
         """The tokens at a text encoder's positions, of which a template's first ones and padding may be gone."""
@@ -173,14 +203,22 @@ class PipelineEncoder(TextEncoder):
         return self.known[prompt]
 
 
+class _Enough(Exception):
+    """A text encoder was given its tokens, and nothing more is asked."""
+
+
 @contextmanager
-def _handed(pipeline: Any, names: Sequence[str]) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
-    """Inside, the token ids and the mask that text encoders are given are collected."""
+def _handed(
+    pipeline: Any, names: Sequence[str], alone: bool = False
+) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
+    """Inside, the token ids and the mask that text encoders are given are collected; `alone`, the first stops there."""
     calls: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
 
     def listen(name: str, _module: Any, given: Any, values: Any) -> None:
         ids, mask = values["input_ids"] if "input_ids" in values else given[0], values.get("attention_mask")
         calls[name] = ids[0].cpu(), None if mask is None else mask[0].cpu().bool()
+        if alone:
+            raise _Enough
 
     with ExitStack() as stack:
         for name in names:
@@ -189,11 +227,13 @@ def _handed(pipeline: Any, names: Sequence[str]) -> Iterator[dict[str, tuple[tor
         yield calls
 
 
-def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int) -> PipelineEncoder:
+def read(
+    checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int, length: int | None
+) -> PipelineEncoder:
     """The text encoders of a diffusion transformer, each in its own dtype.
 
     Raises:
-        CheckpointError: one cannot be loaded, or an option is for CLIP alone.
+        CheckpointError: one cannot be loaded, an option is for CLIP alone, or the length is more than one reads.
     """
     if tokenizer is not None or clip_skip > 1:
         raise CheckpointError(
@@ -220,10 +260,16 @@ def read(checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, c
         pipeline.transformer = SimpleNamespace(config=SimpleNamespace(joint_attention_dim=checkpoint.width))
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
     stamp, everyday = fingerprints.of_parts(checkpoint, stamps), checkpoint.beside_config(EVERYDAY)
-    return PipelineEncoder(
-        family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, everyday=everyday, device=device,
+    encoder = PipelineEncoder(
+        family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, asked=length, everyday=everyday, device=device,
         cautions=left_out,
     )  # fmt: skip
+    if length is not None and length > encoder.most_tokens:
+        raise CheckpointError(
+            f"{checkpoint.path} has a text encoder that reads {encoder.most_tokens} tokens; solve.length {length} is more."
+        )
+    return encoder
+
 
 
 def _at_hand(checkpoint: Checkpoint) -> tuple[Family, tuple[str, ...]]:
@@ -237,7 +283,6 @@ def _at_hand(checkpoint: Checkpoint) -> tuple[Family, tuple[str, ...]]:
     return replace(checkpoint.family, towers=towers, sequence=sequence), (
         f"{checkpoint.path} has no {gone[0]}: its rows of the text are zeros, as diffusers and ComfyUI draw it; give "
         "it as --text-encoder to edit what it reads, too.",
-    )
 
 
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:

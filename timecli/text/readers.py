@@ -29,6 +29,7 @@ class TextEncoder(ABC):
     Attributes:
         fingerprints: those that a delta for it can have; the first is of all weights.
         clip_skip: which layer's states come out, counted from the last; 1 is the last.
+        asked: how many positions a diffusion transformer's text is filled up to; None for its pipeline's own number.
         everyday: the model's own list of everyday prompts, if it brings one.
         cautions: sentences that a user should see.
         device: where it encodes.
@@ -37,6 +38,7 @@ class TextEncoder(ABC):
 
     fingerprints: tuple[str, ...]
     clip_skip: int = 1
+    asked: int | None = None
     everyday: Path | None = None
     cautions: tuple[str, ...] = ()
     device: torch.device = torch.device("cpu")
