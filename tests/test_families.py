@@ -149,6 +149,26 @@ def sdxl_file(sdxl: tuple[StableDiffusionXLPipeline, Path], tmp_path_factory: py
     return path
 
 
+@pytest.mark.parametrize("before", ["model.diffusion_model.", "diffusion_model.", "model."])
+def test_sdxl_is_found_without_the_middle_name_of_its_text_encoder(
+    before: str, run: Run, sdxl_file: Path, tmp_path: Path
+) -> None:
+    """As a saver with transformers 5.6 and later names CLIP ViT-L, and behind other names of the network."""
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    state = {
+        name.replace(".transformer.text_model.", ".transformer.").replace("model.diffusion_model.", before): tensor
+        for name, tensor in load_file(sdxl_file).items()
+    }
+    save_file(state, tmp_path / "flat.safetensors")
+    for model, out in ((sdxl_file, "a"), (tmp_path / "flat.safetensors", "b")):
+        done = run("edit", tmp_path / "m.toml", model, "-o", tmp_path / out)
+        assert done.code == 0, done.err
+    one, other = (load_file(tmp_path / name) for name in "ab")
+    for matrix in layouts.SDXL.matrices:
+        name = matrix.names[streams.LDM]
+        assert torch.equal(one[f"model.diffusion_model.{name}"], other[before + name]), name
+
+
 @pytest.mark.parametrize("form", ["folder", "file"])
 def test_sdxl_text_is_diffusers_own(form: str, sdxl: tuple[StableDiffusionXLPipeline, Path], sdxl_file: Path) -> None:
     pipeline, folder = sdxl

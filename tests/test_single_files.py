@@ -94,6 +94,38 @@ def test_every_form_is_edited_as_the_folder(
         assert about["architecture"] in (row.name, "FLUX.2 klein") and about["edits"][0]["name"] == "blue"
 
 
+@pytest.mark.parametrize("texts", ["cond_stage_model.", ""])
+def test_text_encoders_are_found_as_other_programs_save_them(
+    texts: str, run: Run, family: str, folder: Path, config: Path, manifest: Path, tmp_path: Path
+) -> None:
+    """In the file of the network, as ComfyUI saves Chroma, or all in a file of their own; the network with a prefix."""
+    row, network = open_checkpoint(folder).family, small.single(family, folder)
+    inside = {tower.folder: tower.prefixes[0].replace("text_encoders.", texts) for tower in row.towers}
+    words = {
+        inside[part] + name: one for part, state in small.text_encoders(folder).items() for name, one in state.items()
+    }
+    done = run("edit", manifest, folder, "-o", tmp_path / "folder", *OPTIONS)
+    assert done.code == 0, done.err
+    wanted = load_file(tmp_path / "folder" / "transformer" / "diffusion_pytorch_model.safetensors")
+    plain = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    for prefix, state, spelling in (
+        (UNET, network, streams.LDM), ("diffusion_model.", network, streams.LDM), ("model.", network, streams.LDM),
+        ("transformer.", plain, streams.DIFFUSERS),
+    ):  # fmt: skip
+        file, options = {prefix + name: tensor for name, tensor in state.items()}, ["--config", config]
+        if texts:
+            file |= words
+        else:
+            save_file(words, tmp_path / "words.safetensors")
+            options += ["--text-encoder", tmp_path / "words.safetensors"] * len(row.towers)
+        save_file(file, tmp_path / "m.safetensors")
+        done = run("edit", manifest, tmp_path / "m.safetensors", *options, "-o", tmp_path / "out", "--force", *OPTIONS)
+        assert done.code == 0, (prefix, done.err)
+        after = load_file(tmp_path / "out")
+        for matrix in row.matrices:
+            assert torch.equal(after[prefix + matrix.names[spelling]], wanted[matrix.names[streams.DIFFUSERS]]), prefix
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)
 def test_text_encoders_in_other_dtypes_are_read(
     dtype: torch.dtype, run: Run, family: str, folder: Path, config: Path, manifest: Path, tmp_path: Path

@@ -30,8 +30,6 @@ WIDTHS = ("hidden_size", "d_model")
 """How configs call a text encoder's width."""
 TEXT_ALONE = ("model.layers.", "model.embed_tokens.", "model.norm.")
 """How the names of a language model begin in a file that has no other part."""
-WHOLE = "text_encoders."
-"""How the names of text encoders begin in a file that holds a whole model."""
 WEIGHTS = ("weight", "bias")
 """How the names of parameters end; a tokenizer that a file carries has another."""
 LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
@@ -185,7 +183,7 @@ def _is_somewhere(tower: Tower, sources: Sequence[tuple[SafeFile, ...]], config:
 
 def _of_source(tower: Tower, files: Sequence[SafeFile], width: int | None) -> str | None:
     """What stands before the names of a text encoder in some files; None where it is not there."""
-    prefixes = ("", *tower.prefixes)
+    prefixes = (*tower.prefixes, "")
     return next((prefix for prefix in prefixes if any(_table(file, prefix) == width for file in files)), None)
 
 
@@ -227,5 +225,5 @@ def _width(config: Path) -> int | None:
 def _table(file: SafeFile, prefix: str) -> int | None:
     """The width of the table of token embeddings behind a prefix; behind none, where the file is not a whole model."""
     names = [name for name in file.entries if name.startswith(prefix) and name.endswith(TABLES)]
-    alone = [name for name in names if prefix or not name.startswith(WHOLE)]
+    alone = [name for name in names if prefix or not name.startswith(layouts.TEXTS[:-1])]
     return int(file.entries[alone[0]]["shape"][-1]) if alone else None

@@ -15,8 +15,15 @@ from timecli.models.streams import DIFFUSERS, ENTRY, LDM, MASK, POOLED, TEXT, Fa
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-UNET_PREFIXES = (("model.diffusion_model.", LDM), ("", LDM), ("", DIFFUSERS))
-"""How a UNet's names begin: in a whole single file, in a file with the UNet alone, and in diffusers' files."""
+UNET_PREFIXES = (
+    ("model.diffusion_model.", LDM), ("", LDM), ("", DIFFUSERS), ("diffusion_model.", LDM), ("model.", LDM),
+    ("unet.", DIFFUSERS), ("transformer.", DIFFUSERS),
+)  # fmt: skip
+"""How a network's names begin: in a whole single file, in a file with the network alone, in diffusers' files, and as
+programs write it that keep the name of the part."""
+TEXTS = ("text_encoders.", "cond_stage_model.", "")
+"""What stands before the text encoders of a diffusion transformer in a single file as ComfyUI saves its family, and in
+a file of text encoders alone."""
 EMA_PREFIXES = ("model_ema.diffusion_model", "model_ema.")
 """How the name of a weight's moving average begins; the block's name follows without its dots."""
 
@@ -55,7 +62,7 @@ def _entry(ldm: str, diffusers: str, stream: str = TEXT, leading: bool = False) 
 
 def _inside(*names: str) -> tuple[str, ...]:
     """Prefixes of a text encoder in a diffusion transformer's single file."""
-    return tuple(f"text_encoders.{name}.transformer." for name in names)
+    return tuple(f"{texts}{name}.transformer." for texts in TEXTS for name in names)
 
 
 # fmt: off
@@ -76,7 +83,8 @@ SD2 = replace(SD1, name="Stable Diffusion 2.x", short="", towers=(OPENCLIP_H,))
 SDXL = Family(
     "Stable Diffusion XL", "stable-diffusion-xl-v1-base",
     (*_attention((0, 2, 10), 10), _entry("label_emb.0.0", "add_embedding.linear_1", POOLED, leading=True)),
-    (replace(CLIP_L, prefixes=("conditioner.embedders.0.transformer.text_model.",), penultimate=True), OPENCLIP_G),
+    (replace(CLIP_L, prefixes=tuple(p.replace("cond_stage_model", "conditioner.embedders.0") for p in CLIP_L.prefixes),
+             penultimate=True), OPENCLIP_G),
     "StableDiffusionXLPipeline",
 )
 SD2_WIDTH = 1024

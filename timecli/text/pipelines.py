@@ -266,7 +266,8 @@ def read(
     )  # fmt: skip
     if length is not None and length > encoder.most_tokens:
         raise CheckpointError(
-            f"{checkpoint.path} has a text encoder that reads {encoder.most_tokens} tokens; solve.length {length} is more."
+            f"{checkpoint.path} has a text encoder that reads {encoder.most_tokens} tokens; "
+            f"solve.length {length} is more."
         )
     return encoder
 
@@ -283,6 +284,7 @@ def _at_hand(checkpoint: Checkpoint) -> tuple[Family, tuple[str, ...]]:
     return replace(checkpoint.family, towers=towers, sequence=sequence), (
         f"{checkpoint.path} has no {gone[0]}: its rows of the text are zeros, as diffusers and ComfyUI draw it; give "
         "it as --text-encoder to edit what it reads, too.",
+    )
 
 
 def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
