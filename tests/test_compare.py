@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from timecli.editing import delta as deltas
-from timecli.models import layouts
+from timecli.models import layouts, streams
 
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
+from .test_families import sdxl
+
+__all__ = ["sdxl"]  # the fixture
 
 
 def test_equal_models_have_no_difference(run: Run, picturebook: Path) -> None:
@@ -135,9 +139,56 @@ def test_missing_and_reshaped_tensors_are_named(run: Run, small: Path, tmp_path:
     assert {row["name"]: row["what"] for row in found} == {"betas": "only in the first", "v_pred": "[0] became [3]"}
 
 
-def test_a_file_and_a_folder_are_not_compared(run: Run, picturebook: Path, picturebook_folder: Path) -> None:
-    done = run("diff", picturebook, picturebook_folder)
-    assert done.code == 2 and "a file and a folder" in done.err
+@pytest.mark.parametrize("form", ["whole", "maps alone", "values alone", "diffusers' names"])
+def test_a_file_and_a_folder_are_compared_by_their_maps(
+    form: str, run: Run, picturebook_fp32: Path, picturebook_folder: Path, tmp_path: Path
+) -> None:
+    """As UCE saves edited maps: under diffusers' names, whatever the model was, and perhaps the values alone."""
+    text = ROSES.read_text()
+    (tmp_path / "m.toml").write_text(
+        text.replace("[solve]", '[solve]\nmatrices = ["v"]') if form == "values alone" else text
+    )
+    done = run("edit", tmp_path / "m.toml", picturebook_fp32, "-o", tmp_path / "b", "--delta", tmp_path / "d")
+    assert done.code == 0, done.err
+    edited, kinds = load_file(tmp_path / "b"), "v" if form == "values alone" else "kv"
+    names = {matrix: ldm(matrix) for matrix in layouts.SD1.matrices if matrix.kind in kinds}
+    if form != "maps alone":
+        names = {matrix: matrix.names[streams.DIFFUSERS] for matrix in names}
+    (tmp_path / "config").symlink_to(PICTUREBOOK / "config", target_is_directory=True)
+    save_file({name: edited[ldm(m)] for m, name in names.items()}, tmp_path / "maps.safetensors")
+    other = tmp_path / "b" if form == "whole" else tmp_path / "maps.safetensors"
+    base = picturebook_fp32 if form == "diffusers' names" else picturebook_folder
+    done = run("diff", base, other, "--json", "--delta", tmp_path / "again")
+    assert done.code == 0 and "the maps that read text are compared" in done.err, done.err
+    found = json.loads(done.out)
+    assert len(found["differences"]) == len(names) and found["edit"]["fits"] is True
+    one, two = (deltas.load_delta(tmp_path / name).operator for name in ("d", "again"))
+    d = one.left.double() @ one.right.double()
+    assert (two.left.double() @ two.right.double() - d).norm() < 1e-2 * d.norm()
+    if form == "whole":
+        assert not json.loads(run("diff", picturebook_folder, picturebook_fp32, "--json").out)["differences"]
+
+
+def test_maps_of_sdxl_without_its_vector_s_are_compared(run: Run, sdxl: Any, tmp_path: Path) -> None:
+    """UCE edits keys and values alone, of SDXL 140 of 141 maps."""
+    from .test_families import MANIFEST
+
+    (tmp_path / "m.toml").write_text(MANIFEST)
+    assert run("edit", tmp_path / "m.toml", sdxl[1], "-o", tmp_path / "out").code == 0
+    unet = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
+    save_file(
+        {name: one for name, one in unet.items() if ".attn2.to_k." in name or ".attn2.to_v." in name},
+        tmp_path / "uce.safetensors",
+    )
+    done = run("diff", sdxl[1], tmp_path / "uce.safetensors", "--json")
+    assert done.code == 0, done.err
+    assert len(json.loads(done.out)["differences"]) == 140 and json.loads(done.out)["edit"]["fits"] is True
+
+
+def test_something_else_is_no_file_of_maps(run: Run, picturebook_folder: Path, tmp_path: Path) -> None:
+    save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
+    done = run("diff", picturebook_folder, tmp_path / "x.safetensors")
+    assert done.code == 2 and "is a LoRA" in done.err
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,9 @@ def test_a_tokenizer_has_clips_special_tokens(weights: dict[str, torch.Tensor], 
     vocabulary = json.loads((config / "tokenizer" / "vocab.json").read_text())
     plain = {token: number for token, number in vocabulary.items() if "|" not in token}
     (config / "tokenizer" / "vocab.json").write_text(json.dumps(plain))
-    assert "they must agree" in refused(weights, config)
+    assert "is none of its tokens" in refused(weights, config)
+    (config / "tokenizer" / "vocab.json").write_text(json.dumps({**vocabulary, "more</w>": len(vocabulary)}))
+    assert "which lacks some" in refused(weights, config)
     (config / "tokenizer" / "vocab.json").write_text(json.dumps({**vocabulary, "a</w>": 5000}))
     assert "without CLIP's start, end and padding tokens" in refused(weights, config)
     (config / "tokenizer" / "vocab.json").write_text(json.dumps(vocabulary))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from timecli.drawing import libraries
@@ -22,7 +23,7 @@ from timecli.text.pairing import Columns, augmented, columns
 from timecli.text.readers import TextEncoder
 from timecli.text.tokenizers import clip_tokenizer
 
-from .conftest import PICTUREBOOK
+from .conftest import PICTUREBOOK, ROSES, Run
 
 CPU = torch.device("cpu")
 TOWER = layouts.SD1.towers[0]
@@ -248,3 +249,38 @@ def test_a_tower_has_the_weights_of_the_pipeline_that_draws_with_it(clip_skip: i
     drawn = libraries.text_encoder(tower.model, torch.float32)
     assert {name for name, _ in drawn.named_parameters()} == tower.model.weights.keys()
     assert tower.model.depth == 5 - clip_skip
+
+
+@pytest.mark.parametrize("form", ["a tokenizer of its own", "CLIP's"])
+def test_embeddings_may_be_longer_than_the_tokenizer(
+    form: str, run: Run, picturebook_folder: Path, small: Path, tmp_path: Path
+) -> None:
+    """As after textual inversion, or filled up to a round number: the states of a prompt are the same."""
+    model = tmp_path / "model"
+    if form == "CLIP's":
+        model, name, file = (
+            tmp_path / "m.safetensors",
+            next(n for n in load_file(small) if "token_embedding" in n),
+            small,
+        )
+        target = model
+    else:
+        shutil.copytree(picturebook_folder, model)
+        target = file = model / "text_encoder" / "model.safetensors"
+        name = next(name for name in load_file(file) if "token_embedding" in name)
+    tensors = load_file(file)
+    tensors[name] = torch.cat([tensors[name], torch.randn(2, tensors[name].shape[1])])
+    save_file(tensors, target, {"format": "pt"})
+    if form != "CLIP's":
+        config = model / "text_encoder" / "config.json"
+        about = json.loads(config.read_text())
+        for size in (about["vocab_size"], about["vocab_size"] + 2):
+            config.write_text(json.dumps({**about, "vocab_size": size}))
+            assert run("plan", ROSES, model, "--no-cache").code in (0, 1)
+    original = picturebook_folder if form != "CLIP's" else small
+    one, other = (encoding.read_text_encoder(open_checkpoint(path), None, CPU) for path in (original, model))
+    assert torch.equal(one.embed(["A blue rose"])[0], other.embed(["A blue rose"])[0])
+    tensors[name] = tensors[name][:-4]
+    save_file(tensors, target, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks some|has a vocabulary of|and the text encoder"):
+        encoding.read_text_encoder(open_checkpoint(model), None, CPU)

@@ -34,14 +34,17 @@ def diff(
 
     if delta_path is not None:
         check_target(delta_path, given(one, other, text_encoder), force, 0)
-    before = open_model(one, text_encoder=text_encoder, needs="prompts" if delta_path else "nothing")
-    after = open_model(other, needs="nothing")
-    for checkpoint in (before, after):
-        warn_of_record(checkpoint, "what differs is said of them as they are")
-
     from timecli.shipping import compare
 
-    found = compare.differences(one, other)
+    before = open_model(one, text_encoder=text_encoder, needs="prompts" if delta_path else "nothing")
+    after = compare.over(other, before) or open_model(other, needs="nothing")
+    for checkpoint in (before, after):
+        warn_of_record(checkpoint, "what differs is said of them as they are")
+    if compare.by_maps(before, after):
+        terminal.warn(
+            f"{one} and {other} name their tensors differently, so that the maps that read text are compared."
+        )
+    found = compare.differences(before, after)
     recovered = compare.recover(before, after, f"{one.stem}-to-{other.stem}")
     summary: dict[str, object] = {"differences": [asdict(difference) for difference in found], "edit": None}
     if recovered is not None:

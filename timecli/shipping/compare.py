@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from timecli.editing.applying import covers, relative_change
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, factored
 from timecli.errors import CheckpointError
-from timecli.files.safefile import SafeFile, open_file
+from timecli.files.safefile import SafeFile, open_file, require_floats
 from timecli.files.tensors import rounding
-from timecli.models import streams
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import Checkpoint, Place
 from timecli.shipping.export import truncated
 from timecli.text import fingerprints
@@ -124,23 +124,45 @@ class Recovered:
         return f"rounding to their dtype is {hidden:.0%} of the change and hides the rest" if hidden > HIDDEN else None
 
 
-def differences(one: Path, other: Path) -> list[Difference]:
-    """Every tensor that differs between two files or two folders, in the order of the first."""
-    if one.is_dir() != other.is_dir():
-        raise CheckpointError(f"{one} and {other} are a file and a folder; compare two models of one form.")
-    left, right = _tensors(one), _tensors(other)
+def over(path: Path, base: Checkpoint) -> Checkpoint | None:
+    """A file of edited maps alone, as UCE saves them, over the model that they are of; None for any other file."""
+    file = None if path.is_dir() else open_file(path)
+    for prefix, spelling in layouts.UNET_PREFIXES if file else ():
+        names = {prefix + matrix.names[spelling]: matrix for matrix in base.family.matrices}
+        if file and file.entries and file.entries.keys() <= names.keys():
+            own = {matrix: Place(matrix, file, name, False) for name, matrix in names.items() if name in file.entries}
+            require_floats(file, file.entries)
+            places = tuple(own.get(place.matrix, place) for place in base.places if not place.twin)
+            return replace(base, path=path, places=places)
+    return None
+
+
+def by_maps(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two models have no names in common but those of the table: a file and a folder, or maps alone."""
+    return one.is_folder != other.is_folder or _tensors(one.path).keys().isdisjoint(_tensors(other.path))
+
+
+def differences(one: Checkpoint, other: Checkpoint) -> list[Difference]:
+    """Every tensor that differs, in the order of the first; of those with other names, every map that reads text."""
+    if by_maps(one, other):
+        return list(filter(None, (_different(place.name, a, b) for place, a, b in _pairs(one, other))))
+    left, right = _tensors(one.path), _tensors(other.path)
     found = [Difference(name, "only in the first", None) for name in left if name not in right]
     found += [Difference(name, "only in the second", None) for name in right if name not in left]
     shared = [name for name in left if name in right]
     for _, group in groupby(shared, key=lambda name: (left[name][0].path, right[name][0].path)):
         names = list(group)
         before, after = (side[names[0]][0].read([side[name][1] for name in names]) for side in (left, right))
-        for name, a, b in zip(names, before, after, strict=True):
-            if a.shape != b.shape:
-                found.append(Difference(name, f"{list(a.shape)} became {list(b.shape)}", None))
-            elif a.dtype != b.dtype or not torch.equal(a, b):
-                found.append(Difference(name, _change(a, b), relative_change(a, b)))
+        found += filter(None, map(_different, names, before, after))
     return found
+
+
+def _different(name: str, a: torch.Tensor, b: torch.Tensor) -> Difference | None:
+    if a.shape != b.shape:
+        return Difference(name, f"{list(a.shape)} became {list(b.shape)}", None)
+    if a.dtype != b.dtype or not torch.equal(a, b):
+        return Difference(name, _change(a, b), relative_change(a, b))
+    return None
 
 
 def _tensors(path: Path) -> dict[str, tuple[SafeFile, str]]:

@@ -20,6 +20,8 @@ from timecli.files import code
 from timecli.files.foreign import read_json, read_text
 
 CLIP_VOCABULARY = 49408
+SPARE = 1024
+"""Rows that a text encoder may have more than CLIP's tokens: textual inversion adds some, and programs fill them up."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt")
 """What transformers reads in a tokenizer's folder."""
@@ -192,10 +194,10 @@ def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -
         name: how errors call the model.
 
     Raises:
-        CheckpointError: it cannot be read, has another vocabulary, or lacks CLIP's special tokens.
+        CheckpointError: it cannot be read, has more tokens than the text encoder, or lacks CLIP's special tokens.
     """
     if folder is None:
-        if vocabulary != CLIP_VOCABULARY:
+        if not CLIP_VOCABULARY <= vocabulary <= CLIP_VOCABULARY + SPARE:
             raise CheckpointError(
                 f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
                 "give its own with --tokenizer or --config, or put its config folder beside the file."
@@ -206,9 +208,10 @@ def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -
     with explained(f"{folder} cannot be read as a tokenizer"):
         reader = _read(folder)
         ids, ends = reader.ids("a"), [reader.start, reader.end]
-    if len(reader) != vocabulary:
+    if len(reader) > vocabulary:
         raise CheckpointError(
-            f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}; they must agree."
+            f"the tokenizer for {name} has {len(reader)} tokens and its text encoder {vocabulary}, which lacks some; "
+            "give the tokenizer that belongs to it."
         )
     if not all(0 <= number < vocabulary for number in (*ids, *ends, reader.pad)) or [ids[0], ids[-1]] != ends:
         raise CheckpointError(
@@ -232,6 +235,10 @@ def _read(folder: Path) -> Tokenizer:
         vocabulary = _table(folder / "vocab.json")
         merges = _merges(read_text(folder / "merges.txt", "merges", CheckpointError))
     named = {key: _token(stated[key]) for key in NAMED}
+    known = vocabulary.keys() | {token.content for token in added.values()}
+    for token in named.values():
+        if token.content not in known:  # else it would have the next number, which is another token's
+            raise ValueError(f"{token.content} is none of its tokens")
     return _built(vocabulary, merges, added, named, folder)
 
 
