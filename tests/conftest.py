@@ -26,6 +26,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do th
 
 ROOT = Path(__file__).parent.parent
 PICTUREBOOK = ROOT / "examples" / "picturebook"
+EXACT = ("--tolerance", 0, "--dtype", "fp32")
+"""A LoRA that is the whole edit, in the precision of its delta."""
 FEW = "A barn\nA dog\n"
 """A list of everyday prompts, all of which `verify` draws beside a manifest's own."""
 ROSES = ROOT / "edits" / "picturebook" / "blue-roses-plain.toml"

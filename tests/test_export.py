@@ -3,6 +3,8 @@
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,10 @@ from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.shipping import export
 from timecli.text import encoding
 
-from .conftest import PICTUREBOOK, ROSES, Run, ldm
+from .conftest import EXACT, PICTUREBOOK, ROSES, Run, ldm
+from .test_families import sdxl
+
+__all__ = ["sdxl"]  # the fixture
 
 PROMPT = "A vase of roses"
 
@@ -36,7 +41,7 @@ def edited(picturebook_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("export")
     commands = [["edit", ROSES, picturebook_fp32, "-o", folder / "model.safetensors", "--delta", folder / "delta"]]
     commands += [
-        ["export", folder / "delta", picturebook_fp32, "--format", form, "-o", folder / f"{form}.safetensors"]
+        ["export", folder / "delta", picturebook_fp32, "--format", form, *EXACT, "-o", folder / f"{form}.safetensors"]
         for form in ("lora", "peft", "diff")
     ]
     for command in commands:
@@ -168,11 +173,12 @@ def test_rounding_counts_as_an_error_too(edited: Path, run: Run, picturebook_fp3
     errors = {}
     for dtype in ("fp32", "fp16"):
         command = ["export", edited / "delta", picturebook_fp32, "-o", tmp_path / dtype, "--dtype", dtype, "--json"]
+        command += ["--tolerance", 0]
         found = json.loads(run(*command).out)
         errors[dtype] = found["error"]
         assert found["lost"] == 0
     assert errors["fp32"] < 1e-6 < 1e-4 < errors["fp16"] < 1e-2
-    cut = json.loads(run(*command, "--rank", "2", "--force").out)
+    cut = json.loads(run(*command[:-2], "--rank", "2", "--force").out)
     assert cut["error"] > errors["fp16"] and cut["lost"] > 0
 
 
@@ -230,7 +236,10 @@ def test_only_what_the_edit_covers_is_in_the_file(form: str, tiny: Checkpoint) -
     delta = random_delta(("v",), (0, 3))
     made = export.adapter(tiny, delta, form, torch.float16, delta)
     per_matrix = {"lora": 3, "peft": 2, "diff": 1}[form]
-    assert len(made.tensors) == 2 * per_matrix and {t.dtype for t in made.tensors.values()} == {torch.float16}
+    assert len(made.tensors) == 2 * per_matrix and all(
+        tensor.dtype == (torch.float32 if name.endswith(".alpha") else torch.float16)
+        for name, tensor in made.tensors.items()
+    )
     assert all("to_v" in name for name in made.tensors)
     other = random_delta(layers=(99,))
     with pytest.raises(DeltaError, match=r"the delta 'x' covers no matrix of .*tiny\.safetensors"):
@@ -310,10 +319,68 @@ def test_the_header_and_what_inspect_says(form: str, tiny: Checkpoint, tmp_path:
     assert export.describe(file) == {
         "form": "adapter",
         "architecture": "stable-diffusion-v1/lora",
-        "dtypes": {"F16": len(made.tensors)},
+        "dtypes": {"F16": 64, "F32": 32} if form == "lora" else {"F16": len(made.tensors)},
         "tensors": len(made.tensors),
         "edits": [],
     }
     for about in ({"timecli.edits": "[]"}, {"modelspec.architecture": "stable-diffusion-v1/lora"}):
         save_file(made.tensors, path, about)
         assert not export.is_adapter(open_file(path)), "an edited model, or a LoRA of somebody else's"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("rank", [765, 2049])
+def test_alpha_is_the_rank_in_every_dtype(dtype: torch.dtype, rank: int, tmp_path: Path) -> None:
+    """bf16 has no 765 and fp16 no 2049: the whole edit would be weaker."""
+    family, random = layouts.FLUX1, torch.Generator().manual_seed(0)
+    place = layouts.FLUX1.matrices[0]
+    state = {f"{place.names[streams.LDM]}": torch.randn(3, 2100, generator=random)}
+    state |= {"vector_in.in_layer.weight": torch.ones(3, 8), family.marks[0]: torch.zeros(1)}
+    save_file(state, tmp_path / "x.safetensors")
+    model = open_checkpoint(tmp_path / "x.safetensors", needs="nothing")
+    left, right = torch.randn(2100, rank, generator=random) / 1e3, torch.randn(rank, 2100, generator=random)
+    delta = Delta({"text": Operator(left, right, 1.0)}, Origin("x", "", "0", "", (0.1,), ("k", "v"), None, ()))
+    made = export.adapter(model, delta, "lora", dtype, delta)
+    alpha = made.tensors["lora_unet_txt_in.alpha"]
+    assert alpha.item() == rank == len(made.tensors["lora_unet_txt_in.lora_down.weight"])
+
+
+def test_a_lora_of_sdxl_has_a_size_that_people_share(sdxl: Any, run: Run, tmp_path: Path) -> None:
+    """Of the real shapes no more columns fit than 100 MB hold; what is cut is said, and less is cut on demand."""
+    rows = {640: 48, 1280: 92}  # of SDXL's 140 keys and values
+    shapes = [(size, 2048) for size, count in rows.items() for _ in range(count)] + [(1280, 2816)]
+    entries = {
+        m.names[streams.DIFFUSERS]: {"shape": list(s)} for m, s in zip(layouts.SDXL.matrices, shapes, strict=True)
+    }
+    file = SimpleNamespace(entries=entries)
+    places = [
+        SimpleNamespace(matrix=m, file=file, name=name, twin=False)
+        for m, name in zip(layouts.SDXL.matrices, entries, strict=True)
+    ]
+    whole = random_delta()
+    both = Delta({"text": whole.operator, "pooled": whole.operator}, whole.origin)
+    for dtype, size in ((torch.float16, 2), (torch.float32, 4)):
+        columns = export.fitting(SimpleNamespace(places=places), both, dtype)  # type: ignore[arg-type]
+        per_column = size * sum(map(sum, shapes))
+        assert columns * per_column < 99e6 < (columns + 1) * per_column
+
+
+def test_the_default_says_what_it_loses(sdxl: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.toml").write_text(
+        'name = "two"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
+        '[[edit]]\nsource = "A dog"\ndestination = "A green dog"\n[preserve]\neveryday = false\n'
+    )
+    assert run("edit", tmp_path / "m.toml", sdxl[1], "--delta", tmp_path / "d").code == 0
+    command = ("export", tmp_path / "d", sdxl[1], "-o", tmp_path / "lora", "--force", "--json")
+    done = run(*command)
+    plain = json.loads(done.out)
+    assert done.code == 0 and plain["lost"] <= export.TOLERANCE and "is lost" not in done.err, "the control"
+    assert plain["error"] < 1.1 * export.TOLERANCE and plain["bytes"] == (tmp_path / "lora").stat().st_size
+    monkeypatch.setattr(export, "LARGEST", plain["bytes"] // 8)
+    done = run(*command)
+    found = json.loads(done.out)
+    assert found["bytes"] < plain["bytes"] / 4 and found["lost"] > export.LOST, found
+    assert f"{found['lost']:.0%} of D is lost" in done.err and "--tolerance 0.01" in done.err
+    assert found["lost"] * 0.5 < found["error"] < found["lost"] * 2
+    done = run(*command, "--tolerance", "0.01")
+    assert json.loads(done.out)["bytes"] == plain["bytes"], "a larger one on demand"

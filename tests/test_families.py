@@ -28,7 +28,7 @@ from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 from timecli.text.tokenizers import clip_tokenizer
 
-from .conftest import Run
+from .conftest import EXACT, Run
 
 CPU = torch.device("cpu")
 PROMPTS = ["A pack of blue roses", "a", "An image of a CEO, laughing"]
@@ -286,7 +286,7 @@ def test_diffusers_fuses_an_exported_adapter_to_the_edited_weights(
     _, folder = request.getfixturevalue(family)
     (tmp_path / "m.toml").write_text(MANIFEST)
     assert run("edit", tmp_path / "m.toml", folder, "-o", tmp_path / "out", "--delta", tmp_path / "d").code == 0
-    done = run("export", tmp_path / "d", folder, "--format", form, "-o", tmp_path / "lora.safetensors")
+    done = run("export", tmp_path / "d", folder, "--format", form, *EXACT, "-o", tmp_path / "lora.safetensors")
     assert done.code == 0, done.err
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
     pipeline = kind.from_pretrained(folder, local_files_only=True)

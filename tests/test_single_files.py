@@ -6,6 +6,7 @@ They are edited as the folder is, and nothing else in them changes.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
 from . import small
-from .conftest import Run
+from .conftest import EXACT, Run
 from .test_transformers import CPU, SOURCE, manifest, opened
 
 __all__ = ["manifest"]  # the fixture
@@ -148,12 +149,21 @@ def test_text_encoders_in_other_dtypes_are_read(
     assert rough.isfinite().all() and rough.shape == exact.shape
 
 
-def comfy_keys(network: dict[str, torch.Tensor]) -> dict[str, str]:
+DIFFUSERS_KEYS = {
+    # what ComfyUI knows of diffusers' names of maps (comfy/utils.py: mmdit_to_diffusers, flux_to_diffusers)
+    "sd3": {"context_embedder": "context_embedder", "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0"},
+    "flux": {"context_embedder": "txt_in", "time_text_embed.text_embedder.linear_1": "vector_in.in_layer"},
+    "chroma": {"context_embedder": "txt_in"},
+}
+
+
+def comfy_keys(family: str, network: dict[str, torch.Tensor]) -> dict[str, str]:
     """ComfyUI's rule for any model (comfy/lora.py, model_lora_keys_unet): a LoRA's key, and the weight that it is for.
 
     ComfyUI's own names of weights are those of single files behind `diffusion_model.`.
     """
-    found = {}
+    names = DIFFUSERS_KEYS.get(family, {}).items()
+    found = {f"transformer.{theirs}": f"diffusion_model.{ours}.weight" for theirs, ours in names}
     for name in (f"diffusion_model.{name}" for name in network):
         if name.endswith(".weight"):
             module = name.removesuffix(".weight")
@@ -167,7 +177,7 @@ def edit(run: Run, folder: Path, manifest: Path, tmp_path: Path) -> dict[str, to
     """The edited network's tensors; the delta is `d`, the LoRA for user interfaces `lora.safetensors`."""
     done = run("edit", manifest, folder, "-o", tmp_path / "out", "--delta", tmp_path / "d", *OPTIONS)
     assert done.code == 0, done.err
-    done = run("export", tmp_path / "d", folder, "-o", tmp_path / "lora.safetensors")
+    done = run("export", tmp_path / "d", folder, *EXACT, "-o", tmp_path / "lora.safetensors")
     assert done.code == 0, done.err
     return load_file(tmp_path / "out" / "transformer" / "diffusion_pytorch_model.safetensors")
 
@@ -176,18 +186,20 @@ def test_comfyui_finds_every_map_of_a_lora(
     run: Run, edit: dict[str, torch.Tensor], family: str, folder: Path, tmp_path: Path
 ) -> None:
     network, lora = small.single(family, folder), load_file(tmp_path / "lora.safetensors")
-    keys, row = comfy_keys(network), open_checkpoint(folder).family
+    keys, row = comfy_keys(family, network), open_checkpoint(folder).family
     found = {}
-    for key in {name.split(".")[0] for name in lora}:
+    for key in {re.sub(r"\.(lora_.*\.weight|alpha)$", "", name) for name in lora}:
         weight = network[keys[key].removeprefix("diffusion_model.")].double()
-        up, down, alpha = (lora[f"{key}.{part}"].double() for part in ("lora_up.weight", "lora_down.weight", "alpha"))
-        found[keys[key].removeprefix("diffusion_model.")] = weight + alpha / len(down) * up @ down
+        parts = ("lora_up", "lora_down") if f"{key}.alpha" in lora else ("lora_B", "lora_A")
+        up, down = (lora[f"{key}.{part}.weight"].double() for part in parts)
+        scale = lora[f"{key}.alpha"].double() / len(down) if f"{key}.alpha" in lora else 1.0
+        found[keys[key].removeprefix("diffusion_model.")] = weight + scale * up @ down
     assert found.keys() == {matrix.names[streams.LDM] for matrix in row.matrices}, "every map and nothing else"
     for matrix in row.matrices:
         wanted, before = edit[matrix.names[streams.DIFFUSERS]], network[matrix.names[streams.LDM]]
         assert (found[matrix.names[streams.LDM]] - wanted).norm() < 1e-4 * (wanted - before).norm()
     save_file(network, tmp_path / "m.safetensors")
-    done = run("export", tmp_path / "d", tmp_path / "m.safetensors", "-o", tmp_path / "again.safetensors")
+    done = run("export", tmp_path / "d", tmp_path / "m.safetensors", *EXACT, "-o", tmp_path / "again.safetensors")
     assert done.code == 0 and "only the delta's width" in done.err, "its text encoder is not at hand"
     again = load_file(tmp_path / "again.safetensors")
     assert again.keys() == lora.keys() and all(torch.equal(again[name], lora[name]) for name in lora)
@@ -196,8 +208,6 @@ def test_comfyui_finds_every_map_of_a_lora(
 def test_diffusers_loads_the_lora_of_user_interfaces_too(
     edit: dict[str, torch.Tensor], family: str, folder: Path, tmp_path: Path
 ) -> None:
-    if family in ("sd3", "flux", "chroma"):
-        pytest.skip("of these diffusers leaves the maps of text out; the peft form is for it")
     pipeline, row = opened(folder), open_checkpoint(folder).family
     before = {name: tensor.clone() for name, tensor in pipeline.transformer.state_dict().items()}
     pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")

@@ -19,7 +19,7 @@ from timecli.text import encoding
 from timecli.text.pipelines import PipelineEncoder
 
 from . import small
-from .conftest import Run
+from .conftest import EXACT, Run
 
 CPU = torch.device("cpu")
 SOURCE, DESTINATION = "A pack of roses", "A pack of blue roses"
@@ -200,7 +200,7 @@ def test_diffusers_fuses_an_adapter_to_the_edited_weights(
     run: Run, model: Path, manifest: Path, tmp_path: Path
 ) -> None:
     assert run("edit", manifest, model, "-o", tmp_path / "out", "--delta", tmp_path / "d", "--no-cache").code == 0
-    done = run("export", tmp_path / "d", model, "--format", "peft", "-o", tmp_path / "lora.safetensors")
+    done = run("export", tmp_path / "d", model, "--format", "peft", *EXACT, "-o", tmp_path / "lora.safetensors")
     assert done.code == 0, done.err
     name = "transformer/diffusion_pytorch_model.safetensors"
     before, after = load_file(model / name), load_file(tmp_path / "out" / name)

@@ -13,18 +13,18 @@ def export(
     delta_path: options.DeltaPath,
     model: options.ModelPath,
     output: options.AdapterOutput,
-    form: options.AdapterFormat = "lora",
+    form: options.AdapterFormat = None,
     rank: options.Rank = None,
     tolerance: options.Tolerance = None,
     text_encoder: options.TextEncoders = None,
     config: options.Config = None,
-    dtype: options.AdapterDtype = "fp32",
+    dtype: options.AdapterDtype = "fp16",
     force: options.Force = False,
     no_recipe: options.NoRecipe = False,
     *,
     telling: Telling,
 ) -> None:
-    """Write DELTA for MODEL as a LoRA, which A1111, Forge, ComfyUI and diffusers load: the same edit, exactly."""
+    """Write DELTA for MODEL as a LoRA: the same edit, but for what rounding and the rank lose, which is printed."""
     from timecli.editing import delta as deltas
     from timecli.files.targets import check_target
 
@@ -46,15 +46,25 @@ def export(
     applying.require_same_encoder(delta, checkpoint, encoder)
     warn_of_encoder(encoder, checkpoint)
     warn_of_streams([delta], checkpoint)
+    form, by_default = form or checkpoint.family.adapter, rank is None and tolerance is None
+    if by_default and form != "diff":
+        rank, tolerance = exporting.fitting(checkpoint, delta, target_dtype), exporting.TOLERANCE
     small, lost = exporting.smaller(delta, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, small)
     records = [provenance.record(delta, made.base, None, 1.0, not no_recipe)]
     write_tensors(output, made.tensors, exporting.about(checkpoint, small, form, records), force, follow=True)
-    summary = {"format": form, "rank": small.operator.rank, "lost": lost, "error": made.error}
+    size = output.stat().st_size
+    if by_default and lost > exporting.LOST:
+        terminal.warn(
+            f"{lost:.0%} of D is lost, so that the LoRA has no more than 100 MB; --tolerance {exporting.TOLERANCE} "
+            "makes a larger one."
+        )
+    if sentence := exporting.unread(form, checkpoint.family):
+        terminal.warn(sentence)
+    summary = {"format": form, "rank": small.operator.rank, "lost": lost, "error": made.error, "bytes": size}
     if telling.as_json:
         return terminal.print_json("export", {**summary, "written": [str(output)]})
     ranks = f"rank {small.operator.rank} of {delta.operator.rank}"
-    terminal.say(f"{delta.origin.name} as {form}: {ranks}, {lost:.2e} of D lost, error {made.error:.2e} with {dtype}")
-    if form == "lora" and checkpoint.family.by_pipeline:
-        terminal.say("under the names of single files, which ComfyUI loads; diffusers loads --format peft")
+    found = f"{lost:.2e} of D lost, error {made.error:.2e} with {dtype}, {size / 1e6:.3g} MB"
+    terminal.say(f"{delta.origin.name} as {form}: {ranks}, {found}")
     terminal.print_written([str(output)])

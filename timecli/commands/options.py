@@ -92,11 +92,17 @@ AdapterFormat = Annotated[
 AdapterDtype = Annotated[
     str, typer.Option("--dtype", callback=one_of("--dtype", "fp16", "bf16", "fp32"), help="fp16, bf16 or fp32.")
 ]
-Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: all]")]
+Rank = Annotated[
+    int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: those of 100 MB]")
+]
 Tolerance = Annotated[
     float | None,
     typer.Option(
-        "--tolerance", min=0.0, max=1.0, callback=finite, help="Drop columns as long as no more of D is lost."
+        "--tolerance",
+        min=0.0,
+        max=1.0,
+        callback=finite,
+        help="Drop columns as long as no more of D is lost. [default: 0.01]",
     ),
 ]
 AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]

@@ -36,6 +36,12 @@ OUTPUT_NAME = "ss_output_name"
 ENDS = (".lora_up.weight", ".lora_B.weight", ".diff")
 """How the names of an adapter's tensors end, one for each form."""
 
+TOLERANCE, LARGEST = 0.01, 99_000_000
+"""Where nobody says otherwise: the share of D that may be lost, and the most bytes of a LoRA's numbers, which count
+more; with its header it has no more than 100 MB."""
+LOST = 0.05
+"""Share of D that is not lost without a word."""
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -61,6 +67,12 @@ def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> 
     keep = max(keep, 1)
     cut = replace(operator, left=operator.left[:, :keep].clone(), right=operator.right[:keep].clone())
     return cut, float(lost[keep])
+
+
+def fitting(checkpoint: Checkpoint, delta: Delta, dtype: torch.dtype) -> int:
+    """How many columns a LoRA of `LARGEST` bytes has for every map of a model."""
+    maps = [place for place in checkpoint.places if not place.twin and for_matrix([delta], place.matrix)]
+    return max(1, LARGEST // max(1, dtype.itemsize * sum(sum(p.file.entries[p.name]["shape"]) for p in maps)))
 
 
 def smaller(delta: Delta, rank: int | None, tolerance: float | None) -> tuple[Delta, float]:
@@ -135,8 +147,7 @@ def _named(
 ) -> Tensors:
     """The tensors for one matrix, under the names that the loaders of a form know.
 
-    kohya's trainer has diffusers' block names for SD 1 and SD 2 and those of the original code for SDXL; A1111, Forge,
-    ComfyUI and diffusers read each family's as kohya writes them.
+    kohya's trainer has diffusers' block names for SD 1 and SD 2 and those of the original code for SDXL.
     """
     kohya = f"lora_unet_{matrix.names[family.kohya].removesuffix('.weight').replace('.', '_')}"
     if form == "diff":
@@ -144,8 +155,16 @@ def _named(
     if form == "peft":
         module = matrix.names[streams.DIFFUSERS].removesuffix(".weight")
         return {f"{family.network}.{module}.lora_A.weight": down, f"{family.network}.{module}.lora_B.weight": up}
-    alpha = torch.tensor(float(len(down)), dtype=up.dtype)
+    alpha = torch.tensor(float(len(down)))  # float32 holds every rank: bf16 none above 256, fp16 none above 2048
     return {f"{kohya}.lora_up.weight": up, f"{kohya}.lora_down.weight": down, f"{kohya}.alpha": alpha}
+
+
+def unread(form: str, family: streams.Family) -> str | None:
+    """A sentence where a form's names are not known to a program that loads the default; None where that is not so."""
+    if form == "diff" or form == family.adapter or family.network != "unet" and family.adapter == "lora":
+        return None
+    program, maps = ("ComfyUI", "key or value") if form == "peft" else ("diffusers", "map")
+    return f"{program} finds no {maps} of {family.name} under these names; leave out --format for some that it loads."
 
 
 def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dict[str, Any]]) -> dict[str, str]:
