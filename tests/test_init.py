@@ -72,7 +72,7 @@ def test_the_other_number_is_a_second_pair(pair: tuple[str, str], second: tuple[
         ("Burger king", "Burger king pizza"),
         ("my dog", "my green dog"),
         ("a rose, highly detailed", "a blue rose, highly detailed"),
-        ("一朵玫瑰 花", "一朵 花"),
+        ("a 3d dog", "a green 3d dog"),
     ],
 )
 def test_what_has_no_other_number_gets_none_and_says_so(pair: tuple[str, str]) -> None:
@@ -81,6 +81,51 @@ def test_what_has_no_other_number_gets_none_and_says_so(pair: tuple[str, str]) -
     assert draft.positives
     assert draft.left_out or draft.change.other
     assert drafts.draft(wording.read("a rose", "a blue rose")).left_out == (), "the control"
+
+
+PLAIN = [
+    ("1girl", "1girl, blue hair"),
+    ("1girl, solo", "1girl, blue_hair, solo"),
+    ("cat", "cat, green eyes"),
+    ("blue_hair", "blue_hair, long_hair"),
+    ("玫瑰", "蓝色的玫瑰"),
+    ("一朵玫瑰 花", "一朵 花"),
+    ("狗", "黑狗"),
+    ("ばら", "青いばら"),
+    ("バラ", "青いバラ"),
+    ("ดอกกุหลาบ", "ดอกกุหลาบสีน้ำเงิน"),
+    ("장미", "파란 장미"),
+    ("роза", "синяя роза"),
+]
+
+
+@pytest.mark.parametrize("pair", PLAIN)
+def test_tags_and_other_languages_are_a_plain_pair(pair: tuple[str, str], run: Run, tmp_path: Path) -> None:
+    """As they are written, without English around them, and with a comment what to add."""
+    done = run("init", *pair, "-o", tmp_path / "x.toml")
+    assert done.code == 0, done.err
+    found = manifest.load(tmp_path / "x.toml")
+    assert pairs(found) == [pair] and found.edits[0].positives == found.edits[0].explicit == ()
+    assert found.verify.generality is None and found.verify.efficacy
+    text = (tmp_path / "x.toml").read_text()
+    assert "# What the pair is about was not understood" in text and "positives = []" in text
+    assert "was not understood" in done.err
+    assert "not understood" not in made("a rose", "a blue rose").text, "the control"
+
+
+def test_tags_without_a_tag_in_common_are_refused() -> None:
+    for pair in (("1girl", "1boy, blue hair"), ("玫瑰", "蓝色的花"), ("ばら", "青いはな"), ("ดอกกุหลาบ", "แมว")):
+        with pytest.raises(ManifestError, match="no word in common"):
+            wording.read(*pair)
+
+
+def test_tags_are_planned(run: Run, picturebook: Path, small: Path, tmp_path: Path) -> None:
+    """The pair's tokens meet: with CLIP's vocabulary, a tag and a comma are tokens, and letters are bytes."""
+    for pair in PLAIN:
+        assert run("init", *pair, small, "-o", tmp_path / "x.toml", "--force", "--no-cache").code == 0, pair
+        done = run("edit", tmp_path / "x.toml", small, "--delta", tmp_path / "d", "--everyday-weight", "0")
+        assert done.code == 0, (pair, done.err)
+        (tmp_path / "d").unlink()
 
 
 def test_what_a_pair_does_not_say_is_offered_and_not_edited() -> None:

@@ -120,7 +120,6 @@ def test_every_form_is_what_diffusers_text_says(row: str, run: Run, tmp_path: Pa
 
 
 def test_every_family_of_the_models_page_is_measured() -> None:
-    page = (ROOT / "docs" / "models.md").read_text()
     assert set(stated()) == set(ROWS)
     for row in (*(row for _, row in UNETS.values()), *layouts.TRANSFORMERS, layouts.KLEIN):
         assert row.name in ROWS, "a family of the table of names"

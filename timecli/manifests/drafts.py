@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from timecli.errors import ManifestError
 from timecli.manifests import manifest as manifests
 from timecli.manifests import values
+from timecli.manifests.common import in_common, is_english
 from timecli.manifests.manifest import folded
 from timecli.manifests.toml import line, probe, quoted
-from timecli.manifests.wording import Change, capital, in_common, small
+from timecli.manifests.wording import Change, capital, small
 
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
@@ -27,6 +28,13 @@ OTHERS = 4
 COMMON = 11
 """Values of a kind of which a model may assume one: the most common."""
 
+UNKNOWN = (
+    "What the pair is about was not understood, so it stands alone. Add what belongs to it:",
+    "- explicit = [{ prompt = …, destination = … }]: prompts that name another value and keep it;",
+    "- another [[edit]] for each other way to say the same, as in another number;",
+    "- under [preserve], prompts: what must stay.",
+)
+"""A comment where only the pair is known."""
 Test = tuple[str, str]
 """A prompt and its destination."""
 
@@ -112,6 +120,8 @@ def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
 
 def _positives(change: Change) -> list[Test]:
     """Other wordings, in both numbers. What stands behind the noun leaves no room for more there."""
+    if not is_english(change.source, change.destination):
+        return []
     whole, otherwise = _whole(change), change.said_otherwise()
     found = [_in(wording, whole) for wording in FRONT]
     if not change.behind:
@@ -218,14 +228,17 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         *_pair(change.source, change.destination),
     ]
     if draft.positives:
-        lines.append("# Other wordings: they should follow without being edited.")
-        lines += _table("positives", draft.positives)
+        lines += ["# Other wordings: they should follow without being edited.", *_table("positives", draft.positives)]
+    elif draft.balance is None:
+        lines += ["# Add the same in other words, which should follow without being edited.", "positives = []"]
     if draft.negatives:
         lines += ["# Neighbours: they should stay as they are.", *_table("negatives", draft.negatives)]
     else:
         lines += ["# Add neighbours that should stay; `timecli plan` tells how far each would go.", "negatives = []"]
     if draft.explicit:
         lines += ["# What a prompt says in so many words: it wins.", *_table("explicit", draft.explicit)]
+    if not change.noun:
+        lines += [f"# {line}" for line in UNKNOWN]
     for i, test in enumerate(draft.second):
         lines += ["", *(["# The same in other numbers, which are other words to a model."] if i == 0 else [])]
         lines += _pair(*test)
@@ -244,7 +257,8 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         "# what yours reaches.",
         "seeds = 8",
     ]
-    lines += ["efficacy = 0.8", "generality = 0.6"] * (draft.balance is None) + [f"worst = {WORST:g}"]
+    lines += ["efficacy = 0.8"] * (draft.balance is None) + ["generality = 0.6"] * bool(draft.positives)
+    lines += [f"worst = {WORST:g}"]
     lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.85"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"
 

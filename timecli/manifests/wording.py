@@ -4,7 +4,8 @@
     a coffee mug   a steel coffee mug          noun "coffee mug", before it "" became "steel"
     a pack of roses   a pack of blue roses     noun "roses", before it "" became "blue"
 
-English only. What it does not understand it leaves alone: `Change.noun` is empty then.
+English only. What it does not understand it leaves alone: `Change.noun` is empty then, as of tags ("1girl, blue hair")
+and of languages that are written without spaces.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 
 from timecli.errors import ManifestError
+from timecli.manifests.common import ARTICLES, DETERMINERS, in_common, is_english, plain
 from timecli.manifests.manifest import same
 from timecli.manifests.plurals import plural_of, singular_of, with_article
 from timecli.manifests.values import NUMBERS
@@ -24,11 +26,6 @@ PREPOSITIONS = {
     *("with", "within", "without", "and", "or", "that", "who", "which", "where", "made", "full", "while"),
 }
 """Words that a noun phrase ends before."""
-ARTICLES = {"a": "a", "an": "a", "the": "the"}
-DETERMINERS = {
-    *("this", "that", "these", "those", "some", "any", "no", "every", "each", "all", "both", "many", "several"),
-    *("my", "your", "his", "her", "its", "our", "their", "another"),
-}
 THINGS = {
     *("building", "painting", "drawing", "ring", "king", "wing", "string", "spring", "wedding", "swing", "earring"),
     *("ceiling", "railing", "sibling", "duckling", "dumpling", "herring", "evening", "morning", "pudding", "thing"),
@@ -140,6 +137,8 @@ def read(source: str, destination: str) -> Change:
     if not in_common(source, destination):
         what_to_do = _same_thing(source, destination)
         raise ManifestError(f"{source!r} and {destination!r} have no word in common; {what_to_do}.")
+    if not is_english(source, destination):
+        return Change(" ".join(one), " ".join(two))
     whole = Change(capital(" ".join(one)), capital(" ".join(two)))
     frame = _frame(one, two)
     article, rest = _article(one[frame:])
@@ -162,7 +161,7 @@ def read(source: str, destination: str) -> Change:
 
 def _same_thing(source: str, destination: str) -> str:
     """A dog and two dogs are other words to a model: the source must have the number of the destination."""
-    said = [_plain(word) for word in destination.split()]
+    said = [plain(word) for word in destination.split()]
     for word in _WORD.findall(source):
         if word.lower() in {*ARTICLES, *DETERMINERS}:
             continue
@@ -172,19 +171,10 @@ def _same_thing(source: str, destination: str) -> str:
     return "name the same thing in both"
 
 
-def in_common(one: str, other: str) -> bool:
-    """Whether two prompts share a word, without which no token of one goes to the same of the other."""
-    return bool({_plain(word) for word in one.split()} & {_plain(word) for word in other.split()})
-
-
-def _plain(word: str) -> str:
-    return ARTICLES.get(word.lower(), word.lower())
-
-
 def _frame(one: list[str], two: list[str]) -> int:
     """How many words stand in front of the thing that is edited: the "a pack of" of "a pack of roses"."""
     alike = 0
-    while alike < min(len(one), len(two)) and _plain(one[alike]) == _plain(two[alike]):
+    while alike < min(len(one), len(two)) and plain(one[alike]) == plain(two[alike]):
         alike += 1
     ofs = [i for i in range(1, alike) if one[i].lower() == "of"]
     if not ofs or ofs[-1] + 1 in (len(one), len(two)):
