@@ -31,15 +31,18 @@ def diff(
     """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
     from timecli.editing import delta as deltas
     from timecli.files.targets import check_target
+    from timecli.models import contents
 
     if delta_path is not None:
         check_target(delta_path, given(one, other, text_encoder), force, 0)
+    before = open_model(one, text_encoder=text_encoder, needs="prompts" if delta_path else "nothing")
+    alone = contents.over(other, before)
+    after = alone or open_model(other, needs="nothing")
+    for checkpoint in (before,) if alone else (before, after):
+        warn_of_record(checkpoint, "what differs is said of them as they are")
+
     from timecli.shipping import compare
 
-    before = open_model(one, text_encoder=text_encoder, needs="prompts" if delta_path else "nothing")
-    after = compare.over(other, before) or open_model(other, needs="nothing")
-    for checkpoint in (before, after):
-        warn_of_record(checkpoint, "what differs is said of them as they are")
     if compare.by_maps(before, after):
         terminal.warn(
             f"{one} and {other} name their tensors differently, so that the maps that read text are compared."

@@ -45,10 +45,12 @@ def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | None]:
     from timecli.editing import delta as deltas
     from timecli.files.safefile import open_file
     from timecli.models import checkpoint as files
-    from timecli.shipping import export as exporting
 
     settle(file)
     header = None if file.is_dir() else open_file(file)
+
+    from timecli.shipping import export as exporting
+
     if header and deltas.is_delta(header):
         return deltas.describe(deltas.load_delta(file)), None
     if header and exporting.is_adapter(header):

@@ -168,7 +168,7 @@ def print_pairs(manifest: Manifest, encoder: TextEncoder) -> None:
             ("", "source", "destination", ""), ((str(i), word, destination[j], str(j)) for i, (word, j) in pairs)
         )
         if manifest.solve.tokens == "all":
-            say(f"and {len(aligned) - len(source)} positions of padding, one by one")
+            say(f"and {amount(len(aligned) - len(source), 'position')} of padding, one by one")
 
 
 def print_diff(summary: Mapping[str, Any]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from timecli.errors import CheckpointError
 from timecli.files.parts import real
-from timecli.files.safefile import ITEMSIZES, convertible, open_file
+from timecli.files.safefile import ITEMSIZES, convertible, open_file, require_floats
 from timecli.files.targets import entries
-from timecli.models.checkpoint import Checkpoint
+from timecli.models import layouts
+from timecli.models.checkpoint import Checkpoint, Place
 
 WEIGHTS = ".safetensors"
 
@@ -70,3 +72,16 @@ def _size(file: Path, itemsize: int | None) -> int:
         (stop - start) // ITEMSIZES[kind] * itemsize if name in converted else stop - start
         for name, kind, (start, stop) in spans
     )
+
+
+def over(path: Path, base: Checkpoint) -> Checkpoint | None:
+    """A file of edited maps alone, as UCE saves them, over the model that they are of; None for any other file."""
+    file = None if path.is_dir() else open_file(path)
+    for prefix, spelling in layouts.UNET_PREFIXES if file else ():
+        names = {prefix + matrix.names[spelling]: matrix for matrix in base.family.matrices}
+        if file and file.entries and file.entries.keys() <= names.keys():
+            own = {matrix: Place(matrix, file, name, False) for name, matrix in names.items() if name in file.entries}
+            require_floats(file, file.entries)
+            places = tuple(own.get(place.matrix, place) for place in base.places if not place.twin)
+            return replace(base, path=path, places=places)
+    return None

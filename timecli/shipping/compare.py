@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from timecli.editing.applying import covers, relative_change
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, factored
 from timecli.errors import CheckpointError
-from timecli.files.safefile import SafeFile, open_file, require_floats
+from timecli.files.safefile import SafeFile, open_file
 from timecli.files.tensors import rounding
-from timecli.models import layouts, streams
+from timecli.models import streams
 from timecli.models.checkpoint import Checkpoint, Place
 from timecli.shipping.export import truncated
 from timecli.text import fingerprints
@@ -122,19 +122,6 @@ class Recovered:
             return f"the matrices that differ have {self.rows} rows, too few for the {self.width} unknowns of an edit"
         hidden = _root(self.whole.rounding, self.whole.change)
         return f"rounding to their dtype is {hidden:.0%} of the change and hides the rest" if hidden > HIDDEN else None
-
-
-def over(path: Path, base: Checkpoint) -> Checkpoint | None:
-    """A file of edited maps alone, as UCE saves them, over the model that they are of; None for any other file."""
-    file = None if path.is_dir() else open_file(path)
-    for prefix, spelling in layouts.UNET_PREFIXES if file else ():
-        names = {prefix + matrix.names[spelling]: matrix for matrix in base.family.matrices}
-        if file and file.entries and file.entries.keys() <= names.keys():
-            own = {matrix: Place(matrix, file, name, False) for name, matrix in names.items() if name in file.entries}
-            require_floats(file, file.entries)
-            places = tuple(own.get(place.matrix, place) for place in base.places if not place.twin)
-            return replace(base, path=path, places=places)
-    return None
 
 
 def by_maps(one: Checkpoint, other: Checkpoint) -> bool:
