@@ -30,6 +30,7 @@ from timecli.text.readers import EVERYDAY, TextEncoder
 from timecli.text.segments import Segment
 from timecli.text.sizes import require_no_larger, require_plausible, require_stated
 
+UNREAD = "the text encoders cannot read {!r}; diffusers says"
 LONGEST = 2**20
 """Tokens of a prompt that are too many for every text encoder."""
 
@@ -85,7 +86,8 @@ class PipelineEncoder(TextEncoder):
         """How many tokens that the network is given are none of a prompt's."""
         if len(self.family.towers) > 1:
             return 0
-        with suppress(_Enough), _handed(self.pipeline, self.family.sequence, alone=True) as calls:
+        collected = _handed(self.pipeline, self.family.sequence, alone=True)
+        with explained(UNREAD.format("")), suppress(_Enough), collected as calls:
             self.pipeline.encode_prompt(prompt=[""], max_sequence_length=self.length, **self._options())
         ids, mask = calls[self.family.sequence[0]]
         left_out = getattr(self.pipeline, "prompt_template_encode_start_idx", 0)
@@ -155,8 +157,7 @@ class PipelineEncoder(TextEncoder):
 
     def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
         self.tokens(prompt)
-        about = f"the text encoders cannot read {prompt!r}; diffusers says"
-        with explained(about), _handed(self.pipeline, self.family.sequence) as calls:
+        with explained(UNREAD.format(prompt)), _handed(self.pipeline, self.family.sequence) as calls:
             result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **self._options())
         outputs = {name: result[place][0] for name, place in self.family.outputs}
         states = outputs[TEXT]
