@@ -273,7 +273,6 @@ def read(
     return encoder
 
 
-
 def _at_hand(checkpoint: Checkpoint) -> tuple[Family, tuple[str, ...]]:
     """The family with the text encoders that are there, and what to say of those that are not."""
     towers = tuple(text.tower for text in checkpoint.encoders)
