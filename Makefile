@@ -3,6 +3,7 @@
 # make test        install, lint, types, tests
 # make lint        install, lint, types
 # make suite       install, tests
+# make quick       the tests of what has changed, as many as fit into a minute
 # make oldest      some tests with the oldest versions that pyproject.toml allows
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ EDITED := demo/blue-roses.safetensors
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 OLDEST_TESTS := tests/test_cli.py tests/test_manifest.py tests/test_plan.py tests/test_edit.py tests/test_init.py
 
-.PHONY: demo demo-full test suite lint oldest install clean
+.PHONY: demo demo-full test suite quick lint oldest install clean
 
 demo: DRAWN := --seeds 2 --steps 6
 demo-full: DRAWN := --seeds 8 --steps 25
@@ -36,6 +37,10 @@ demo demo-full: install
 # Files in the order of their names: by default those with the fewest tests come last, which are the longest ones.
 suite: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+quick: install
+	$(BIN)/ruff check .
+	QUICK=30 $(BIN)/python -m pytest -q -n 2 --dist loadfile $$($(BIN)/python tests/quick.py)
 
 test: lint suite
 

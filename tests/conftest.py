@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,15 @@ EXACT = ("--tolerance", 0, "--dtype", "fp32")
 FEW = "A barn\nA dog\n"
 """A list of everyday prompts, all of which `verify` draws beside a manifest's own."""
 ROSES = ROOT / "edits" / "picturebook" / "blue-roses-plain.toml"
+
+
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup() -> None:
+    """`QUICK=30` begins no test after 30 s."""
+    if (limit := os.environ.get("QUICK")) and time.monotonic() - STARTED > float(limit):
+        pytest.skip(f"not begun within {limit} s")
 
 
 @pytest.fixture(autouse=True)
