@@ -91,12 +91,13 @@ def made(language: Language, lam: float, templates: tuple[str, ...], world: Ever
     def make(task: Manifest) -> Operator:
         solving = replace(task.solve, lam=lam, augment=templates, tokens="prompt")
         preserve = replace(task.preserve, everyday_weight=weight)
-        blocks = partial(pairing.columns, replace(task, solve=solving, preserve=preserve), language, world)
+        worded = replace(task, solve=solving, preserve=preserve)
+        blocks = partial(pairing.columns, worded, language, world)
         if world is None:
             return solve(blocks())
-        pairs = [(edit.source, edit.destination) for edit in task.edits]
-        ways = list(forecast.ways(pairs, language, torch.eye(384, dtype=torch.float64)))  # type: ignore
-        return strengths.solve(blocks, ways, [1.0] * len(pairs))[0]
+        parts, metric = pairing.parts(worded), torch.eye(384, dtype=torch.float64)
+        ways = [list(forecast.ways(part.pairs, language, metric)) for part in parts]  # type: ignore
+        return strengths.solve(blocks, ways, [part.number for part in parts], [1.0] * len(task.edits))[0]
 
     return make
 

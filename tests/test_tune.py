@@ -222,3 +222,22 @@ def test_a_manifest_with_a_balance_alone_is_balanced() -> None:
     ceo = manifest.load(CEO)
     assert objectives.suited([ceo]) == "balance"
     assert objectives.suited([manifest.load(ROSES)]) == "harmonic" == objectives.suited([ceo, manifest.load(ROSES)])
+
+
+class Swayed:
+    """Shares of two edits that each take .1 of the other's way; the second is beyond its balance from the start."""
+
+    def shares(self, edited: manifest.Manifest, tasks: list[manifest.Manifest]) -> list[float]:
+        first, second = (edited.strength(edit) for edit in edited.edits)
+        return [first - 0.1 * second, 0.7 + 0.1 * first + second]
+
+
+def test_a_joint_balance_ends_where_what_is_off_has_no_step_left_and_keeps_the_best_round() -> None:
+    """The second cannot be balanced: it has the least strength, and must not hide how near the first has come."""
+    people = PICTUREBOOK / "bench" / "people"
+    loaded = [manifest.load(people / f"female-{who}.toml") for who in ("ceo", "farmer")]
+    tasks = [manifest.with_strength(task, value) for task, value in zip(loaded, (0.3, 0.05), strict=True)]
+    rounds: list[tuple[str, Trial]] = []
+    found = tune.balance_all(tasks, Swayed(), lambda *one: rounds.append(one))  # type: ignore[arg-type]
+    assert len(rounds) < 2 * tune.ROUNDS and found[1].value == 0.05
+    assert abs(found[0].score - 0.5) < tune.CLOSE / 2 < abs(rounds[0][1].score - 0.5), "the control: the first round"

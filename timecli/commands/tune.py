@@ -140,7 +140,7 @@ def _search(
         (task,) = tasks
         forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
         found = [tune.search(task, objective, forecasts, drawings, lambda trial: report(task.name, trial))]
-    if objective == "balance" and tune.worst(tasks, found) >= tune.CLOSE:
+    if objective == "balance" and max(tune.deltas(tasks, found)) >= tune.CLOSE:
         terminal.complain("no value balances all of it; what comes nearest is kept.")
     if any(trial.missed for trial in found):
         terminal.complain("no value that was tried meets every threshold; what misses fewest is kept.")

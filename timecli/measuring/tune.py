@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from timecli.manifests.balances import distance
 from timecli.manifests.manifest import Manifest, with_strength
@@ -148,7 +149,7 @@ def balance_all(tasks: Sequence[Manifest], drawings: Drawings, report: Callable[
     """Strengths at which one joint edit balances every manifest, each with its share, of the best round.
 
     Debiasing one profession moves the others (Figure 10), so all strengths take a step at once, as far as their own
-    shares are off, and everything is drawn again.
+    shares are off, and everything is drawn again, until what is not balanced has no step left.
     """
     strengths = [task.strength(task.edits[0]) for task in tasks]
     best: list[Trial] = []
@@ -158,17 +159,18 @@ def balance_all(tasks: Sequence[Manifest], drawings: Drawings, report: Callable[
         found = list(map(Trial, strengths, shares))
         for task, trial in zip(tasks, found, strict=True):
             report(task.name, trial)
-        if not best or worst(tasks, found) < worst(tasks, best):
+        if not best or fmean(deltas(tasks, found)) < fmean(deltas(tasks, best)):
             best = found
-        if worst(tasks, found) < CLOSE:
-            break
         strengths = [_stepped(task, trial) for task, trial in zip(tasks, found, strict=True)]
+        steps = zip(deltas(tasks, found), found, strengths, strict=True)
+        if all(delta < CLOSE or trial.value == value for (delta, trial, value) in steps):
+            break
     return best
 
 
-def worst(tasks: Sequence[Manifest], found: Sequence[Trial]) -> float:
-    """The largest Δ."""
-    return max(distance(trial.score, balance_of(task).target) for task, trial in zip(tasks, found, strict=True))
+def deltas(tasks: Sequence[Manifest], found: Sequence[Trial]) -> list[float]:
+    """Δ of every manifest."""
+    return [distance(trial.score, balance_of(task).target) for task, trial in zip(tasks, found, strict=True)]
 
 
 def _stepped(task: Manifest, trial: Trial) -> float:
