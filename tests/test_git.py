@@ -96,7 +96,7 @@ def shell(timecli: str, tmp_path: Path) -> Shell:
 
 def readme_lines() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", (EXAMPLE / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
 
 
 def rows(report: Path) -> dict[str, tuple[str, ...]]:
