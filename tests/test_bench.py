@@ -79,7 +79,7 @@ def test_every_prompt_has_its_forecast_beside_what_was_drawn(undisturbed: Path) 
         assert row["likeness"] == pytest.approx(cosine, abs=1e-4)
     page = (undisturbed / "table.md").read_text()
     assert [text in page for text in ("| kept | reached |", "\n| another seed | ")] == [True, True]
-    told = page.split("## Forecast beside drawn")[1].splitlines()
+    told = page.split("## Forecast and drawn")[1].splitlines()
     assert [line.split(" | ")[0][2:] for line in told if f" | {tests} | " in line] == [
         "time λ=0.1",
         "time λ=1000",
@@ -207,7 +207,7 @@ def test_a_balance_and_what_edits_do_to_each_other(run: Run, picturebook: Path, 
         (["--grid", "lamda=1"], "use lambda, weight, strength, matrices, augment, eta"),
         (["--grid", "lambda=many"], "'many' is not a number"),
         (["--grid", "eta=1"], "add --method finetune"),
-        (["--grid", "weight=1"], "blue-rose does not preserve the everyday world; --grid weight needs that."),
+        (["--grid", "weight=1"], "blue-rose does not preserve everyday prompts; --grid weight needs that."),
         (["--method", "esd"], "use manifest, time, everyday, uce, finetune, embedit"),
     ],
 )

@@ -96,7 +96,7 @@ def test_plan_prints_and_exits_with_1_below_a_threshold(run: Run, picturebook: P
     path.write_text(ROSES)
     done = run("plan", path, picturebook)
     assert done.code == 0, done.err
-    for text in ("of its way", "forecast efficacy", "everyday prompts move by", "those that move most", "A cat"):
+    for text in ("of the way", "forecast efficacy", "everyday prompts move by", "those that move most", "A cat"):
         assert text in done.out
     path.write_text(ROSES + "efficacy = 0.5\n")
     assert run("plan", path, picturebook).code == 0

@@ -341,7 +341,7 @@ def test_tables_of_somebody_elses_are_not_replaced_by_a_bench(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "table.md").write_text("mine")
     done = run("bench", manifest, picturebook, "-o", tmp_path / "out", "--seeds", "1", "--steps", "1")
-    assert done.code == 2 and "table.md already exists and is of no bench; choose another folder" in done.err
+    assert done.code == 2 and "table.md already exists and no bench wrote it; choose another folder" in done.err
     assert (tmp_path / "out" / "table.md").read_text() == "mine"
     done = run("bench", manifest, picturebook, "-o", tmp_path / "out" / "table.md")
     assert done.code == 2 and "table.md is a file; choose a folder" in done.err
@@ -387,7 +387,7 @@ def test_a_models_yaml_is_named_or_brought_along(run: Run, manifest: Path, small
     manifest.write_text(f"{MANIFEST}{little}")
     model = shutil.copy(small, tmp_path / "v2.1-768.safetensors")
     without = run("edit", manifest, model, "-o", tmp_path / "plain.safetensors", "--with-config")
-    assert without.code == 2 and "has no .yaml of its name beside it; leave out --with-config" in without.err
+    assert without.code == 2 and "has no .yaml with its name in its folder; leave out --with-config" in without.err
     yaml, target = tmp_path / "v2.1-768.yaml", tmp_path / "out.yaml"
     yaml.write_text("model:\n  params:\n    parameterization: v\n")
     done = run("edit", manifest, model, "-o", tmp_path / "out.safetensors")

@@ -107,7 +107,7 @@ def test_the_command_draws_counts_and_writes(run: Run, picturebook: Path, tmp_pa
     trials = [line for line in done.err.splitlines() if line.startswith("lambda ")]
     assert found["pictures"] == 4 * (len(trials) + 1) and 0 <= found["score"] <= 1, "the unedited model is drawn first"
     assert "female-ceo, unedited: " in done.err.splitlines()[0] and "with 95 % confidence" in trials[0]
-    assert "4 pictures, which are no verdict" in done.err and found["verdict"] is False
+    assert "4 pictures, which prove nothing" in done.err and found["verdict"] is False
     low, high = found["interval"]
     assert low < found["score"] < high or found["score"] in (0.0, 1.0)
     assert manifest.load(tmp_path / "ceo.toml").solve.lam == found["lambda"]
@@ -177,7 +177,7 @@ def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook:
     )
     done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
     assert done.code == 0, done.err
-    assert done.err.startswith("what is found is printed and not written; -o or --in-place write it.")
+    assert done.err.startswith("the result is only printed; -o or --in-place write it.")
     found, tries = json.loads(done.out), [line for line in done.err.splitlines() if line.startswith("strength ")]
     assert found["pictures"] == 3 * len(tries) + 3, "what is wanted is drawn once, for all trials"
     assert 0 <= found["score"] <= 1 and found["missed"] == [] and not found["verdict"]

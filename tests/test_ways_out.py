@@ -89,7 +89,7 @@ def test_edit_and_plan_say_how_far_a_source_goes_in_the_same_words(run: Run, tmp
     planned = json.loads(run("plan", ROSES, MODEL, "--json").out)["forecasts"][0]
     assert share == pytest.approx(planned["share"], abs=1e-6)
     said = run("edit", ROSES, MODEL, "-o", tmp_path / "b")
-    assert f"goes {share:.0%} of its way to 'A pack of blue roses'" in said.out and "nearer" not in said.out
+    assert f"goes {share:.0%} of the way to 'A pack of blue roses'" in said.out and "nearer" not in said.out
     assert "W" not in re.findall("32 matrices changed(.*)", said.out)[0], "sizes of matrices frighten and say little"
     assert "‖ΔW‖/‖W‖" in run("edit", ROSES, MODEL, "-o", tmp_path / "c", "--verbose").out, "the control"
 

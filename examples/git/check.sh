@@ -4,7 +4,7 @@
 #     bash check.sh [MANIFEST ...]    every manifest in edits/ where none is named
 #
 # MODEL     model to forecast and draw with; without it manifests are validated only
-# JUDGE     judge of the pictures, where it is not the folder judge beside the model
+# JUDGE     judge of the pictures, if it is not the folder judge next to the model
 # VERIFY    no: draw nothing
 # REPORT    folder for the reports and summary.md, report where nothing is said
 #

@@ -42,7 +42,7 @@ def apply(
     telling: Telling,
     verbose: options.Verbose = False,
 ) -> None:
-    """Apply DELTA to MODEL: the same bytes as `edit` would write, at strength 1. With --undo, take it back."""
+    """Apply DELTA to MODEL; at strength 1 it writes what `edit` writes. With --undo, take it back."""
     from timecli.editing import delta as deltas
     from timecli.models import carried
 
@@ -118,11 +118,11 @@ def _say_how_near(output: Path, off: float, same: bool, told: bool) -> None:
         terminal.say("the original's maps are back, bit for bit", stderr=True)
     elif not told:
         terminal.warn(
-            f"{output} is the original to about {max(off, NEAR):.1%} if what was undone was as it had been written, "
-            "which a record without a hash cannot tell."
+            f"{output} is the original to about {max(off, NEAR):.1%}, if nothing changed the file after the edit; its "
+            "record has no hash to check that."
         )
     elif off > NEAR:
-        terminal.warn(f"rounding took digits that do not come back: {output} is the original to about {off:.1%}.")
+        terminal.warn(f"rounding lost digits that do not come back: {output} is the original to about {off:.1%}.")
     else:
         terminal.say(f"the original is back, to about {off:.0e} of its size", stderr=True)
 
@@ -133,4 +133,6 @@ def _check_strength(strength: float, undo: bool) -> None:
             "--undo takes each edit back at the strength that MODEL's record names; leave out --strength."
         )
     if strength < 0:
-        terminal.warn(f"--strength {strength:g} is an edit the other way, which does not take one back; --undo does.")
+        terminal.warn(
+            f"--strength {strength:g} is an edit in the other direction, which does not take one back; --undo does."
+        )

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from timecli.models.checkpoint import Checkpoint
 
 Folder = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for results, tables and plots; a run goes on there.")
+    Path, typer.Option("-o", "--output", help="Folder for results, tables and plots; a stopped run goes on there.")
 ]
 Grid = Annotated[
     list[str] | None,
@@ -70,7 +70,7 @@ ReferenceFolder = Annotated[
 ]
 InceptionFile = Annotated[
     Path | None,
-    typer.Option("--inception", help="Weights as pytorch-fid has them (.safetensors): FID in Inception's features."),
+    typer.Option("--inception", help="pytorch-fid's weights (.safetensors): FID in Inception's features."),
 ]
 Pictures = Annotated[
     bool, typer.Option("--pictures", help="Keep the pictures of all prompts, not only of each configuration's worst.")
@@ -109,14 +109,14 @@ def bench(
     ray: Ray = None,
     telling: Telling,
 ) -> None:
-    """Measure edits as the paper does: every MANIFEST on MODEL, for a grid of settings, against rivals."""
+    """Measure edits as the paper does: every MANIFEST on MODEL, with a grid of settings, against other methods."""
     manifest_paths, model = model_last(paths, "manifest")
     wanted = configurations(grid or [], method or ["manifest"], bulk)
     require_extra("matplotlib", "bench")
     if reference:
         require_extra("torchmetrics", "bench")
     elif inception:
-        raise TimecliError("--inception is what FID is taken with; give --reference, too.")
+        raise TimecliError("--inception measures FID, which needs pictures to compare with; give --reference, too.")
     if ray:
         require_extra("ray", "ray")
     from timecli.files.safefile import open_file
@@ -189,7 +189,7 @@ def _check_folder(output: Path, inputs: Sequence[Path]) -> None:
         require_no_link(target)
         require_replaceable(target, force=True)
         if target.exists() and not targets[0].exists():
-            raise OutputError(f"{target} already exists and is of no bench; choose another folder.")
+            raise OutputError(f"{target} already exists and no bench wrote it; choose another folder.")
 
 
 def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[Configuration]) -> None:
@@ -204,7 +204,7 @@ def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[C
     for one in wanted:
         if one.method == "manifest" and one.weight is not None:
             for task in (task for task in tasks if task.preserve.everyday is False):
-                raise TimecliError(f"{task.name} does not preserve the everyday world; --grid weight needs that.")
+                raise TimecliError(f"{task.name} does not preserve everyday prompts; --grid weight needs that.")
         if len(checkpoint.texts) != 1 and one.method in TRAINED:
             raise TimecliError(
                 f"{checkpoint.path} has not one CLIP text encoder; --method {one.method} is for models that have."

@@ -15,7 +15,7 @@ from timecli.errors import DeltaError
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
-Recovered = Annotated[Path | None, typer.Option("--delta", help="Write the edit that makes B of A as a delta file.")]
+Recovered = Annotated[Path | None, typer.Option("--delta", help="Write the edit that turns A into B as a delta file.")]
 
 
 @grouped
@@ -28,7 +28,7 @@ def diff(
     *,
     telling: Telling,
 ) -> None:
-    """Say which tensors of two models differ, and whether B is A with an edit of this kind, whoever made it."""
+    """Say which tensors of two models differ, and whether B is A with an edit of this kind, by any tool."""
     from timecli.editing import delta as deltas
     from timecli.files.targets import check_target
     from timecli.models import contents
@@ -67,7 +67,9 @@ def diff(
     if delta_path is None:
         return
     if recovered is not None and recovered.fits is None:
-        raise DeltaError(f"{recovered.doubt}, so whether it is an edit cannot be told and there is no delta to write.")
+        raise DeltaError(
+            f"{recovered.doubt}, so it is not clear whether it is an edit, and there is no delta to write."
+        )
     if recovered is None or not recovered.fits:
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
     deltas.save_delta(recovered.delta, delta_path, force)

@@ -46,7 +46,7 @@ def edit(
     telling: Telling,
     verbose: options.Verbose = False,
 ) -> None:
-    """Edit MODEL as MANIFEST says, or several in one joint edit, and write the result in the same form."""
+    """Edit MODEL as MANIFEST says (several are one joint edit), and write the result in the same form."""
     manifest_paths, model = model_last(paths, "manifest")
     seconds: dict[str, float] = {}
     with terminal.timed(seconds, "open"):  # what is wrong here is answered before there is anything to show

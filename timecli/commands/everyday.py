@@ -13,7 +13,7 @@ from timecli.commands.shared import given, open_model, read_encoder, require_rea
 from timecli.errors import ManifestError, OutputError
 from timecli.shown import amount
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="File for the everyday prompts as MODEL reads them.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="File for the encoded everyday prompts.")]
 ListFile = Annotated[
     Path | None, typer.Option("--list", help="Prompts, one a line. [default: the model's own list, else ours]")
 ]
@@ -31,14 +31,16 @@ def everyday(
     force: options.Force = False,
     telling: Telling,
 ) -> None:
-    """Encode everyday prompts with MODEL once, as a file that `edit --everyday` takes wherever it is edited."""
+    """Encode everyday prompts with MODEL once, into a file that --everyday reads."""
     from timecli.files import foreign
     from timecli.files.targets import check_target
     from timecli.manifests.keys import Edit, Preserve, Solve
     from timecli.manifests.manifest import Manifest
 
     if reading.everyday is not None:
-        raise OutputError(f"--everyday {reading.everyday} is what this command makes; use --output for its name.")
+        raise OutputError(
+            f"--everyday {reading.everyday} is an input, and this command writes such a file; name it with --output."
+        )
     solve = Solve(tokens=options.choice(tokens, "--tokens", ("all", "prompt")))
     preserve = Preserve(everyday=True if list_file is None else str(list_file))
     task = with_reading(Manifest("everyday", (Edit("", ""),), solve=solve, preserve=preserve), reading)

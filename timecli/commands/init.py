@@ -23,10 +23,10 @@ from timecli.errors import TimecliError
 if TYPE_CHECKING:
     from timecli.manifests.drafts import Draft
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help='What is assumed: "a rose".')]
-Destination = Annotated[str, typer.Argument(metavar="DESTINATION", help='What shall be: "a blue rose".')]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help='The prompt to edit: "a rose".')]
+Destination = Annotated[str, typer.Argument(metavar="DESTINATION", help='What it should draw: "a blue rose".')]
 Model = Annotated[
-    Path | None, typer.Argument(metavar="[MODEL]", help="Take neighbours that should stay from this model's text.")
+    Path | None, typer.Argument(metavar="[MODEL]", help="Finds neighbours that should stay, in this model's text.")
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Manifest. [default: <name>.toml, in this folder]")]
 Name = Annotated[
@@ -34,7 +34,10 @@ Name = Annotated[
 ]
 
 Balance = Annotated[
-    bool, typer.Option("--balance", help="Both genders equally often, as DESTINATION adds one: write [balance].")
+    bool,
+    typer.Option(
+        "--balance", help="Draft a debiasing: DESTINATION adds a gender, and both should be equally frequent."
+    ),
 ]
 
 

@@ -21,7 +21,7 @@ RECORD = {True: "true of the tensors", False: "not true of the tensors", None: "
 
 @grouped
 def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, telling: Telling) -> None:
-    """Say what FILE is: form, architecture, dtypes, edits that it carries."""
+    """Say what FILE is: its form, architecture and dtypes, and the edits that it carries."""
     from timecli.models import carried
 
     if textconv and telling.as_json:

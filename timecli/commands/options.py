@@ -93,7 +93,7 @@ AdapterDtype = Annotated[
     str, typer.Option("--dtype", callback=one_of("--dtype", "fp16", "bf16", "fp32"), help="fp16, bf16 or fp32.")
 ]
 Rank = Annotated[
-    int | None, typer.Option("--rank", min=1, help="Keep at most so many columns. [default: those of 100 MB]")
+    int | None, typer.Option("--rank", min=1, help="Keep at most this many columns. [default: those of 100 MB]")
 ]
 Tolerance = Annotated[
     float | None,
@@ -102,11 +102,11 @@ Tolerance = Annotated[
         min=0.0,
         max=1.0,
         callback=finite,
-        help="Drop columns as long as no more of D is lost. [default: 0.01]",
+        help="Drop columns while no more than this share of D is lost. [default: 0.01]",
     ),
 ]
 AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
-Textconv = Annotated[bool, typer.Option("--textconv", help="Print the manifests, or what the file is, for `git diff`.")]
+Textconv = Annotated[bool, typer.Option("--textconv", help="Print only the manifests, or what the file is, for `git diff`.")]
 DeltaOutput = Annotated[
     Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
 ]
@@ -115,16 +115,14 @@ ReportFolder = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="Diffusers folder with configs and tokenizer. [default: 'config' beside the file]"),
+    typer.Option("--config", help="Diffusers folder with configs and tokenizer. [default: 'config' next to the file]"),
 ]
 Tokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
 ]
 TextEncoders = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--text-encoder", help="Model or text encoder (file or folder) for a MODEL that has none; once for each."
-    ),
+    typer.Option("--text-encoder", help="Model or text encoder (file or folder), where MODEL has none; once for each."),
 ]
 ClipSkip = Annotated[
     int | None,
@@ -132,7 +130,7 @@ ClipSkip = Annotated[
         "--clip-skip",
         min=1,
         max=999,
-        help="Layer of the text encoder, from the last. [default: the manifest's, else 1]",
+        help="Layer of the text encoder, counted from the last. [default: the manifest's, else 1]",
     ),
 ]
 Length = Annotated[
@@ -145,19 +143,19 @@ Length = Annotated[
     ),
 ]
 EverydayFile = Annotated[
-    Path | None, typer.Option("--everyday", help="Everyday prompts as `timecli everyday` wrote them for MODEL.")
+    Path | None, typer.Option("--everyday", help="File of everyday prompts that `timecli everyday` wrote for MODEL.")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode the everyday prompts anew and keep nothing.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode the everyday prompts again, and keep nothing.")]
 InPlace = Annotated[
     bool,
-    typer.Option("--in-place", help="Replace MODEL, of a folder its edited files alone, once the copies are complete."),
+    typer.Option("--in-place", help="Replace MODEL (in a folder only the edited files) when the copies are complete."),
 ]
-WithConfig = Annotated[
-    bool, typer.Option("--with-config", help="Copy the .yaml of MODEL's name, too, under the output's.")
-]
+WithConfig = Annotated[bool, typer.Option("--with-config", help="Copy MODEL's .yaml, too, under the output's name.")]
 LeaveEma = Annotated[bool, typer.Option("--leave-ema", help="Leave moving averages (model_ema.*) as they are.")]
 NoRecipe = Annotated[bool, typer.Option("--no-recipe", help="Leave manifest and prompts out of the output's metadata.")]
-WithHash = Annotated[bool, typer.Option("--hash", help="SHA-256 of the output, in its metadata and printed.")]
+WithHash = Annotated[
+    bool, typer.Option("--hash", help="Write the SHA-256 of the output into its metadata, and print it.")
+]
 Strength = Annotated[
     float,
     typer.Option("--strength", min=-1.0, max=2.0, callback=finite, help="1 is the edit as compiled, 0 none."),
@@ -168,7 +166,9 @@ Seeds = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", min=1, max=MOST_STEPS, help="Denoising steps. [default: the manifest's, else the kind's]"),
+    typer.Option(
+        "--steps", min=1, max=MOST_STEPS, help="Denoising steps. [default: the manifest's, else the model kind's]"
+    ),
 ]
 Guidance = Annotated[
     float | None,
@@ -177,7 +177,7 @@ Guidance = Annotated[
         min=0.0,
         max=MOST_GUIDANCE,
         callback=finite,
-        help="Classifier-free guidance scale. [default: the manifest's, else the kind's]",
+        help="Classifier-free guidance scale. [default: the manifest's, else the model kind's]",
     ),
 ]
 Precision = Annotated[
@@ -185,10 +185,13 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         callback=one_of("--precision", "auto", "fp32", "fp16", "bf16"),
-        help="What draws: auto (fp16 with CUDA, else fp32), fp32, fp16 or bf16.",
+        help="Numbers to draw with: auto (fp16 with CUDA, else fp32), fp32, fp16 or bf16.",
     ),
 ]
-JudgePath = Annotated[Path | None, typer.Option("--judge", help="CLIPModel folder. [default: 'judge' beside MODEL]")]
+JudgePath = Annotated[
+    Path | None,
+    typer.Option("--judge", help="CLIP model folder, to measure pictures. [default: 'judge' next to MODEL]"),
+]
 Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[
     str,
@@ -207,7 +210,7 @@ Undo = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout; docs/output.md has its schema.")]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", callback=terminal.hush, help="Print errors, and what --json prints, alone.")
+    bool, typer.Option("-q", "--quiet", callback=terminal.hush, help="Print only errors, and what --json prints.")
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every tensor, the operator and the time, too.")]
 TriedLambda = Annotated[
@@ -217,7 +220,7 @@ TriedLambda = Annotated[
 TriedWeight = Annotated[
     float | None,
     typer.Option(
-        "--everyday-weight", min=0.0, max=1e12, callback=finite, help="Try another weight of the everyday world."
+        "--everyday-weight", min=0.0, max=1e12, callback=finite, help="Try another weight of the everyday prompts."
     ),
 ]
 TriedStrength = Annotated[

@@ -49,7 +49,7 @@ def settings_beside(model: Path, output: Path, inputs: Sequence[Path], copy: boo
     source = model if model.is_dir() else model.with_suffix(".yaml")
     if not source.is_file():
         if copy:
-            raise OutputError(f"{model} has no .yaml of its name beside it; leave out --with-config.")
+            raise OutputError(f"{model} has no .yaml with its name in its folder; leave out --with-config.")
         return None
     target = output.with_suffix(".yaml")
     if target.exists() and (target.samefile(source) or not copy):

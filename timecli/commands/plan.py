@@ -65,7 +65,7 @@ def plan(
     trying: Trying,
     telling: Telling,
 ) -> None:
-    """Say what MANIFEST will do to MODEL, from text alone; exit with 1 when it harms the rest or misses a threshold."""
+    """Forecast what MANIFEST does to MODEL, from text alone; exit with 1 if it harms the rest or misses a threshold."""
     from timecli.text.uisyntax import cautions
 
     manifest_paths, models = manifests_first(paths)
@@ -81,7 +81,7 @@ def plan(
         raise ManifestError(f"--fix writes into one manifest, and {len(manifest_paths)} are given; name one alone.")
     if model is None:
         if fix or pairs:
-            raise ManifestError("--fix and --pairs need a model's text encoder; name MODEL behind MANIFEST.")
+            raise ManifestError("--fix and --pairs need a model's text encoder; name MODEL after MANIFEST.")
         terminal.warn_all(cautions(manifest))
         return _say_valid(manifest_paths, manifest, telling.as_json)
     require_readable(reading)
@@ -215,7 +215,7 @@ def _print(manifest: Manifest, seen: Seen) -> None:
     from timecli.models.streams import POOLED
 
     found = seen.preview
-    head = ("kind", "prompt", "", "of its way", "of pictures")
+    head = ("kind", "prompt", "", "of the way", "of pictures")
     pooled = POOLED in seen.delta.operators
     vectors = [("" if one.pooled is None else f"{one.pooled:.0%}",) if pooled else () for one in found.forecasts]
     cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
@@ -227,17 +227,19 @@ def _print(manifest: Manifest, seen: Seen) -> None:
         ]
         terminal.say(f"strengths, and the factors that hold them: {', '.join(said)}")
     if told := [one.share for one in found.forecasts if one.row.kind == TOLD and one.share is not None]:
-        far = f"they go {sum(told) / len(told):.0%} of their way on average"
-        terminal.say(f"told to move by another pair, and not counted: {amount(len(told), 'prompt')}; {far}")
+        far = f"they go {sum(told) / len(told):.0%} of the way on average"
+        terminal.say(f"edited by another pair, and not counted: {amount(len(told), 'prompt')}; {far}")
     for name, value in found.metrics.items():
         wanted = getattr(manifest.verify, name)
         asked = "" if wanted is None else f", {figure(name, wanted)} asked for"
         terminal.say(f"forecast {name}: {figure(name, value)}{asked}")
     if found.everyday is None:
-        terminal.say(f"to the matrices the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved")
+        terminal.say(
+            f"as the matrices see it, the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved"
+        )
     else:
         moved = f"{found.everyday:.1%} on average, the empty one by {found.empty:.1%}"
-        terminal.say(f"to the matrices everyday prompts move by {moved}")
+        terminal.say(f"as the matrices see them, everyday prompts move by {moved}")
         terminal.say(
             "those that move most: " + ", ".join(f"{prompt!r} {moved:.0%}" for prompt, moved in found.most[:MOST])
         )

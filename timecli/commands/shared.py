@@ -136,7 +136,7 @@ def harm(name: str, drift: float | None, changes: Sequence[Change]) -> list[str]
     if drift is None and large:
         return [
             f"{name} changes {len(large)} of {len(changes)} matrices by more than half of their size, up to "
-            f"{max(large):.2f} of it; everything else in the model will suffer: preserve the everyday world, raise "
+            f"{max(large):.2f} of it; everything else in the model will suffer: preserve everyday prompts, raise "
             "lambda, or lower the strength."
         ]
     return []
@@ -151,7 +151,7 @@ def load_manifest(path: Path, reading: Reading, trying: Trying | None = None) ->
         from timecli.manifests import settings
 
         if "everyday_weight" in values and manifest.preserve.everyday is False:
-            raise ManifestError(f"{path} does not preserve the everyday world; leave out --everyday-weight.")
+            raise ManifestError(f"{path} does not preserve everyday prompts; leave out --everyday-weight.")
         text = settings.written(manifest, values)
         manifest = replace(manifests.parse(text, str(path)), folder=manifest.folder)
     return with_reading(manifest, reading)

@@ -34,7 +34,7 @@ def print_edit(summary: Mapping[str, Any], verbose: bool) -> None:
 def warn_of_condition(condition: float) -> None:
     """Say so where a solve has few digits left."""
     if condition > ILL:
-        terminal.warn(f"the solve has condition {condition:.0e}, of which float64 has few digits left; raise lambda.")
+        terminal.warn(f"the solve has condition {condition:.0e}, so float64 has few exact digits left; raise lambda.")
 
 
 def _done(summary: Mapping[str, Any]) -> str:
@@ -54,7 +54,7 @@ def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float | None]) -> st
         return ""
     (source, destination), rest = pairs[0], [share for share in shares[1:] if share is not None]
     more = f"; {len(rest)} more, {min(rest):.0%} at least" if rest else ""
-    return f"{source!r} goes {shares[0]:.0%} of its way to {destination!r}{more}"
+    return f"{source!r} goes {shares[0]:.0%} of the way to {destination!r}{more}"
 
 
 def _changed(summary: Mapping[str, Any], verbose: bool) -> str:

@@ -185,7 +185,7 @@ def print_diff(summary: Mapping[str, Any]) -> None:
 
 def _say_what_explains(edit: Mapping[str, Any]) -> None:
     if edit["fits"] is None:
-        return say(f"whether this is one edit of text space cannot be told: {edit['doubt']}")
+        return say(f"it is not clear whether this is one edit of text space: {edit['doubt']}")
     kind = "is" if edit["fits"] else "is not"
     rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
     worst = f"{edit['worst']['unexplained']:.2e} of {edit['worst']['name']}"

@@ -60,7 +60,7 @@ def tune(
     force: options.Force = False,
     telling: Telling,
 ) -> None:
-    """Find the strength for MANIFEST by drawing with MODEL; λ, where the everyday world is not preserved."""
+    """Find the strength for MANIFEST by drawing with MODEL, or λ if everyday prompts are not preserved."""
     manifest_paths, model = model_last(paths, "manifest")
     from timecli.measuring import objectives, schedule
     from timecli.models.carried import require_unedited
@@ -83,7 +83,7 @@ def tune(
     for task in tasks:
         require_maps(checkpoint, task.solve.matrices, task.solve.layers)
     if not any(targets):
-        terminal.say("what is found is printed and not written; -o or --in-place write it.", stderr=True)
+        terminal.say("the result is only printed; -o or --in-place write it.", stderr=True)
     dtype = drawing.precision
     found, unedited, pictures = _search(tasks, objective, checkpoint, judge, (seeds, *how), dtype, reading)
     for task, path, target, trial in zip(tasks, manifest_paths, targets, found, strict=True):
@@ -157,14 +157,14 @@ def _require(tasks: Sequence[Manifest], objective: str) -> None:
     from timecli.measuring import objectives
 
     if len(tasks) > 1 and objective != "balance":
-        raise ManifestError("several manifests are tuned jointly, which is for --objective balance; name one alone.")
+        raise ManifestError("several manifests are tuned together only with --objective balance; name one.")
     for task in tasks:
         if objective == "balance":
             objectives.toward(task)
         else:
             objectives.require_tests(task)
         if len(tasks) > 1 and not task.preserve.world:
-            raise ManifestError(f"{task.name} does not preserve the everyday world; a joint balance needs strengths.")
+            raise ManifestError(f"{task.name} does not preserve everyday prompts; a joint balance needs strengths.")
 
 
 def _targets(

@@ -40,7 +40,7 @@ def warn_of_few(task: Manifest, objective: str, seeds: int) -> None:
     if objective == "harmonic" and seeds < FEW:
         terminal.warn(f"chance decides with {amount(seeds, 'picture')} of a prompt; draw more with --seeds.")
     if objective == "balance" and pictures < VERDICT:
-        which = "which is no verdict" if pictures == 1 else "which are no verdict"
+        which = "which proves nothing" if pictures == 1 else "which prove nothing"
         terminal.warn(f"{task.name} is measured on {amount(pictures, 'picture')}, {which}; draw more with --seeds.")
 
 

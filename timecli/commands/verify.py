@@ -45,7 +45,8 @@ Vary = Annotated[
 ]
 
 Card = Annotated[
-    Path | None, typer.Option("--card", help="Write a model card for the hub, too: README.md, with pictures beside it.")
+    Path | None,
+    typer.Option("--card", help="Also write a model card for the hub: README.md, with pictures next to it."),
 ]
 
 
@@ -63,7 +64,7 @@ def verify(
     trying: Trying,
     telling: Telling,
 ) -> None:
-    """Render before and after, measure, and exit with 1 when the manifest's thresholds are missed."""
+    """Draw before and after, measure, and exit with 1 if a threshold of the manifest is missed."""
     from timecli.editing.delta import is_model
     from timecli.models.carried import require_unedited
 
@@ -74,7 +75,9 @@ def verify(
     tasks = _tasks(manifest_paths, reading, trying, vary)
     manifest = next(iter(tasks.values()))
     if edited_path is not None and (trying.values() or vary):
-        raise OutputError(f"{edited_path} is edited as it is; tried values are for an edit in memory, without EDITED.")
+        raise OutputError(
+            f"{edited_path} is compared as it is; try values without EDITED, which then makes the edit in memory."
+        )
     folder = output or Path(f"{manifest.name}-verify")
     inputs = given(manifest_paths, model, edited_path, judge_folder(drawing.judge_path, model), reading.config)
     inputs += given(reading.tokenizer, reading.text_encoder, reading.everyday)
@@ -190,7 +193,9 @@ def _print(data: dict[str, Any], written: Sequence[Path], telling: Telling) -> N
     for sentence in data["missed"]:
         terminal.complain(sentence)
     if any(OTHERS not in sentence for sentence in data["missed"]):
-        terminal.say("next: `timecli plan` advises prompt by prompt, tune and --vary try.", stderr=True)
+        terminal.say(
+            "next: `timecli plan` gives advice for each prompt; `timecli tune` and --vary try values.", stderr=True
+        )
 
 
 def _warn_of_harm(data: dict[str, Any]) -> None:
@@ -203,15 +208,15 @@ def _warn_of_harm(data: dict[str, Any]) -> None:
         if row["kind"] == "everyday" and row["another_seed"] is not None and row["likeness"] < row["another_seed"]
     ]
     if changed:
-        terminal.warn(f"everyday prompts that are drawn less like before than with another seed: {', '.join(changed)}.")
+        terminal.warn(f"the edit changes these everyday prompts more than another seed does: {', '.join(changed)}.")
 
     yardstick = (data["scores"] or {}).get("another seed", {})
     kept, other = (scores.get("kept", {}).get("mean") for scores in (best(data), yardstick))
     if kept is not None and other is not None and kept < other:
         preserved = data["edits"][data["best"]]["everyday_weight"] is not None
         terminal.warn(
-            f"what should stay is drawn less like before ({kept:.3f}) than with another seed ({other:.3f}): the edit "
-            f"harms the model; {'raise preserve.everyday_weight' if preserved else 'preserve the everyday world'}, or "
+            f"what should stay is less like before ({kept:.3f}) than with another seed ({other:.3f}): the edit "
+            f"harms the model; {'raise preserve.everyday_weight' if preserved else 'preserve everyday prompts'}, or "
             "lower the strength."
         )
 
@@ -244,5 +249,5 @@ def _judge(path: Path | None, model: Path, manifest: Manifest, device: torch.dev
         return load_judge(folder, device)
     needs = ", ".join(demanded(manifest))
     unmeasured = f"so the thresholds ({needs}) are not measured" if needs else "so nothing is measured"
-    terminal.warn(f"no judge was given, {unmeasured} and pictures are drawn alone; {ADVICE}.")
+    terminal.warn(f"no judge was given, {unmeasured}; pictures are only drawn; {ADVICE}.")
     return None

@@ -107,7 +107,7 @@ def _undo(manifest: Manifest, found: Mapping[str, Any]) -> list[str]:
     return [
         "## How to make it, and how to undo it",
         "",
-        "Undoing is best done by taking the original. It comes back up to rounding from the edited file, too:",
+        "To undo the edit, take the original file. The edited file gives it back, too, up to rounding:",
         "",
         "```sh",
         f"timecli edit edit.toml BASE -o edited --delta edit.delta  # timecli {found['timecli']}",

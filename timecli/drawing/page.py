@@ -20,9 +20,9 @@ STYLES, SCRIPTS = ("base.css", "cards.css"), ("cards.js",)
 KINDS = {
     "source": "what is edited: the pictures after should show the destination (→)",
     "positive": "other words for the same, which are not edited and should follow",
-    "negative": "a neighbour, which should stay and must not show what stands behind “not:”",
+    "negative": "a neighbour, which should stay and must not show what follows “not:”",
     "explicit": "a prompt that names another value, which wins",
-    "told": "a neighbour that another pair edits; it counts for nothing",
+    "told": "a neighbour that another pair edits; it does not count",
     "balance": "both descriptions should be drawn, each as often as the target says",
     "sample": "a prompt of your own to look at",
     "everyday": "a prompt about something else, which should stay",
@@ -33,8 +33,8 @@ LEGEND = {
     "before": "the unedited model: what should stay should look like this",
     "oracle": "the unedited model, asked for the destination: what should follow should look like this",
     "forecast": "the share of pictures that shows the destination, as “plan” forecasts it from text",
-    "kept": "how like the pictures before those after are, 1 for the same (cosine in the judge’s features)",
-    "reached": "how like the oracle’s pictures those after are",
+    "kept": "how much the pictures after look like those before; 1 is the same (cosine in the judge’s features)",
+    "reached": "how much the pictures after look like the oracle’s",
     "another seed": "the same between two seeds of the unedited model, for comparison",
 }
 """Words of the page."""

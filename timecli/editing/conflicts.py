@@ -49,7 +49,7 @@ def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, 
         if not whole:  # the maps do not tell it from its destination
             continue
         aside = _length(moved - share * way.change, metric) / whole
-        far = f"{edit.source!r} goes {share:.0%} of its way to {edit.destination!r}"
+        far = f"{edit.source!r} goes {share:.0%} of the way to {edit.destination!r}"
         if abs(share - wanted) > SHORT:
             found.append(f"{far}, not the {wanted:.0%} of its strength{_pulling(manifest, i, moved, ways)}.")
         elif aside > (ASIDE if len(ways) > 1 else ALONE) * max(abs(wanted), 1):

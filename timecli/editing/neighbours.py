@@ -73,7 +73,7 @@ def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEnco
         return draft
     found = _nearest(draft.change, delta, encoder, metric, world)
     along = tuple(
-        f"{prompt!r} would go {share:.0%} of its way with the pairs alone: taken for another word; change that if not."
+        f"{prompt!r} would go {share:.0%} of the way if not preserved: taken for another word; change that if not."
         for prompt, share in found.along
     )
     kept = tuple(prompt for prompt, _ in found.tests)

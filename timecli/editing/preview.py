@@ -198,7 +198,7 @@ def advice(manifest: Manifest, found: Sequence[Forecast]) -> list[Advice]:
             continue
         if row.kind in FOLLOW and max(one.share, 0.0) >= forecast.HALF * meant[folded(row.prompt)]:
             continue
-        far = f"{row.prompt!r} goes {one.share:.0%} of its way"
+        far = f"{row.prompt!r} goes {one.share:.0%} of the way"
         if row.kind == "source":
             less = "preserve.everyday_weight" if manifest.preserve.world else "lambda"
             made = Advice(f"{far}: raise its strength, or lower {less}.")

@@ -234,7 +234,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     if draft.negatives:
         lines += ["# Neighbours: they should stay as they are.", *_table("negatives", draft.negatives)]
     else:
-        lines += ["# Add neighbours that should stay; `timecli plan` tells how far each would go.", "negatives = []"]
+        lines += ["# Add neighbours that should stay; `timecli plan` says how far each would go.", "negatives = []"]
     if draft.explicit:
         lines += ["# What a prompt says in so many words: it wins.", *_table("explicit", draft.explicit)]
     if not change.noun:
@@ -247,7 +247,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         lines += [f"# {text}" for test in draft.wider for text in _pair(*test)]
     lines += solved(draft)
     if draft.preserved:
-        lines += ["", "[preserve]", "# Beside the everyday world, which is preserved without being named."]
+        lines += ["", "[preserve]", "# More than the everyday prompts, which are preserved without being named."]
         lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
     lines += _balance(draft)
     lines += [

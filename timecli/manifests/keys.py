@@ -54,14 +54,14 @@ class Solve:
     lam: float = key(kinds.LAMBDA, "λ of Eq. 4 for every pair: a smaller one edits more.", 0.1, "lambda")
     strength: float = key(
         kinds.STRENGTH,
-        "How far every source goes, whatever else is edited: 1 arrives, above 1 overshoots. Without the everyday "
-        "world, how far its target goes: C* becomes C + strength (C* − C).",
+        "How far every source goes, alone or with other edits: 1 arrives, above 1 overshoots. Without everyday "
+        "prompts, how far its target goes: C* becomes C + strength (C* − C).",
         1.0,
     )
     augment: tuple[str, ...] | None = key(
         kinds.either("wordings", WORDINGS, kinds.either(True, AUGMENTATIONS, kinds.NO_TEMPLATES)),
         'Templates that every prompt is edited in: "wordings", true for the paper\'s three, false, or a list of texts '
-        'with {}. Default: "wordings" where the everyday world is preserved, else true.',
+        'with {}. Default: "wordings" where everyday prompts are preserved, else true.',
         None,
     )
     matrices: tuple[str, ...] = key(
@@ -100,7 +100,7 @@ class Preserve:
     """What should stay. It enters the inverse only."""
 
     prompts: tuple[str, ...] = key(kinds.list_of(kinds.TEXT, minimum=0), "Prompts that stay, by name.", ())
-    weight: float = key(kinds.LAMBDA, "How much they count beside the edits' own prompts.", 1.0)
+    weight: float = key(kinds.LAMBDA, "How much they count, relative to the edits' own prompts.", 1.0)
     everyday: bool | str = key(
         kinds.either(True, True, kinds.either(False, False, kinds.TEXT)),
         "Preserve everyday prompts in expectation: true for the model's list or ours, a .txt file with one prompt a "
@@ -109,7 +109,7 @@ class Preserve:
     )
     everyday_weight: float = key(
         kinds.number(0, 1e12),
-        "How much the everyday world counts, relative to the edits' own prompts; 0 is everyday = false.",
+        "How much everyday prompts count, relative to the edits' own prompts; 0 is everyday = false.",
         3.0,
     )
 
@@ -146,7 +146,7 @@ class Verify:
         kinds.SHARE, "Least likeness of any everyday prompt, of those that the edit moves most.", None
     )
     reached: float | None = key(
-        kinds.SHARE, "Least likeness of what should follow to the pictures that are wanted, likewise.", None
+        kinds.SHARE, "Least likeness of what should follow to the oracle's pictures, measured as kept.", None
     )
 
 

@@ -105,7 +105,7 @@ def agreement(found: Sequence[Drawn]) -> Iterator[str]:
     """How good the forecasts are, as a table: AUC, and the error of the share that is forecast to show it."""
     if not any(one.forecast is not None for one in found):
         return
-    yield from ("## Forecast beside drawn", "")
+    yield from ("## Forecast and drawn", "")
     yield from ("| | prompts | AUC | mean error of the forecast share |", "|---|---|---|---|")
     for name, own in by_configuration(found).items():
         told = [(one.forecast, one.shown) for one in own if one.forecast is not None]

@@ -107,9 +107,9 @@ def summary(rows: Mapping[Configuration, Measured]) -> Iterator[str]:
         own = _all(found)
         yield table_row(configuration.name, _overall([one.after for one in own]), _explicit(own, 1), _others(own))
     yield ""
-    yield "Mean ± standard deviation over three parts of the seeds; the *oracle* is the unedited model, told one of the"
-    yield "two descriptions by chance in every picture; *explicit* is the share of pictures that show the description"
-    yield "which their prompt names, of prompts that no edit should change; *others moved by* is how far the shares of"
+    yield "Mean ± standard deviation over three parts of the seeds; the *oracle* is the unedited model, asked for one"
+    yield "of the two descriptions by chance in every picture; *explicit* is the share of pictures that show the"
+    yield "description which their prompt names, of prompts that no edit should change; *others moved by* is how far the shares of"
     yield "other balances go from the baseline's on their prompts of validation, on average, with `--cross`."
     yield ""
 

@@ -72,8 +72,8 @@ def doubt(checkpoint: Checkpoint) -> str | None:
     untold = [record for record, true in zip(checkpoint.edits, found, strict=True) if true is None]
     if untold:
         return (
-            f"{checkpoint.path} says that it was edited with {named(untold)}, and the record has no hash: whether its "
-            "tensors are those that were written cannot be told"
+            f"{checkpoint.path} says that it was edited with {named(untold)}, and the record has no hash, so nothing "
+            "shows whether its tensors are those that were written"
         )
     return None
 

@@ -200,7 +200,7 @@ def load(folder: Path | None, padding: int | None, vocabulary: int, name: str) -
         if not CLIP_VOCABULARY <= vocabulary <= CLIP_VOCABULARY + SPARE:
             raise CheckpointError(
                 f"{name} has a vocabulary of {vocabulary} tokens, not CLIP's {CLIP_VOCABULARY}; "
-                "give its own with --tokenizer or --config, or put its config folder beside the file."
+                "give its own with --tokenizer or --config, or put its config folder next to the file."
             )
         return clip_tokenizer(padding)
     require_tokenizer(folder)
