@@ -52,8 +52,9 @@ def test_a_page_shows_what_was_written() -> None:
     )
     assert in_markdown("A vase of roses, 5 o'clock") == "A vase of roses, 5 o'clock", "the control"
     found = {"manifest": "x", "model": "a_b|c.safetensors", "seeds": [0], "steps": 1, "guidance": 1.0}
+    found |= {"doubts": [], "thresholds": [], "balances": {}}
     prompts = per_prompt([Row("source", "a | b\n# c\x1b", "<script>")], [None], None, {}, {})
-    page = markdown({**found, "edits": {"after": {}}, "scores": None, "doubts": [], "missed": [], "prompts": prompts})
+    page = markdown({**found, "edits": {"after": {}}, "scores": None, "missed": [], "prompts": prompts})
     assert "| source | a \\| b\\\\n\\# c" in page.replace("# c", "\\# c") and "\n# c" not in page and "\x1b" not in page
     assert "\\<script\\>" in page and "# x on a\\_b\\|c.safetensors" in page
 

@@ -109,8 +109,9 @@ def summary(rows: Mapping[Configuration, Measured]) -> Iterator[str]:
     yield ""
     yield "Mean ± standard deviation over three parts of the seeds; the *oracle* is the unedited model, asked for one"
     yield "of the two descriptions by chance in every picture; *explicit* is the share of pictures that show the"
-    yield "description which their prompt names, of prompts that no edit should change; *others moved by* is how far the shares of"
-    yield "other balances go from the baseline's on their prompts of validation, on average, with `--cross`."
+    yield "description which their prompt names, of prompts that no edit should change; *others moved by* is how far"
+    yield "the shares of other balances go from the baseline's on their prompts of validation, on average, with"
+    yield "`--cross`."
     yield ""
 
 
