@@ -106,7 +106,9 @@ Tolerance = Annotated[
     ),
 ]
 AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
-Textconv = Annotated[bool, typer.Option("--textconv", help="Print only the manifests, or what the file is, for `git diff`.")]
+Textconv = Annotated[
+    bool, typer.Option("--textconv", help="Print only the manifests, or what the file is, for `git diff`.")
+]
 DeltaOutput = Annotated[
     Path | None, typer.Option("--delta", help="Write the edit as a delta file; without -o, only that.")
 ]
