@@ -221,7 +221,7 @@ def test_a_word_in_many_pieces_is_warned_of(run: Run, picturebook: Path, tmp_pat
     ("given", "sentence"),
     [
         ("runwayml/stable-diffusion-v1-5", "run `hf download runwayml/stable-diffusion-v1-5 --local-dir DIR`"),
-        ("https://huggingface.co/a/b.safetensors", "it is an address, and files alone are read"),
+        ("https://huggingface.co/a/b.safetensors", "it is an address, and only files are read"),
         ("nope.safetensors", "nope.safetensors does not exist."),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_model_of_zeros_is_a_sentence(zero: str, run: Run, small: Path, tmp_pa
     }
     save_file(tensors, model)
     assert run("edit", manifest, small, "-o", out, "--delta", tmp_path / "d").code == 0
-    sentence = "zeros alone in the maps" if zero == MAPS else "turns everyday prompts into zeros"
+    sentence = "only zeros in the maps" if zero == MAPS else "turns everyday prompts into zeros"
     done = run("plan", manifest, model, "--no-cache")
     assert done.code == 2 and sentence in done.err and "nan" not in done.out + done.err.lower(), done.err
     done = run("export", tmp_path / "d", model, "-o", tmp_path / "lora.safetensors")

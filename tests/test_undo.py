@@ -362,7 +362,7 @@ def test_a_stacked_edit_says_what_it_is_made_to_and_makes_no_record_true(
     made = manifest(tmp_path / "p.toml", "pig", "pig", "green")
     out, delta = tmp_path / "out", tmp_path / "p.delta"
     done = run("edit", made, merged / "merged", "--stack", "-o", out, "--delta", delta)
-    assert done.code == 0 and NOT_ITS in done.err and "the edit is made to them as they are" in done.err
+    assert done.code == 0 and NOT_ITS in done.err and "they are edited as they are" in done.err
     assert NOT_ITS in run("apply", delta, merged / "merged", "--stack", "-o", tmp_path / "again").err
     fine = run("edit", made, merged / "edited", "--stack", "-o", tmp_path / "fine")
     assert fine.code == 0 and "not those that were written" not in fine.err, "the control"

@@ -55,7 +55,7 @@ def apply(
         name = "+".join(origin.name for origin in origins)
         output = default_output(model, f"without-{name}" if undo else name)
     if writing.stack:
-        warn_of_record(checkpoint, "the edit is made to them as they are")
+        warn_of_record(checkpoint, "they are edited as they are")
     elif not undo:
         carried.require_unedited(checkpoint)
         deltas.require_one(origins)

@@ -39,7 +39,7 @@ def diff(
     alone = contents.over(other, before)
     after = alone or open_model(other, needs="nothing")
     for checkpoint in (before,) if alone else (before, after):
-        warn_of_record(checkpoint, "what differs is said of them as they are")
+        warn_of_record(checkpoint, "they are compared as they are")
 
     from timecli.shipping import compare
 

@@ -58,7 +58,7 @@ def edit(
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
         if writing.stack:
-            warn_of_record(checkpoint, "the edit is made to them as they are")
+            warn_of_record(checkpoint, "they are edited as they are")
         else:
             require_unedited(checkpoint)
         output = choose_output(model, output, writing.in_place)

@@ -63,7 +63,7 @@ def _put(text: str, stderr: bool = False) -> None:
         # What is left in the buffer would be tried again at the end, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not stderr and not isinstance(error, BrokenPipeError):
-            raise OutputError(f"stdout cannot be written: {error.strerror}; let it go elsewhere.") from error
+            raise OutputError(f"stdout cannot be written: {error.strerror}; send it elsewhere.") from error
 
 
 def say(text: str, stderr: bool = False) -> None:

@@ -141,9 +141,9 @@ def _search(
         forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
         found = [tune.search(task, objective, forecasts, drawings, lambda trial: report(task.name, trial))]
     if objective == "balance" and max(tune.deltas(tasks, found)) >= tune.CLOSE:
-        terminal.complain("no value balances all of it; what comes nearest is kept.")
+        terminal.complain("no value balances all of it; the nearest one is kept.")
     if any(trial.missed for trial in found):
-        terminal.complain("no value that was tried meets every threshold; what misses fewest is kept.")
+        terminal.complain("no value that was tried meets every threshold; the one that misses fewest is kept.")
     return found, unedited, drawings.pictures if drawings else 0
 
 

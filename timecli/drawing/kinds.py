@@ -72,7 +72,7 @@ def kind_of(checkpoint: Checkpoint) -> Kind:
         why = "its network has a guidance embedding"
         return Kind(found.steps, guidance, f"{why}, and {found.why}") if found else Kind(steps, guidance, why)
     if found is None and family is layouts.FLUX1:
-        return Kind(4, 0.0, "its network has no guidance embedding, as that of FLUX.1 schnell has none")
+        return Kind(4, 0.0, "its network has no guidance embedding, like that of FLUX.1 schnell")
     return found or Kind()
 
 

@@ -54,7 +54,7 @@ def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tens
             total += wide.T @ wide
     if reader.stream == TEXT and not total.any():
         raise CheckpointError(
-            f"{checkpoint.path} has zeros alone in the maps that the edit covers, so that no prompt changes a picture; "
+            f"{checkpoint.path} has only zeros in the maps that the edit covers, so that no prompt changes a picture; "
             "the model is damaged, use another copy."
         )
     return total

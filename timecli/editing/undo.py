@@ -130,8 +130,8 @@ def require_near(checkpoint: Checkpoint, inverses: Sequence[Delta]) -> float:
     share = blur(checkpoint, inverses)
     if share > FAR:
         raise CheckpointError(
-            f"{checkpoint.path} would come back with an error of {share:.0%}, because its edit magnifies what rounding "
-            "took; start from the original."
+            f"{checkpoint.path} would come back with an error of {share:.0%}, because its edit magnifies the error of "
+            "rounding; start from the original."
         )
     return share
 

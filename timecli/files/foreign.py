@@ -100,7 +100,7 @@ def require_no_cache(folder: Path) -> None:
 def elsewhere(path: Path) -> str:
     """What a name that is no file here may be, and what to do then."""
     if ADDRESS.match(str(path)):
-        return "; it is an address, and files alone are read: download it and give the file"
+        return "; it is an address, and only files are read: download it and give the file"
     if HUB.fullmatch(str(path)) and path.suffix not in OURS and not path.parent.exists():
         return f"; if it is a model on the Hugging Face hub, run `hf download {path} --local-dir DIR` and give DIR"
     return ""

@@ -224,7 +224,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         line("description", f"{change.source}: {change.destination}."),
         *([line("model", model)] if model else []),
         "",
-        "# What is assumed, and what shall be.",
+        "# The prompt to edit, and what it should draw.",
         *_pair(change.source, change.destination),
     ]
     if draft.positives:
@@ -236,11 +236,11 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     else:
         lines += ["# Add neighbours that should stay; `timecli plan` says how far each would go.", "negatives = []"]
     if draft.explicit:
-        lines += ["# What a prompt says in so many words: it wins.", *_table("explicit", draft.explicit)]
+        lines += ["# Prompts that name another value, and should keep it.", *_table("explicit", draft.explicit)]
     if not change.noun:
         lines += [f"# {line}" for line in UNKNOWN]
     for i, test in enumerate(draft.second):
-        lines += ["", *(["# The same in other numbers, which are other words to a model."] if i == 0 else [])]
+        lines += ["", *(["# Singular or plural: to a model these are other words."] if i == 0 else [])]
         lines += _pair(*test)
     if draft.wider:
         lines += ["", "# Only what the pair says is edited. Take the marks away to edit this, too."]

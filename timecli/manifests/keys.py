@@ -33,7 +33,7 @@ class Edit:
     """One assumption: what `source` shows becomes what `destination` shows."""
 
     source: str = key(kinds.TEXT, "What is assumed: a prompt that leaves the attribute open.")
-    destination: str = key(kinds.TEXT, "What shall be: the same prompt with the attribute named.")
+    destination: str = key(kinds.TEXT, "What it should draw: the same prompt with the attribute named.")
     lam: float | None = key(kinds.LAMBDA, "λ of this pair. Default: solve.lambda.", None, "lambda")
     strength: float | None = key(
         kinds.STRENGTH, "How far the source goes: 1 arrives at the destination. Default: solve.strength.", None
