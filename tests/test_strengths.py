@@ -76,14 +76,19 @@ def test_the_factors_are_those_of_a_system_written_pair_by_pair(
         ways = list(forecast.ways(pairs, encoder, metric))
         told = [[float(((way.states @ part.T) * way.toward).sum()) for part in parts] for way in ways]
         crossed.append(torch.tensor(told, dtype=torch.float64).mean(0))
-    wanted = []
+    rows, wanted = [], []
     for i, (_, _, strength) in enumerate(THINGS):
-        alone = [float(row[2 * i] + row[2 * i + 1]) for row in crossed[2 * i : 2 * i + 2]]
-        wanted += [strength, strength * alone[1] / alone[0]]
-    expected = torch.linalg.solve(torch.stack(crossed), torch.tensor(wanted, dtype=torch.float64))
+        source, others = crossed[2 * i], crossed[2 * i + 1]
+        beside = float(others[2 * i : 2 * i + 2].sum() / source[2 * i : 2 * i + 2].sum())
+        apart = torch.zeros(8, dtype=torch.float64)
+        apart[2 * i], apart[2 * i + 1] = -0.1, 0.1
+        rows += [1e3 * source, others, apart]
+        wanted += [1e3 * strength, strength * beside, 0]
+    expected = torch.linalg.lstsq(torch.stack(rows), torch.tensor(wanted, dtype=torch.float64)[:, None]).solution[:, 0]
     delta = compiling.compile_edit(task, model, encoder, CPU, world)
     assert torch.tensor(delta.origin.factors, dtype=torch.float64).allclose(expected, rtol=1e-4)
-    assert not expected.allclose(torch.tensor(wanted).double(), rtol=0.05), "the control: factors are no strengths"
+    strengths_only = torch.tensor([strength for _, _, strength in THINGS]).double().repeat_interleave(2)
+    assert not expected.allclose(strengths_only, rtol=0.05), "the control: factors are no strengths"
     whole = sum(float(factor) * part for factor, part in zip(expected, parts, strict=True))
     made = delta.operator.left.double() @ delta.operator.right.double()
     assert (made - whole).norm() / whole.norm() < 1e-4
@@ -117,7 +122,7 @@ def test_what_is_preserved_by_name_and_edited_is_bounded_and_named(
 ) -> None:
     task = asked([("rose", "blue", 1.0)], '[preserve]\nprompts = ["A rose"]\nweight = 1000\n')
     delta = compiling.compile_edit(task, model, encoder, CPU, world)
-    assert strengths.BOUND <= delta.origin.factors[0] <= strengths.BESIDE * strengths.BOUND
+    assert delta.origin.factors[0] == strengths.BOUND
     said = conflicts.conflicts(task, model, encoder, delta)
     assert len(said) == 2 and "'A rose' is preserved by name, and 'A rose' is edited" in said[0]
     assert (
@@ -130,16 +135,18 @@ def test_what_is_preserved_by_name_and_edited_is_bounded_and_named(
 def test_edits_that_cannot_be_told_apart_have_bounded_factors(gap: float) -> None:
     """Two rows of T that ask the same for different strengths: each goes half of both, and nothing blows up."""
     crossed = torch.tensor([[0.5, 0.5], [0.5, 0.5 + gap]], dtype=torch.float64)
-    found = strengths.bounded(crossed, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    wanted = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    found = strengths.bounded(crossed, wanted, wanted)
     assert found.abs().max() <= strengths.BOUND and crossed @ found == pytest.approx([0.5, 0.5], abs=1e-3)
     apart = torch.tensor([[0.5, 0.1], [0.1, 0.5]], dtype=torch.float64)
-    free = strengths.bounded(apart, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    free = strengths.bounded(apart, wanted, wanted)
     assert apart @ free == pytest.approx([1, 0], abs=1e-6), "the control"
 
 
 def test_a_source_that_the_maps_do_not_tell_from_its_destination_asks_for_nothing() -> None:
     crossed = torch.tensor([[torch.nan, torch.nan], [0.2, 0.5]], dtype=torch.float64)
-    found = strengths.bounded(crossed, torch.tensor([1.0, 1.0], dtype=torch.float64))
+    wanted = torch.ones(2, dtype=torch.float64)
+    found = strengths.bounded(crossed, wanted, wanted)
     assert found.isfinite().all() and float(crossed[1] @ found) == pytest.approx(1)
 
 
