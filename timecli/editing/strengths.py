@@ -27,8 +27,8 @@ RIDGE = 1e-8
 BESIDE = 2.0
 """The most that other wordings may go, in shares of what their source goes."""
 EXACT, TOGETHER = 1e3, 0.1
-"""How much sources, and the two factors of an edit being one, count beside other wordings, each as a root of a weight. A
-joint solve of 34 edits has factors of -9 to 18 where these are free, and of -1 to 11 so, at the same shares."""
+"""What sources, and the two factors of an edit being one, count beside other wordings: roots of weights. A joint solve
+of 34 edits has factors of -9 to 18 where the two are free, and of -1 to 11 so, at the same shares."""
 AT_ONCE = 64
 """Rows of T that are multiplied at once: the parts of a thousand edits are read from memory each time."""
 
