@@ -2,6 +2,28 @@
 
 __version__ = "0.1.0"
 
-from timecli.api import Model, apply, compile, everyday_world, load_manifest, open_model, plan, verify
+from timecli.api import (
+    Loaded,
+    Model,
+    apply,
+    compile,
+    everyday_world,
+    load_manifest,
+    loaded_maps,
+    open_model,
+    plan,
+    verify,
+)
 
-__all__ = ["Model", "apply", "compile", "everyday_world", "load_manifest", "open_model", "plan", "verify"]
+__all__ = [
+    "Loaded",
+    "Model",
+    "apply",
+    "compile",
+    "everyday_world",
+    "load_manifest",
+    "loaded_maps",
+    "open_model",
+    "plan",
+    "verify",
+]

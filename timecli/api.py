@@ -5,7 +5,7 @@ Mistakes raise `timecli.errors.TimecliError` with one sentence for people. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from timecli.editing.preview import Preview
     from timecli.manifests.manifest import Manifest
     from timecli.models.checkpoint import Checkpoint
+    from timecli.models.maps import Maps, Network
     from timecli.text.everyday import Everyday
     from timecli.text.readers import TextEncoder
 
@@ -26,7 +27,22 @@ Pathlike = str | PathLike[str]
 
 
 @dataclass(frozen=True)
-class Model:
+class Loaded:
+    """A model that another program holds in memory: what an edit is compiled and forecast for.
+
+    Attributes:
+        checkpoint: its maps that read text, from `loaded_maps`.
+        encoder: a `timecli.text.readers.TextEncoder` that gives the states which the network is fed with.
+        device: where to calculate.
+    """
+
+    checkpoint: Network
+    encoder: TextEncoder
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Model(Loaded):
     """A model on disk with its text encoder in memory.
 
     Attributes:
@@ -36,8 +52,6 @@ class Model:
     """
 
     checkpoint: Checkpoint
-    encoder: TextEncoder
-    device: torch.device
 
 
 def load_manifest(path: Pathlike) -> Manifest:
@@ -86,8 +100,36 @@ def open_model(
     return Model(checkpoint, encoder, where)
 
 
-def everyday_world(manifest: Manifest, model: Model) -> Everyday | None:
+def loaded_maps(weights: Mapping[str, torch.Tensor], shapes: Mapping[str, Sequence[int]], name: str) -> Maps:
+    """The maps of a network that another program holds in memory.
+
+    Args:
+        weights: maps `[out, d]` by the names that a single file with the network alone has for them; each is asked for
+            when it is needed, and by a name of the table of `timecli.models.layouts`.
+        shapes: of all tensors of the network, by which its family is told.
+        name: how errors call the network.
+
+    Raises:
+        CheckpointError: it is no model of a known family.
+    """
+    from timecli.models import maps
+
+    return maps.find(weights, {key: tuple(shape) for key, shape in shapes.items()}, name)
+
+
+def everyday_world(
+    manifest: Manifest,
+    model: Loaded,
+    cache: Path | None = None,
+    tick: Callable[[int], None] = lambda _: None,
+) -> Everyday | None:
     """The everyday prompts as the model reads them: from the user's cache, or encoded and kept there.
+
+    Args:
+        manifest: whose list.
+        model: whose text encoder.
+        cache: a folder of one's own; None is the user's. States that are not timecli's own need another.
+        tick: called with the number of prompts that were encoded since the last call.
 
     Returns:
         Their root R `[d, d]`, float64, and the states at their ends; None where the manifest preserves none.
@@ -96,10 +138,10 @@ def everyday_world(manifest: Manifest, model: Model) -> Everyday | None:
 
     if not manifest.preserve.world:
         return None
-    return everyday.kept(manifest, model.encoder, everyday.cache())
+    return everyday.kept(manifest, model.encoder, cache or everyday.cache(), tick)
 
 
-def compile(manifest: Manifest, model: Model, everyday: Everyday | None = None) -> Delta:
+def compile(manifest: Manifest, model: Loaded, everyday: Everyday | None = None) -> Delta:
     """Solve Eq. 5 of Orgad et al. (2023) in text space, with the everyday world preserved where the manifest says so.
 
     Args:
@@ -121,7 +163,7 @@ def compile(manifest: Manifest, model: Model, everyday: Everyday | None = None) 
     return compiling.compile_edit(manifest, model.checkpoint, model.encoder, model.device, world)
 
 
-def plan(manifest: Manifest, model: Model, delta: Delta, everyday: Everyday | None = None) -> Preview:
+def plan(manifest: Manifest, model: Loaded, delta: Delta, everyday: Everyday | None = None) -> Preview:
     """Forecast from text alone what an edit will do; nothing is drawn.
 
     Args:

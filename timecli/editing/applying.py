@@ -95,7 +95,7 @@ def edit_matrices(
     tensors, changes, lost, whole, alive = {}, [], 0.0, 0.0, False
     base, made = hashlib.sha256(), hashlib.sha256()
     for place, before in checkpoint.projections():
-        operators, where = for_matrix(deltas, place.matrix), f"{place.file.path}: {place.name}"
+        operators, where = for_matrix(deltas, place.matrix), place.where
         if operators:
             require_width(before, where, operators[0].width, place.matrix.leading)
             exact = _exact(before, operators, device, strength)

@@ -16,7 +16,8 @@ from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.company import preserved
 from timecli.manifests.manifest import Manifest
-from timecli.models.checkpoint import Checkpoint, require_maps
+from timecli.models.checkpoint import require_maps
+from timecli.models.maps import Network
 from timecli.models.streams import POOLED, TEXT
 from timecli.text import everyday, pairing
 from timecli.text.everyday import Everyday
@@ -66,7 +67,7 @@ def _try(found: dict[str, None], function: Any, *arguments: str) -> None:
 
 def compile_edit(
     manifest: Manifest,
-    checkpoint: Checkpoint,
+    checkpoint: Network,
     encoder: TextEncoder,
     device: torch.device,
     world: Everyday | None = None,
@@ -153,6 +154,7 @@ def origin(manifest: Manifest, encoder: TextEncoder, world: Everyday | None = No
         manifest.preserve.everyday_weight if world else 0.0,
         encoder.behind_norm,
         length=encoder.asked,
+        states_of=encoder.states_of,
     )
 
 

@@ -11,7 +11,7 @@ from timecli.editing.delta import Delta
 from timecli.editing.forecast import Way
 from timecli.manifests.company import preserved
 from timecli.manifests.manifest import Manifest, folded
-from timecli.models.checkpoint import Checkpoint
+from timecli.models.maps import Network
 from timecli.text.readers import TextEncoder
 
 SHORT = 0.02
@@ -23,7 +23,7 @@ ALONE = 2.0
 """The same of an edit with no other beside it, whose source the encoder hardly tells from the everyday prompts."""
 
 
-def conflicts(manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta) -> list[str]:
+def conflicts(manifest: Manifest, checkpoint: Network, encoder: TextEncoder, delta: Delta) -> list[str]:
     """Sentences for sources that do not go as far as their strength says, or that another edit takes elsewhere.
 
     Args:

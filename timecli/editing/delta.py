@@ -61,6 +61,8 @@ class Origin:
     """The same of the vector for the whole prompt."""
     length: int | None = None
     """How many positions the text was filled up to, where the manifest says it (`solve.length`)."""
+    states_of: str = ""
+    """Whose text states it was solved with, where another program made them; empty for ours."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from timecli.editing.applying import covers, require_width
 from timecli.editing.delta import Origin
 from timecli.editing.solve import Operator
 from timecli.errors import CheckpointError, PromptError
-from timecli.models.checkpoint import Checkpoint
+from timecli.models.maps import Network
 from timecli.models.streams import TEXT
 from timecli.text.readers import Reader
 
@@ -40,7 +40,7 @@ forecast, .52 drawn). What is left of the way to a destination tells *reached* b
 drawn on those edits, .78 and .69 with TIME."""
 
 
-def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tensor:
+def metric(checkpoint: Network, origin: Origin, reader: Reader) -> torch.Tensor:
     """M = Σ Wᵀ W over the maps of a stream that an edit covers, `[d, d]` float64.
 
     Raises:
@@ -49,7 +49,7 @@ def metric(checkpoint: Checkpoint, origin: Origin, reader: Reader) -> torch.Tens
     total = torch.zeros(reader.width, reader.width, dtype=torch.float64)
     for place, weight in checkpoint.projections(twins=False, streams=(reader.stream,)):
         if covers(origin, place.matrix):
-            require_width(weight, f"{place.file.path}: {place.name}", reader.width, place.matrix.leading)
+            require_width(weight, place.where, reader.width, place.matrix.leading)
             wide = weight[:, : reader.width].float()  # of which shares are ratios: seven digits are enough
             total += wide.T @ wide
     if reader.stream == TEXT and not total.any():

@@ -13,7 +13,7 @@ from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
 from timecli.manifests.rows import EVERYDAY, FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, of_part, rows
 from timecli.manifests.words import names, speaks_of
-from timecli.models.checkpoint import Checkpoint
+from timecli.models.maps import Network
 from timecli.models.streams import POOLED, TEXT
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
@@ -69,7 +69,7 @@ class Preview:
 
 
 def preview(
-    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta, world: Everyday | None
+    manifest: Manifest, checkpoint: Network, encoder: TextEncoder, delta: Delta, world: Everyday | None
 ) -> Preview:
     """Forecast every row of a manifest.
 
@@ -119,7 +119,7 @@ def preview(
 
 
 def _pooled(
-    asked: Sequence[tuple[str, str | None]], checkpoint: Checkpoint, encoder: TextEncoder, delta: Delta
+    asked: Sequence[tuple[str, str | None]], checkpoint: Network, encoder: TextEncoder, delta: Delta
 ) -> list[float | None]:
     """How far the vectors go, of those of which it can be told."""
     for reader in encoder.readers:
@@ -140,7 +140,7 @@ def _metrics(found: Sequence[Forecast]) -> dict[str, float]:
 
 
 def moving(
-    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, deltas: Sequence[Delta], world: Everyday | None
+    manifest: Manifest, checkpoint: Network, encoder: TextEncoder, deltas: Sequence[Delta], world: Everyday | None
 ) -> list[str]:
     """The everyday prompts that some edits move most, and that do not speak of what is edited; none without a world."""
     if world is None:

@@ -41,6 +41,7 @@ KEYS = {
     "layers": kinds.either(None, None, kinds.list_of(kinds.LAYER, unique=True)),
     "clip_skip": kinds.COUNT,
     "length": kinds.either(None, None, kinds.COUNT),
+    "states_of": STRING,
     "tokens": kinds.list_of(kinds.pair_of(TOKENS, unique=False), minimum=0),
 }
 """How each value is read; lists become tuples."""

@@ -21,6 +21,7 @@ from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
 from timecli.models import classes, encoders, layouts, streams, towers, unets
 from timecli.models.encoders import EncoderFiles
+from timecli.models.maps import Network
 from timecli.models.streams import POOLED, TEXT
 from timecli.models.towers import TextWeights
 from timecli.models.variants import Group
@@ -54,6 +55,11 @@ class Place:
     def key(self) -> tuple[Path, str]:
         """File and tensor name."""
         return self.file.path, self.name
+
+    @property
+    def where(self) -> str:
+        """How errors call it."""
+        return f"{self.file.path}: {self.name}"
 
 
 @dataclass(frozen=True)
@@ -146,11 +152,11 @@ class Checkpoint:
         for _, group in groupby(wanted, key=lambda place: place.file.path):
             places = list(group)
             for place, tensor in zip(places, places[0].file.read(place.name for place in places), strict=True):
-                require_finite(tensor, f"{place.file.path}: {place.name}")
+                require_finite(tensor, place.where)
                 yield place, tensor
 
 
-def require_maps(checkpoint: Checkpoint, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
+def require_maps(checkpoint: Network, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
     """Refuse keys, values or layers of which the model has none."""
     if all(matrix.kind == streams.ENTRY for matrix in checkpoint.family.matrices):
         if layers is not None or set(matrices) != {"k", "v"}:

@@ -26,8 +26,8 @@ from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
 from timecli.shown import brief
 from timecli.text import fingerprints, segments
-from timecli.text.readers import EVERYDAY, TextEncoder
-from timecli.text.segments import Segment
+from timecli.text.readers import EVERYDAY
+from timecli.text.segments import Segment, Segmented
 from timecli.text.sizes import require_no_larger, require_plausible, require_stated
 
 UNREAD = "the text encoders cannot read {!r}; diffusers says"
@@ -36,7 +36,7 @@ LONGEST = 2**20
 
 
 @dataclass(frozen=True)
-class PipelineEncoder(TextEncoder):
+class PipelineEncoder(Segmented):
     """A family's pipeline without its network.
 
     Attributes:
@@ -120,36 +120,6 @@ class PipelineEncoder(TextEncoder):
         ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
         return [segments.plain(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
 
-    def words(self, prompt: str) -> list[str]:
-        """The tokens at every position up to the last that is no padding, as text."""
-        tokens = [token for segment in self._segments(prompt) for token in segment.tokens]
-        return [segments.plain(token) for token in tokens[: self.own(prompt)[-1] + 1]]
-
-    def own(self, prompt: str) -> list[int]:
-        """The positions that are not padding."""
-        own = [one.first <= place < one.stop for one in self._segments(prompt) for place in range(len(one.tokens))]
-        return [position for position, is_own in enumerate(own) if is_own]
-
-    def alignment(self, source: str, destination: str) -> list[int]:
-        """`align` in every segment, on the tokens as words: however they are cut off from what stands before them."""
-        one, other = self.pieces(source), self.pieces(destination)
-        if one == other:
-            raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
-        if not {segments.compared(token) for token in one} & {segments.compared(token) for token in other}:
-            raise PromptError(
-                f"{source!r} -> {destination!r}: source and destination have no word in common; name the same thing in "
-                "both."
-            )
-        found: list[int] = []
-        behind = 0
-        for before, after in zip(self._segments(source), self._segments(destination), strict=True):
-            found += [behind + place for place in segments.aligned(before, after)]
-            behind += len(after.tokens)
-        return found
-
-    def fresh(self) -> None:
-        """Prompts are encoded one at a time, so that what is remembered is what would be encoded."""
-
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
         """What each prompt gives to every stream, rows `[positions, d]`, in the encoder's dtype; `positions` is all."""
@@ -198,7 +168,8 @@ class PipelineEncoder(TextEncoder):
         found = getattr(self.pipeline, tokenizer_of(encoder))
         return getattr(found, "tokenizer", found)
 
-    def _segments(self, prompt: str) -> tuple[Segment, ...]:
+    def segments(self, prompt: str) -> tuple[Segment, ...]:
+        """The tokens at a prompt's positions, one segment behind the other."""
         if prompt not in self.known:
             self.remembered([prompt], 0)
         return self.known[prompt]

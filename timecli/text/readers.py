@@ -33,6 +33,7 @@ class TextEncoder(ABC):
         everyday: the model's own list of everyday prompts, if it brings one.
         cautions: sentences that a user should see.
         device: where it encodes.
+        states_of: the program that makes the states; empty for this one.
         memory: what was encoded, by prompt and stream.
     """
 
@@ -42,6 +43,7 @@ class TextEncoder(ABC):
     everyday: Path | None = None
     cautions: tuple[str, ...] = ()
     device: torch.device = torch.device("cpu")
+    states_of: str = ""
     memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
     stream = TEXT
 

@@ -6,9 +6,12 @@ word, so that "Roses" meets the roses of "Blue roses".
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
+from timecli.errors import PromptError
 from timecli.text.align import align
+from timecli.text.readers import TextEncoder
 
 MARKS = str.maketrans("", "", "▁Ġ")
 """What vocabularies put in front of a token that begins a word."""
@@ -50,3 +53,41 @@ def aligned(source: Segment, destination: Segment) -> list[int]:
     rows, others = (len(part.tokens) - part.first + 1 for part in (source, destination))
     inner = align(before, after, max(rows, others))[1:rows]
     return front + [min(destination.first + place - 1, last) for place in inner]
+
+
+class Segmented(TextEncoder):
+    """A text encoder that says which tokens stand at which positions."""
+
+    @abstractmethod
+    def segments(self, prompt: str) -> tuple[Segment, ...]:
+        """The tokens at a prompt's positions, one segment behind the other."""
+
+    def words(self, prompt: str) -> list[str]:
+        """The tokens at every position up to the last that is no padding, as text."""
+        tokens = [token for segment in self.segments(prompt) for token in segment.tokens]
+        return [plain(token) for token in tokens[: self.own(prompt)[-1] + 1]]
+
+    def own(self, prompt: str) -> list[int]:
+        """The positions that are not padding."""
+        own = [one.first <= place < one.stop for one in self.segments(prompt) for place in range(len(one.tokens))]
+        return [position for position, is_own in enumerate(own) if is_own]
+
+    def alignment(self, source: str, destination: str) -> list[int]:
+        """`align` in every segment, on the tokens as words: however they are cut off from what stands before them."""
+        one, other = self.pieces(source), self.pieces(destination)
+        if one == other:
+            raise PromptError(f"{source!r} -> {destination!r}: both are the same tokens; the edit would do nothing.")
+        if not {compared(token) for token in one} & {compared(token) for token in other}:
+            raise PromptError(
+                f"{source!r} -> {destination!r}: source and destination have no word in common; name the same thing in "
+                "both."
+            )
+        found: list[int] = []
+        behind = 0
+        for before, after in zip(self.segments(source), self.segments(destination), strict=True):
+            found += [behind + place for place in aligned(before, after)]
+            behind += len(after.tokens)
+        return found
+
+    def fresh(self) -> None:
+        """Prompts are encoded one at a time, so that what is remembered is what would be encoded."""

@@ -1,0 +1,96 @@
+"""The maps of a network that read text, wherever they are: in a checkpoint's files, or held by another program."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from timecli.models import layouts
+from timecli.models.streams import LDM, POOLED, TEXT, Family, Matrix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+
+class Spot(Protocol):
+    """Where a map is."""
+
+    @property
+    def matrix(self) -> Matrix:
+        """Which one it is."""
+
+    @property
+    def where(self) -> str:
+        """How errors call it."""
+
+
+class Network(Protocol):
+    """A network as an edit looks at it."""
+
+    @property
+    def path(self) -> Path | str:
+        """How errors call it."""
+
+    @property
+    def family(self) -> Family:
+        """What kind of model it is."""
+
+    def projections(
+        self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
+    ) -> Iterator[tuple[Spot, torch.Tensor]]:
+        """Every map of some streams `[out, d]`."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A map that is in memory."""
+
+    matrix: Matrix
+    where: str
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of a network that another program has loaded.
+
+    Attributes:
+        path: how errors call the network.
+        family: what kind of model it is.
+        weights: by their names in a single file; a map is read when it is needed.
+    """
+
+    path: str
+    family: Family
+    weights: Mapping[str, torch.Tensor]
+
+    def name(self, matrix: Matrix) -> str:
+        """The name under which a map is held."""
+        return matrix.names[LDM]
+
+    def projections(
+        self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
+    ) -> Iterator[tuple[Held, torch.Tensor]]:
+        """Every map of some streams `[out, d]`, as it is held; there are no twins."""
+        for matrix in self.family.matrices:
+            if matrix.stream in streams:
+                name = self.name(matrix)
+                yield Held(matrix, f"{self.path}: {name}"), self.weights[name]
+
+
+def find(weights: Mapping[str, torch.Tensor], shapes: layouts.Shapes, name: str) -> Maps:
+    """The maps of a loaded network.
+
+    Args:
+        weights: `[out, d]`, by the names that a single file with the network alone has for them, as
+            `input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight`.
+        shapes: of all its tensors, by which its family is told.
+        name: how errors call it.
+
+    Raises:
+        CheckpointError: it is no model of a known family.
+    """
+    family, _, _ = layouts.find(shapes, name)
+    return Maps(name, family, weights)
