@@ -113,7 +113,7 @@ def test_the_pooled_vector_of_a_network_is_among_its_maps() -> None:
 
 
 def test_this_way_needs_none_of_the_command_line_s_libraries() -> None:
-    heavy = "diffusers transformers typer inflect rich jinja2 tomlkit".split()
+    heavy = ["diffusers", "transformers", "typer", "inflect", "rich", "jinja2", "tomlkit"]
     blocked = f"import sys\nsys.modules.update(dict.fromkeys({heavy}))\n"
     code = (
         "from tests.test_loaded import *\nmodel = timecli.Loaded(held(random(24)), Words(fingerprints=('f',)), CPU)\n"

@@ -21,7 +21,7 @@ from timecli.files.safefile import SafeFile, require_finite, require_floats
 from timecli.manifests import records
 from timecli.models import classes, encoders, layouts, streams, towers, unets
 from timecli.models.encoders import EncoderFiles
-from timecli.models.maps import Network
+from timecli.models.maps import Network, channels
 from timecli.models.streams import POOLED, TEXT
 from timecli.models.towers import TextWeights
 from timecli.models.variants import Group
@@ -33,9 +33,6 @@ Need = Literal["prompts", "fingerprints", "nothing"]
 """What a command does with a model's text encoders."""
 EDITS = "timecli.edits"
 """Metadata key: JSON list of the edits that a checkpoint carries, the first made first."""
-
-CONV_IN = ("input_blocks.0.0.weight", "conv_in.weight")
-"""How the name of a UNet's first convolution ends, in a single file and in a folder."""
 
 
 @dataclass(frozen=True)
@@ -240,9 +237,9 @@ def open_checkpoint(
                 raise
     elif needs != "nothing":
         texts = towers.find(family, path, first.files, text_encoder, width)
-    channels = 4 if family.by_pipeline else _channels(first.shapes)
+    taken = channels(family, first.shapes)
     return Checkpoint(
-        path, family, tuple(places), texts, config, channels, found.copies, found.left_out, found.cautions, others
+        path, family, tuple(places), texts, config, taken, found.copies, found.left_out, found.cautions, others
     )
 
 
@@ -259,11 +256,6 @@ def _of_config(family: streams.Family, config: Path | None, width: int, compiled
         classes.refuse(family, said, str(index))
     by_width = family if not family.kinds or width == family.towers[0].width else family.kinds[0]
     return found or by_width
-
-
-def _channels(shapes: layouts.Shapes) -> int:
-    name = next((name for end in CONV_IN for name in shapes if name.endswith(end)), None)
-    return shapes[name][1] if name and len(shapes[name]) > 1 else 4
 
 
 def _places(group: Group, where: str, twin: bool) -> tuple[streams.Family, list[Place]]:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     import torch
 
 
+CONV_IN = ("input_blocks.0.0.weight", "conv_in.weight")
+"""How the name of a UNet's first convolution ends, in a single file and in a folder."""
+NOISE = 4
+"""Channels of a UNet that is fed noise alone; one that is fed a picture, too, is another architecture."""
+
+
 class Spot(Protocol):
     """Where a map is."""
 
@@ -29,6 +35,10 @@ class Spot(Protocol):
 
 class Network(Protocol):
     """A network as an edit looks at it."""
+
+    @property
+    def channels(self) -> int:
+        """How many a UNet takes."""
 
     @property
     def path(self) -> Path | str:
@@ -60,11 +70,13 @@ class Maps:
         path: how errors call the network.
         family: what kind of model it is.
         weights: by their names in a single file; a map is read when it is needed.
+        channels: how many a UNet takes.
     """
 
     path: str
     family: Family
     weights: Mapping[str, torch.Tensor]
+    channels: int
 
     def name(self, matrix: Matrix) -> str:
         """The name under which a map is held."""
@@ -93,4 +105,12 @@ def find(weights: Mapping[str, torch.Tensor], shapes: layouts.Shapes, name: str)
         CheckpointError: it is no model of a known family.
     """
     family, _, _ = layouts.find(shapes, name)
-    return Maps(name, family, weights)
+    return Maps(name, family, weights, channels(family, shapes))
+
+
+def channels(family: Family, shapes: layouts.Shapes) -> int:
+    """How many channels a UNet takes: 4, with an image to fill in 9, with one to follow 8; 4 for what is no UNet."""
+    if family.by_pipeline:
+        return NOISE
+    name = next((name for end in CONV_IN for name in shapes if name.endswith(end)), None)
+    return shapes[name][1] if name and len(shapes[name]) > 1 else NOISE

@@ -22,7 +22,8 @@ from timecli.errors import DeltaError
 from timecli.files.safefile import SafeFile
 from timecli.files.tensors import convert, raw
 from timecli.models import layouts, streams
-from timecli.models.checkpoint import EDITS, Checkpoint, edits
+from timecli.models.checkpoint import EDITS, edits
+from timecli.models.maps import Network
 from timecli.shipping.provenance import architecture
 
 KOHYA = {
@@ -69,10 +70,11 @@ def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> 
     return cut, float(lost[keep])
 
 
-def fitting(checkpoint: Checkpoint, delta: Delta, dtype: torch.dtype) -> int:
+def fitting(checkpoint: Network, delta: Delta, dtype: torch.dtype) -> int:
     """How many columns a LoRA of `LARGEST` bytes has for every map of a model."""
-    maps = [place for place in checkpoint.places if not place.twin and for_matrix([delta], place.matrix)]
-    return max(1, LARGEST // max(1, dtype.itemsize * sum(sum(p.file.entries[p.name]["shape"]) for p in maps)))
+    maps = checkpoint.projections(twins=False)
+    sizes = [sum(weight.shape) for place, weight in maps if for_matrix([delta], place.matrix)]
+    return max(1, LARGEST // max(1, dtype.itemsize * sum(sizes)))
 
 
 def smaller(delta: Delta, rank: int | None, tolerance: float | None) -> tuple[Delta, float]:
@@ -97,7 +99,7 @@ class Adapter:
     error: float
 
 
-def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype, small: Delta) -> Adapter:
+def adapter(checkpoint: Network, delta: Delta, form: str, dtype: torch.dtype, small: Delta) -> Adapter:
     """The delta for every matrix of `checkpoint` that it covers.
 
     Args:
@@ -112,12 +114,12 @@ def adapter(checkpoint: Checkpoint, delta: Delta, form: str, dtype: torch.dtype,
     for place, weight in checkpoint.projections(twins=False):
         digest.update(raw(weight))
         for whole_edit, operator in zip(*(for_matrix([one], place.matrix) for one in (delta, small)), strict=True):
-            up, down = (convert(part, dtype, place.name) for part in _factors(weight, operator))
+            up, down = (convert(part, dtype, place.where) for part in _factors(weight, operator))
             left, right = _factors(weight, whole_edit)
             change = left @ right
             found = up.double() @ down.double()
             if form == "diff":
-                found = convert(found, dtype, place.name)
+                found = convert(found, dtype, place.where)
             tensors |= _named(form, checkpoint.family, place.matrix, up, down, found)
             rest += float((found.double() - change).square().sum())
             whole += float(change.square().sum())
@@ -167,7 +169,7 @@ def unread(form: str, family: streams.Family) -> str | None:
     return f"{program} finds no {maps} of {family.name} under these names; leave out --format for some that it loads."
 
 
-def about(checkpoint: Checkpoint, delta: Delta, form: str, records: Sequence[dict[str, Any]]) -> dict[str, str]:
+def about(checkpoint: Network, delta: Delta, form: str, records: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The adapter's metadata: what A1111, Forge and kohya's tools read, ModelSpec, and the edit."""
     family, rank = checkpoint.family, delta.operator.rank
     network = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(rank)}

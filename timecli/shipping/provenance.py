@@ -14,9 +14,8 @@ from timecli.files.foreign import read_json
 from timecli.models import carried
 from timecli.models.carried import MADE
 from timecli.models.checkpoint import EDITS, Checkpoint
+from timecli.models.maps import NOISE, Network
 
-NOISE = 4
-"""Channels of a UNet that is fed noise alone; one that is fed a picture, too, is another architecture."""
 TYPE = "timecli"
 """What a merge recipe is called that holds edits."""
 
@@ -138,7 +137,7 @@ def _parsed(own: Mapping[str, str], key: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def architecture(checkpoint: Checkpoint) -> str:
+def architecture(checkpoint: Network) -> str:
     """What ModelSpec calls the model, where its tensors prove it; else nothing, since readers trust it."""
     return checkpoint.family.short if checkpoint.channels == NOISE else ""
 

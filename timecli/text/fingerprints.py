@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -70,8 +70,16 @@ def of_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> tuple[str, ...]:
     """
     norm = checkpoint.norm()
     own = set().union(*(one.hashes for one in parts)) | ({_hash(norm)} if norm is not None else set())
-    whole = hashlib.sha256("".join(sorted(own)).encode()).hexdigest()
-    return (whole, *(found for one in parts for found in one.clip))
+    return (_joined(own), *(found for one in parts for found in one.clip))
+
+
+def of_tensors(tensors: Iterable[torch.Tensor]) -> str:
+    """The first of `of_parts`, of the tensors themselves: of all that states depend on, and the norm's."""
+    return _joined({_hash(tensor) for tensor in tensors})
+
+
+def _joined(hashes: set[str]) -> str:
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def _hash(tensor: torch.Tensor) -> str:

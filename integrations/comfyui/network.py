@@ -1,0 +1,137 @@
+"""A MODEL's maps that read text: their weights, and an edit as a patch of them.
+
+The patch is an adapter on the ModelPatcher, as a LoRA is: ComfyUI gives it the weight that is there, in whatever form
+the model keeps it, and takes the change back when the patch is unplugged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher, get_key_weight
+from comfy.weight_adapter.base import WeightAdapterBase
+
+import timecli
+from timecli.editing.applying import covers
+from timecli.editing.delta import Delta
+from timecli.editing.solve import Operator, apply
+from timecli.errors import DeltaError
+from timecli.models.maps import Maps
+from timecli.models.streams import Matrix
+
+PREFIX = "diffusion_model."
+ELSEWHERE = "take the node 'Apply timecli delta' on the conditioning"
+
+
+class Weights(Mapping[str, torch.Tensor]):
+    """The weights of a MODEL as it was loaded, without patches, by the names of a single file."""
+
+    def __init__(self, model: ModelPatcher) -> None:
+        """Nothing is read until it is asked for."""
+        self.model = model
+        self.shapes = {
+            name.removeprefix(PREFIX): tuple(tensor.shape) for name, tensor in model.model_state_dict(PREFIX).items()
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.shapes)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """A weight in float32 on the CPU."""
+        key = PREFIX + name
+        weight, _, convert = get_key_weight(self.model.model, key)
+        kept = self.model.backup.get(key)
+        weight = self.model.hook_backup[key][0] if key in self.model.hook_backup else kept.weight if kept else weight
+        if not weight.is_floating_point():
+            return self._asked(key, weight.device)
+        wide = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
+        return convert(wide, inplace=True) if convert else wide
+
+    def _asked(self, key: str, device: torch.device) -> torch.Tensor:
+        """A weight that only its layer can read (GGUF): what the layer makes of the unit vectors."""
+        layer = self.model.model.get_submodule(key.removesuffix(".weight"))
+        units = torch.eye(self.shapes[key.removeprefix(PREFIX)][1], device=device)
+        return (layer(units) - layer(torch.zeros_like(units[:1]))).T.float().cpu()
+
+
+def maps(model: ModelPatcher) -> Maps:
+    """The maps of a MODEL that read text.
+
+    Raises:
+        CheckpointError: it is of no family that can be edited.
+    """
+    weights = Weights(model)
+    return timecli.loaded_maps(weights, weights.shapes, "this MODEL")
+
+
+class Edit(WeightAdapterBase):
+    """W becomes W (I + s D), computed in float32 on the weight that is there."""
+
+    name = "timecli"
+
+    def __init__(self, operator: Operator) -> None:
+        """The edit of one stream."""
+        self.operator = operator
+        self.loaded_keys = set()
+        self.weights = [operator.left, operator.right]
+
+    def calculate_weight(
+        self, weight: torch.Tensor, key: str, strength: float, *others: Any, **more: Any
+    ) -> torch.Tensor:
+        """The edited weight, with the dtype and on the device of the one that is given."""
+        return apply(weight, self.operator, strength).to(weight.dtype)
+
+
+def patched(model: ModelPatcher, delta: Delta, strength: float) -> ModelPatcher:
+    """A clone of a MODEL with an edit on its maps; with strength 0, with none.
+
+    Raises:
+        CheckpointError: the MODEL is of no family that can be edited.
+        DeltaError: the edit is for text of another width, behind a norm or before it, or the maps cannot be patched.
+    """
+    if not math.isfinite(strength):
+        raise DeltaError(f"strength is {strength}; give a number, such as 1.")
+    found = maps(model)
+    _require_fit(delta, found)
+    wanted = {
+        PREFIX + found.name(matrix): Edit(delta.operators[matrix.stream])
+        for matrix in found.family.matrices
+        if matrix.stream in delta.operators and covers(delta.origin, matrix)
+    }
+    if not wanted:
+        raise DeltaError(f"the delta {delta.origin.name!r} edits none of the maps of {found.family.name}.")
+    clone = model.clone()
+    left = wanted.keys() - set(clone.add_patches(wanted, strength)) if strength else set()
+    if left:
+        raise DeltaError(f"this MODEL does not let {min(left)} be patched; {ELSEWHERE}.")
+    return clone
+
+
+def _require_fit(delta: Delta, found: Maps) -> None:
+    """Refuse an edit of another kind of model."""
+    about, family = f"the delta {delta.origin.name!r} was made for", found.family
+    shapes = found.weights.shapes if isinstance(found.weights, Weights) else {}
+    for stream, operator in delta.operators.items():
+        matrix = next((one for one in family.matrices if one.stream == stream), None)
+        if matrix is None or not _fits(matrix, shapes[found.name(matrix)][-1], operator.width):
+            reads = "no such vector" if matrix is None else f"{shapes[found.name(matrix)][-1]}"
+            raise DeltaError(
+                f"{about} {stream} of width {operator.width}, and this MODEL, {family.name}, reads {reads}; compile "
+                "the edit for this model."
+            )
+    if delta.origin.behind_norm != (family.norm is not None):
+        side = "behind a norm of the network" if delta.origin.behind_norm else "that no norm of the network has changed"
+        raise DeltaError(f"{about} text {side}, and this MODEL is {family.name}; compile the edit for this model.")
+
+
+def _fits(matrix: Matrix, width: int, wanted: int) -> bool:
+    return width == wanted or (matrix.leading and width > wanted)

@@ -1,0 +1,97 @@
+"""A text, a MODEL and a CLIP become an edit, with a sentence of what it will do."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import comfy.utils
+import torch
+
+import timecli
+from timecli.editing import conflicts
+from timecli.editing.delta import Delta
+from timecli.editing.preview import Preview
+from timecli.manifests.manifest import Manifest
+from timecli.text import everyday
+
+from . import asking, network, states
+
+KEPT = 16
+"""Edits of a model that are remembered, so that a strength that changes solves nothing."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """An edit, and what will become of it."""
+
+    delta: Delta
+    sentence: str
+
+
+_SOLVED: WeakKeyDictionary[Any, OrderedDict[Any, Solved]] = WeakKeyDictionary()
+"""By the network itself, so that none is kept in memory."""
+
+
+def solved(model: Any, clip: Any, text: str) -> Solved:
+    """The edit that a text asks for.
+
+    Raises:
+        TimecliError: one sentence says what is wrong with the text, the CLIP or the MODEL.
+    """
+    maps = network.maps(model)
+    encoder = states.read(clip, maps)
+    manifest = asking.read(text, encoder.clip_skip)
+    layout = states.layout(encoder)
+    known = _SOLVED.setdefault(model.model, OrderedDict())
+    key = (manifest, encoder.fingerprint, encoder.clip_skip, layout)
+    if key not in known:
+        known[key] = _solve(manifest, timecli.Loaded(maps, encoder, _device()), layout)
+    known.move_to_end(key)
+    if len(known) > KEPT:
+        known.popitem(last=False)
+    return known[key]
+
+
+def _solve(manifest: Manifest, model: timecli.Loaded, layout: str) -> Solved:
+    """With the everyday prompts that ComfyUI reads, kept apart from the command line's."""
+    with torch.no_grad():
+        bar = comfy.utils.ProgressBar(len(everyday.prompts(manifest, model.encoder)))
+        world = timecli.everyday_world(manifest, model, everyday.cache() / "comfyui" / layout, bar.update)
+        delta = timecli.compile(manifest, model, world)
+        seen = timecli.plan(manifest, model, delta, world)
+        against = conflicts.conflicts(manifest, model.checkpoint, model.encoder, delta)
+    return Solved(delta, sentence(manifest, seen, against))
+
+
+def sentence(manifest: Manifest, seen: Preview, against: list[str]) -> str:
+    """How far the sources go, what moves most of the rest, and what pulls against what."""
+    shares = {one.row.prompt: one.share for one in seen.forecasts if one.row.kind == "source" and one.share is not None}
+    lines = [
+        f"{edit.source} goes {shares[edit.source]:.0%} of its way to {edit.destination}"
+        for edit in manifest.edits
+        if edit.source in shares
+    ]
+    if seen.most:
+        prompt, share = seen.most[0]
+        lines.append(f"of what nobody named, {prompt} moves most: {share:.0%}")
+    return "\n".join([*lines, *against])
+
+
+def _device() -> torch.device:
+    """Where to calculate in float64: some devices cannot."""
+    device: torch.device = comfy.model_management.get_torch_device()
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def tell(text: str, node: str | None) -> None:
+    """Show a text below a node, in those versions of ComfyUI that can."""
+    if node is None:  # a node outside a workflow
+        return
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node)

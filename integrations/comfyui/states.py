@@ -1,0 +1,211 @@
+"""ComfyUI's own states of a prompt: its tokens, its text encoders, its padding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import comfy.model_management
+import torch
+from torch.nn import functional
+
+from timecli.errors import CheckpointError
+from timecli.models import layouts
+from timecli.models.maps import Maps
+from timecli.models.streams import POOLED, TEXT, Family
+from timecli.text import fingerprints
+from timecli.text.segments import Segment, Segmented
+
+from . import positions
+from .positions import Words
+
+PROGRAM = "ComfyUI"
+PENULTIMATE = {family.short for family in (layouts.SD2, layouts.SDXL, layouts.SD3)}
+"""Families whose network is given the states before CLIP's last layer, so that this is clip_skip 1."""
+TOWERS = ("clip_l", "clip_h", "clip_g", "t5xxl")
+_KNOWN: WeakKeyDictionary[torch.nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComfyEncoder(Segmented):
+    """The text encoders that ComfyUI has loaded.
+
+    Attributes:
+        clip: ComfyUI's.
+        family: of the network that reads the states.
+        norm: the weight `[d]` of the norm that the network has before its map of the text.
+        known: the segments of every prompt that was encoded.
+    """
+
+    clip: Any
+    family: Family
+    norm: torch.Tensor | None = None
+    known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def width(self) -> int:
+        """The d of the states."""
+        return int(self.remembered([""], 0)[0][TEXT].shape[1])
+
+    @property
+    def pooled_width(self) -> int:
+        """The d of the vector for the whole prompt; 0 where the network is given none."""
+        found = self.remembered([""], 0)[0]
+        return int(found[POOLED].shape[1]) if POOLED in found else 0
+
+    @property
+    def behind_norm(self) -> bool:
+        """Whether the network has a norm before its map of the text."""
+        return self.norm is not None
+
+    def tokens(self, prompt: str) -> list[int]:
+        """Token ids of a prompt without padding, of the text's last segment; raises PromptError for one too long."""
+        words, tokens = self._parts(prompt, self._tokenized(prompt))[-1]
+        (segment,) = positions.segments([(words, tokens)], len(tokens))
+        return [token if isinstance(token, int) else -1 for token in tokens[segment.first : segment.stop]]
+
+    def pieces(self, word: str) -> list[str]:
+        """The tokens of a word alone, as text."""
+        name = self._keys()[-1]
+        tokenizer = self._tokenizer(name)
+        ids = tokenizer.tokenizer(word)["input_ids"]
+        last = -1 if tokenizer.tokenizer_adds_end_token else None
+        return [self._words(name).text(token) for token in ids[tokenizer.tokens_start : last]]
+
+    def segments(self, prompt: str) -> tuple[Segment, ...]:
+        """The tokens at a prompt's positions, one segment behind the other."""
+        if prompt not in self.known:
+            self.remembered([prompt], 0)
+        return self.known[prompt]
+
+    def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
+        """What each prompt gives to every stream, rows `[positions, d]` float32; `positions` is all."""
+        return [self._encoded(prompt) for prompt in prompts]
+
+    def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        tokens = self._tokenized(prompt)
+        made = self.clip.encode_from_tokens(tokens, return_dict=True)
+        states = made["cond"][0].float().cpu()
+        if self.norm is not None and self.family.norm is not None:
+            states = functional.rms_norm(states, self.norm.shape, self.norm, self.family.norm[1])
+        found = {TEXT: states}
+        if POOLED in self.family.streams:
+            if made["pooled_output"] is None:
+                raise CheckpointError(
+                    f"the CLIP gives no vector for the whole prompt, which {self.family.name} reads; connect the CLIP "
+                    "that it is drawn with."
+                )
+            found[POOLED] = made["pooled_output"].float().cpu()
+        self.known[prompt] = positions.segments(self._parts(prompt, tokens), len(states))
+        return found
+
+    def _tokenized(self, prompt: str) -> dict[str, Any]:
+        """A prompt's tokens by text encoder; a bracket is a bracket, and no weight."""
+        tokens: dict[str, Any] = self.clip.tokenize(re.sub(r"([()])", r"\\\1", prompt))
+        return tokens
+
+    def _parts(self, prompt: str, tokens: dict[str, Any]) -> list[tuple[Words, list[Any]]]:
+        """The tokens of each segment."""
+        return [(self._words(name), positions.single(prompt, tokens[name])) for name in self._keys()]
+
+    def _keys(self) -> list[str]:
+        stage = self.clip.cond_stage_model
+        there = [name for name in self._tokenized("") if _part(stage, name) is not None]
+        return positions.keys(self.family, there)
+
+    def _words(self, name: str) -> Words:
+        tokenizer = self._tokenizer(name)
+        return Words(tokenizer.inv_vocab, tokenizer.end_token, tokenizer.pad_token)
+
+    def _tokenizer(self, name: str) -> Any:
+        return _part(self.clip.tokenizer, name)
+
+
+def _part(whole: Any, name: str) -> Any:
+    """A text encoder or its tokenizer, by the name that its tokens have."""
+    return getattr(whole, f"clip_{name}", None) or getattr(whole, name, None)
+
+
+def read(clip: Any, maps: Maps) -> ComfyEncoder:
+    """The text encoders of a CLIP, for a network.
+
+    Raises:
+        CheckpointError: they give it what it does not read.
+    """
+    family = maps.family
+    norm = maps.weights[family.norm[0]] if family.norm else None
+    last = -2 if family.short in PENULTIMATE else -1
+    skip = 1 if clip.layer_idx is None else 1 + last - clip.layer_idx
+    encoder = ComfyEncoder(
+        fingerprints=_fingerprints(clip, family, norm), clip_skip=skip, states_of=PROGRAM, clip=clip, family=family,
+        norm=norm,
+    )  # fmt: skip
+    for reader in encoder.readers:
+        matrix = next(one for one in family.matrices if one.stream == reader.stream)
+        width = maps.weights[maps.name(matrix)].shape[1]
+        if width != reader.width and not (matrix.leading and width > reader.width):
+            raise CheckpointError(
+                f"the CLIP gives {reader.stream} of width {reader.width}, and this MODEL, {family.name}, reads "
+                f"{width}; connect the CLIP that it is drawn with."
+            )
+    return encoder
+
+
+def layout(encoder: ComfyEncoder) -> str:
+    """By which everyday prompts that were read in another way are told: templates, padding, and how many there are."""
+    tokens = {
+        name: [[str(token) for token, *_ in chunk] for chunk in chunks]
+        for name, chunks in encoder._tokenized("a rose").items()
+    }
+    rows = len(encoder.remembered([""], 0)[0][TEXT])
+    return hashlib.sha256(json.dumps([tokens, rows], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _fingerprints(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
+    """Those that the command line has for these text encoders; of patched ones another."""
+    stage = clip.cond_stage_model
+    if stage not in _KNOWN:
+        _KNOWN[stage] = _of_weights(clip, family, norm)
+    if not clip.patcher.patches:
+        return _KNOWN[stage]
+    states = clip.encode_from_tokens(clip.tokenize("a rose"))
+    told = hashlib.sha256(_KNOWN[stage][0].encode() + states.float().cpu().numpy().tobytes())
+    return (told.hexdigest(),)
+
+
+def _of_weights(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
+    """Fingerprints of the weights without patches, of the tensors that the command line looks at."""
+    stored = {name: one[0][0] for name, one in clip.patcher.get_key_patches().items()}
+    towers = []
+    for name in dict.fromkeys(key.split(".")[0] for key in stored):
+        prefix = f"{name}.transformer."
+        inside = {
+            key.removeprefix(prefix).removeprefix("text_model."): t
+            for key, t in stored.items()
+            if key.startswith(prefix)
+        }
+        towers.append((name, inside))
+    order = sorted(towers, key=lambda one: TOWERS.index(one[0]) if one[0] in TOWERS else len(TOWERS))
+    if not family.by_pipeline:
+        return fingerprints.fingerprints(
+            [_as_read(tower, tensors) for tower, (_, tensors) in zip(family.towers, order, strict=False)]
+        )
+    return (fingerprints.of_tensors((*_floats(tensors for _, tensors in order), *([] if norm is None else [norm]))),)
+
+
+def _as_read(tower: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of CLIP's text tower those that the states come from: ComfyUI has a projection everywhere."""
+    left_out = () if tower.pooled else ("text_projection.weight",)
+    behind = tuple(f"encoder.layers.{number}." for number in range(tower.blocks, 99)) if tower.blocks else ()
+    return {name: tensor for name, tensor in tensors.items() if name not in left_out and not name.startswith(behind)}
+
+
+def _floats(towers: Iterable[dict[str, torch.Tensor]]) -> Iterable[torch.Tensor]:
+    for tensors in towers:
+        yield from (tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel())

@@ -1,0 +1,183 @@
+"""Run beside a checkout of ComfyUI, with a family's name and a folder: the node on the MODEL against what it should be.
+
+Prints a JSON object of distances, in lengths of the way that the edit goes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+family, place = sys.argv[1], Path(sys.argv[2])
+
+import comfyui_small as small  # noqa: E402
+
+pack = small.node()
+
+import comfy.float  # noqa: E402
+import utils.install_util  # noqa: E402, F401  before nodes, as main.py does
+import nodes as own  # noqa: E402
+import torch  # noqa: E402
+from comfy.model_patcher import string_to_seed  # noqa: E402
+from comfy.weight_adapter.lora import LoRAAdapter  # noqa: E402
+from timecli_nodes import conditioning, network, solving, states  # noqa: E402
+
+import timecli  # noqa: E402
+from timecli.editing.solve import apply  # noqa: E402
+
+FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
+MANIFEST = """
+name = "blue"
+[[edit]]
+source = "a rose"
+destination = "a blue rose"
+strength = 0.5
+[[edit]]
+source = "a cat"
+destination = "a green cat (in a hat)"
+[preserve]
+everyday = "few.txt"
+prompts = ["a red rose"]
+"""
+
+
+def off(found: torch.Tensor, wanted: torch.Tensor, before: torch.Tensor) -> float:
+    return float((found.double() - wanted.double()).norm() / (before.double() - wanted.double()).norm())
+
+
+def weights(patcher: Any) -> dict[str, torch.Tensor]:
+    """What ComfyUI makes of a patcher's weights, and takes back."""
+    patcher.patch_model(device_to=small.CPU)
+    found = {name: tensor.clone() for name, tensor in patcher.model.state_dict().items()}
+    patcher.unpatch_model(device_to=small.CPU)
+    return found
+
+
+def edited(before: dict[str, torch.Tensor], maps: Any, delta: Any, strength: float) -> dict[str, torch.Tensor]:
+    keys = {network.PREFIX + maps.name(matrix): delta.operators[matrix.stream] for matrix in maps.family.matrices}
+    return {key: apply(t, keys[key], strength) if key in keys else t for key, t in before.items()}
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], before: dict[str, torch.Tensor]) -> float:
+    """The largest distance of any weight, and 2 where one differs that should not."""
+    worst = 0.0
+    for key, tensor in one.items():
+        if torch.equal(other[key], before[key]):
+            worst = max(worst, 0.0 if torch.equal(tensor, other[key]) else 2.0)
+        else:
+            worst = max(worst, off(tensor, other[key], before[key]))
+    return worst
+
+
+def lora(maps: Any) -> dict[str, Any]:
+    """A LoRA on some map that the edit has, too."""
+    name = maps.name(maps.family.matrices[0])
+    rows, columns = maps.weights[name].shape
+    random = torch.Generator().manual_seed(7)
+    up, down = torch.randn(rows, 2, generator=random), torch.randn(2, columns, generator=random)
+    return {network.PREFIX + name: LoRAAdapter(set(), (up, down, 2.0, None, None, None))}
+
+
+def plain_lora(before: dict[str, torch.Tensor], maps: Any) -> dict[str, torch.Tensor]:
+    return {key: before[key] + adapter.weights[0] @ adapter.weights[1] for key, adapter in lora(maps).items()}
+
+
+@torch.inference_mode()
+def main() -> dict[str, Any]:
+    (place / "few.txt").write_text(FEW)
+    (place / "m.toml").write_text(MANIFEST)
+    patcher, clip = small.FAMILIES[family]()
+    found: dict[str, Any] = {}
+    node, text = pack.EditAssumption(), str(place / "m.toml")
+    before = weights(patcher)
+    changed, delta = node.edit(patcher, clip, text, 1.0)
+    maps = network.maps(patcher)
+    encoder = states.read(clip, maps)
+    found["origin"] = [delta.origin.states_of, delta.origin.behind_norm, sorted(delta.operators)]
+    found["family"] = maps.family.name
+    found["sentence"] = solving.solved(patcher, clip, text).sentence
+    model = timecli.Loaded(maps, encoder, small.CPU)
+    manifest = timecli.load_manifest(text)
+    rows = timecli.plan(manifest, model, delta, timecli.everyday_world(manifest, model, place / "cache")).forecasts
+    found["shares"] = [one.share for one in rows if one.row.kind == "source"]
+    found["aligned"] = [
+        [encoder.words(one)[row] for row in encoder.own(one)] for one in ("a rose", "a green cat (in a hat)")
+    ]
+    words, goal = encoder.words("a blue rose"), encoder.alignment("a rose", "a blue rose")
+    found["goes to"] = [words[goal[row]] for row in encoder.own("a rose")]
+    found["weights"] = {
+        str(s): apart(weights(network.patched(patcher, delta, s)), edited(before, maps, delta, s), before)
+        for s in (1.0, 0.5, -0.5)
+    }
+    none = weights(network.patched(patcher, delta, 0.0))
+    found["none"] = all(torch.equal(none[key], before[key]) for key in before)
+    twice = network.patched(network.patched(patcher, delta, 0.5), delta, -1.0)
+    wanted = edited(edited(before, maps, delta, 0.5), maps, delta, -1.0)
+    found["two in a row"] = apart(weights(twice), wanted, before)
+    ahead = patcher.clone()
+    ahead.add_patches(lora(maps), 1.0)
+    wanted = edited({**before, **plain_lora(before, maps)}, maps, delta, 1.0)
+    found["behind a lora"] = apart(weights(network.patched(ahead, delta, 1.0)), wanted, before)
+    behind = network.patched(patcher, delta, 1.0)
+    behind.add_patches(lora(maps), 1.0)
+    wanted = edited(before, maps, delta, 1.0)
+    wanted = {**wanted, **{key: wanted[key] + t - before[key] for key, t in plain_lora(before, maps).items()}}
+    found["before a lora"] = apart(weights(behind), wanted, before)
+    found.update(pictures(patcher, clip, delta, changed, maps))
+    after = weights(patcher)
+    found["restored"] = all(torch.equal(after[key], before[key]) for key in before)
+    found["fp8"] = fp8(patcher, maps, delta)
+    return found
+
+
+def pictures(patcher: Any, clip: Any, delta: Any, changed: Any, maps: Any) -> dict[str, Any]:
+    """By ComfyUI's sampler: the patched MODEL against the MODEL as it is on edited text."""
+    cat, rose, empty = (small.conditioning(clip, prompt) for prompt in ("a cat", "a rose in the snow", ""))
+    plain = small.drawn(patcher, rose, empty)
+    made = small.drawn(changed, rose, empty)
+    again = small.drawn(patcher, rose, empty)
+    result: dict[str, Any] = {"unplugged": bool(torch.equal(plain, again))}
+    if maps.family.norm is not None:
+        return {**result, "moved": float((made - plain).norm() / plain.norm())}
+    part = {name: conditioning.Operator(one.left, one.right) for name, one in delta.operators.items()}
+    shift = conditioning.Delta("x", part["text"], part.get("pooled"))
+
+    def both(positive: Any, negative: Any, **more: Any) -> float:
+        wanted = small.drawn(patcher, *(conditioning.edited(one, shift, 1.0) for one in (positive, negative)), **more)
+        found = small.drawn(changed, positive, negative, **more)
+        return off(found, wanted, small.drawn(patcher, positive, negative, **more))
+
+    result["picture"] = both(rose, empty)
+    half = small.drawn(patcher, conditioning.edited(rose, shift, 1.0), empty)
+    result["one prompt alone"] = off(made, half, plain)
+    if family in ("SD 1", "FLUX.1"):
+        result["batch"] = both(rose, empty, batch=2)
+        (regions,) = own.ConditioningCombine().combine(*own.ConditioningSetArea().append(cat, 32, 64, 0, 0, 1.0), rose)
+        result["regions"] = both(regions, empty)
+        (timed,) = own.ConditioningSetTimestepRange().set_range(rose, 0.0, 0.4)
+        result["timed"] = both(timed + own.ConditioningSetTimestepRange().set_range(cat, 0.4, 1.0)[0], empty)
+    return result
+
+
+def fp8(patcher: Any, maps: Any, delta: Any) -> bool:
+    """Whether weights in fp8 become what ComfyUI rounds the edited ones to, as it does with a LoRA."""
+    kind, seen = torch.float8_e4m3fn, []
+    small_keys = {network.PREFIX + maps.name(matrix): matrix.stream for matrix in maps.family.matrices}
+    for name, parameter in patcher.model.named_parameters():
+        if name in small_keys:
+            parameter.data = parameter.data.to(kind)
+    before = {name: tensor for name, tensor in patcher.model.state_dict().items() if name in small_keys}
+    after = weights(network.patched(patcher, delta, 1.0))
+    for key, stream in small_keys.items():
+        exact = apply(before[key].float(), delta.operators[stream])
+        seen.append(
+            torch.equal(
+                after[key].float(), comfy.float.stochastic_rounding(exact, kind, seed=string_to_seed(key)).float()
+            )
+        )
+    return all(seen) and not all(torch.equal(after[key].float(), before[key].float()) for key in small_keys)
+
+
+print(json.dumps(main()))

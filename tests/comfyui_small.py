@@ -1,0 +1,161 @@
+"""Small random models of ComfyUI's own classes: network, sampling and text encoders of every family that it draws.
+
+For processes beside a checkout of ComfyUI; the node's folder is loaded as ComfyUI loads it, as a package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if len(sys.argv) > 1:
+    sys.argv[1:] = ["--cpu"]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_patcher  # noqa: E402
+import comfy.sample  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.supported_models as models  # noqa: E402
+import comfy.text_encoders.qwen_image as qwen_image  # noqa: E402
+import comfy.text_encoders.qwen_vl as qwen_vl  # noqa: E402
+import torch  # noqa: E402
+
+NODE = Path(__file__).parent.parent / "integrations" / "comfyui"
+CPU = torch.device("cpu")
+CLIP = {"hidden_size": 24, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
+T5 = {"d_model": 24, "d_ff": 32, "d_kv": 8, "num_heads": 2, "num_layers": 2}
+UNET: dict[str, Any] = {
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 2, 2], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+    "context_dim": 24, "use_spatial_transformer": True, "use_linear_in_transformer": False, "adm_in_channels": None,
+    "use_temporal_attention": False, "legacy": False,
+}  # fmt: skip
+HEADS = {"num_heads": 2, "num_head_channels": -1}
+SDXL = {
+    **UNET, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 2], "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10, "context_dim": 48,
+    "use_linear_in_transformer": True, "adm_in_channels": 24 + 1536, "num_classes": "sequential", **HEADS,
+}  # fmt: skip
+FLUX = {
+    "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 24,
+    "context_in_dim": 24, "hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1,
+    "axes_dim": [4, 6, 6], "theta": 10000, "qkv_bias": True, "guidance_embed": False,
+}  # fmt: skip
+CHROMA = {
+    **{key: value for key, value in FLUX.items() if key not in ("vec_in_dim", "guidance_embed")},
+    "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 32, "hidden_dim": 32, "n_layers": 1,
+}  # fmt: skip
+SD3 = {
+    "input_size": None, "patch_size": 2, "in_channels": 16, "depth": 2, "mlp_ratio": 2.0, "adm_in_channels": 48,
+    "num_patches": 64, "pos_embed_max_size": 8, "pos_embed_scaling_factor": None,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128},
+    },
+}  # fmt: skip
+QWEN = {
+    "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "num_layers": 1, "attention_head_dim": 16,
+    "num_attention_heads": 2, "joint_attention_dim": 32, "axes_dims_rope": [4, 6, 6],
+}  # fmt: skip
+QWEN_TEXT = {
+    "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}  # fmt: skip
+
+
+class NoEyes(torch.nn.Module):
+    """In place of what sees pictures, of which text asks nothing."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__()
+
+
+def sized(module: torch.nn.Module, scale: float = 0.2) -> None:
+    """Random weights that are large enough for every part to be heard."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in module.parameters():
+            if tensor.numel():
+                size = scale if tensor.ndim > 1 else 0.05
+                tensor.copy_(torch.randn(tensor.shape, generator=random) * size + (0 if tensor.ndim > 1 else 0.5))
+
+
+def text(config: Any, options: dict[str, Any], target: Any = None) -> comfy.sd.CLIP:
+    clip = comfy.sd.CLIP(target or config.clip_target({}), model_options={**options, "dtype": torch.float32})
+    sized(clip.cond_stage_model)
+    return clip
+
+
+def model(kind: Any, unet: dict[str, Any]) -> tuple[Any, Any]:
+    config = kind(dict(unet))
+    config.unet_config = dict(unet)
+    config.set_inference_dtype(torch.float32, None)
+    network = config.get_model({}, device=CPU)
+    sized(network.diffusion_model, 0.1)
+    return config, comfy.model_patcher.ModelPatcher(network, load_device=CPU, offload_device=CPU)
+
+
+def small(kind: Any, unet: dict[str, Any], options: dict[str, Any], target: Any = None) -> tuple[Any, Any]:
+    config, patcher = model(kind, unet)
+    return patcher, text(config, {f"{name}_model_config": value for name, value in options.items()}, target)
+
+
+def sd3_target() -> Any:
+    class Projected(comfy.text_encoders.sd3_clip.SD3ClipModel):
+        """All three, T5 as wide as SD 3's states are filled up to."""
+
+        def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
+            super().__init__(dtype_t5=torch.float32, device=device, dtype=dtype, model_options=model_options or {})
+
+    return models.supported_models_base.ClipTarget(comfy.text_encoders.sd3_clip.SD3Tokenizer, Projected)
+
+
+def qwen() -> tuple[Any, Any]:
+    qwen_vl.Qwen2VLVisionTransformer = NoEyes
+    target = models.supported_models_base.ClipTarget(qwen_image.QwenImageTokenizer, qwen_image.te())
+    return small(models.QwenImage, QWEN, {"qwen25_7b": QWEN_TEXT}, target)
+
+
+FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "SD 1": lambda: small(models.SD15, {**UNET, **HEADS}, {"clip_l": CLIP}),
+    "SD 2": lambda: small(models.SD20, {**UNET, **HEADS, "context_dim": 24}, {"clip_h": CLIP}),
+    "SDXL": lambda: small(models.SDXL, SDXL, {"clip_l": CLIP, "clip_g": {**CLIP, "projection_dim": 24}}),
+    "SD 3": lambda: small(
+        models.SD3, SD3, {"clip_l": CLIP, "clip_g": CLIP, "t5xxl": {**T5, "d_model": 4096, "d_ff": 8}}, sd3_target()
+    ),
+    "FLUX.1": lambda: small(models.Flux, FLUX, {"clip_l": CLIP, "t5xxl": T5}),
+    "Chroma": lambda: small(models.Chroma, CHROMA, {"t5xxl": T5}),
+    "Qwen-Image": qwen,
+}
+
+
+def conditioning(clip: Any, prompt: str) -> list[Any]:
+    return list(clip.encode_from_tokens_scheduled(clip.tokenize(prompt)))
+
+
+def drawn(patcher: Any, positive: Any, negative: Any, cfg: float = 3.0, batch: int = 1, side: int = 8) -> torch.Tensor:
+    """A latent by ComfyUI's own sampler."""
+    channels = patcher.get_model_object("latent_format").latent_channels
+    start = torch.zeros(
+        batch, channels, *([1] if patcher.get_model_object("latent_format").latent_dimensions == 3 else []), side, side
+    )
+    noise = comfy.sample.prepare_noise(start, 1)
+    return comfy.sample.sample(
+        patcher, noise, 2, cfg, "euler", "normal", positive, negative, start, disable_pbar=True, seed=1
+    ).double()  # fmt: skip
+
+
+def node() -> Any:
+    """The node's folder, as ComfyUI loads it."""
+    place = NODE / "__init__.py"
+    spec = importlib.util.spec_from_file_location("timecli_nodes", place, submodule_search_locations=[str(NODE)])
+    assert spec and spec.loader
+    module = sys.modules["timecli_nodes"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
