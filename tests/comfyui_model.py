@@ -18,6 +18,8 @@ pack = small.node()
 
 import comfy.float  # noqa: E402
 import utils.install_util  # noqa: E402, F401  before nodes, as main.py does
+
+# isort: split
 import nodes as own  # noqa: E402
 import torch  # noqa: E402
 from comfy.model_patcher import string_to_seed  # noqa: E402
@@ -30,6 +32,8 @@ from timecli.editing.solve import apply  # noqa: E402
 FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
 MANIFEST = """
 name = "blue"
+[solve]
+augment = false
 [[edit]]
 source = "a rose"
 destination = "a blue rose"

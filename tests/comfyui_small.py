@@ -50,7 +50,8 @@ FLUX = {
 }  # fmt: skip
 CHROMA = {
     **{key: value for key, value in FLUX.items() if key not in ("vec_in_dim", "guidance_embed")},
-    "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 32, "hidden_dim": 32, "n_layers": 1,
+    "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64,
+    "out_dim": 32, "hidden_dim": 32, "n_layers": 1,
 }  # fmt: skip
 SD3 = {
     "input_size": None, "patch_size": 2, "in_channels": 16, "depth": 2, "mlp_ratio": 2.0, "adm_in_channels": 48,
@@ -80,9 +81,10 @@ def sized(module: torch.nn.Module, scale: float = 0.2) -> None:
     """Random weights that are large enough for every part to be heard."""
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in module.parameters():
-            if tensor.numel():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if tensor.numel() and tensor.is_floating_point():
                 size = scale if tensor.ndim > 1 else 0.05
+                size *= 5 if "attn2.to_v" in name or "attn2.to_out" in name else 1  # so that text is heard
                 tensor.copy_(torch.randn(tensor.shape, generator=random) * size + (0 if tensor.ndim > 1 else 0.5))
 
 
@@ -124,7 +126,9 @@ def qwen() -> tuple[Any, Any]:
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "SD 1": lambda: small(models.SD15, {**UNET, **HEADS}, {"clip_l": CLIP}),
-    "SD 2": lambda: small(models.SD20, {**UNET, **HEADS, "context_dim": 24}, {"clip_h": CLIP}),
+    "SD 2": lambda: small(
+        models.SD20, {**UNET, **HEADS, "context_dim": 1024}, {"clip_h": {**CLIP, "hidden_size": 1024}}
+    ),
     "SDXL": lambda: small(models.SDXL, SDXL, {"clip_l": CLIP, "clip_g": {**CLIP, "projection_dim": 24}}),
     "SD 3": lambda: small(
         models.SD3, SD3, {"clip_l": CLIP, "clip_g": CLIP, "t5xxl": {**T5, "d_model": 4096, "d_ff": 8}}, sd3_target()

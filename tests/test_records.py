@@ -36,6 +36,7 @@ RIGHT: dict[str, list[Any]] = {
     "tokens": [[]],
     "clip_skip": [1],
     "length": [None, 1],
+    "states_of": ["", "x", "\x1b"],
     "strengths": [[], [1]],
     "everyday": ["", "x", "\x1b"],
     "everyday_weight": [0, 1],
@@ -46,6 +47,7 @@ RIGHT: dict[str, list[Any]] = {
 OPTIONAL = {
     "clip_skip",
     "length",
+    "states_of",
     "strengths",
     "everyday",
     "everyday_weight",

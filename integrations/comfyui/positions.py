@@ -14,11 +14,11 @@ from timecli.text.segments import Segment
 CLIP, T5 = ("l", "g", "h"), ("t5xxl",)
 """How ComfyUI calls the tokens of text encoders; those of one row stand at the same positions."""
 SEQUENCES = {
-    # ModelSpec's architecture -> whose tokens stand one behind the other
-    **{family.short: (CLIP,) for family in (layouts.SD1, layouts.SD2, layouts.SDXL)},
-    layouts.SD3.short: (CLIP, T5),
-    layouts.FLUX1.short: (T5,),
-    layouts.CHROMA.short: (T5,),
+    # family -> whose tokens stand one behind the other
+    **{family.name: (CLIP,) for family in (layouts.SD1, layouts.SD2, layouts.SDXL)},
+    layouts.SD3.name: (CLIP, T5),
+    layouts.FLUX1.name: (T5,),
+    layouts.CHROMA.name: (T5,),
 }
 """All others have a single text encoder."""
 
@@ -52,7 +52,7 @@ def keys(family: Family, given: Sequence[str]) -> list[str]:
     Raises:
         CheckpointError: the CLIP is none for this family.
     """
-    rows = SEQUENCES.get(family.short, (tuple(given) if len(given) == 1 else (),))
+    rows = SEQUENCES.get(family.name, (tuple(given) if len(given) == 1 else (),))
     found = [next((name for name in row if name in given), "") for row in rows]
     if not any(found):
         raise CheckpointError(

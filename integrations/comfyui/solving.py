@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import comfy.model_management
 import comfy.utils
 import torch
 
@@ -31,8 +32,8 @@ class Solved:
     sentence: str
 
 
-_SOLVED: WeakKeyDictionary[Any, OrderedDict[Any, Solved]] = WeakKeyDictionary()
-"""By the network itself, so that none is kept in memory."""
+_SOLVED: WeakKeyDictionary[Any, WeakKeyDictionary[Any, OrderedDict[Any, Solved]]] = WeakKeyDictionary()
+"""By the network and by the text encoders themselves, so that none is kept in memory."""
 
 
 def solved(model: Any, clip: Any, text: str) -> Solved:
@@ -42,13 +43,13 @@ def solved(model: Any, clip: Any, text: str) -> Solved:
         TimecliError: one sentence says what is wrong with the text, the CLIP or the MODEL.
     """
     maps = network.maps(model)
-    encoder = states.read(clip, maps)
-    manifest = asking.read(text, encoder.clip_skip)
-    layout = states.layout(encoder)
-    known = _SOLVED.setdefault(model.model, OrderedDict())
-    key = (manifest, encoder.fingerprint, encoder.clip_skip, layout)
+    manifest = asking.read(text, states.skipped(clip, maps.family))
+    of_clips = _SOLVED.setdefault(model.model, WeakKeyDictionary())
+    known = of_clips.setdefault(clip.cond_stage_model, OrderedDict())
+    key = (manifest, manifest.folder, clip.patcher.patches_uuid, clip.layer_idx, repr(clip.tokenizer_options))
     if key not in known:
-        known[key] = _solve(manifest, timecli.Loaded(maps, encoder, _device()), layout)
+        encoder = states.read(clip, maps, manifest.solve.length)
+        known[key] = _solve(manifest, timecli.Loaded(maps, encoder, _device()), states.layout(encoder))
     known.move_to_end(key)
     if len(known) > KEPT:
         known.popitem(last=False)

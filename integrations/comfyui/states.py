@@ -25,7 +25,7 @@ from . import positions
 from .positions import Words
 
 PROGRAM = "ComfyUI"
-PENULTIMATE = {family.short for family in (layouts.SD2, layouts.SDXL, layouts.SD3)}
+PENULTIMATE = {family.name for family in (layouts.SD2, layouts.SDXL, layouts.SD3)}
 """Families whose network is given the states before CLIP's last layer, so that this is clip_skip 1."""
 TOWERS = ("clip_l", "clip_h", "clip_g", "t5xxl")
 _KNOWN: WeakKeyDictionary[torch.nn.Module, tuple[str, ...]] = WeakKeyDictionary()
@@ -132,19 +132,28 @@ def _part(whole: Any, name: str) -> Any:
     return getattr(whole, f"clip_{name}", None) or getattr(whole, name, None)
 
 
-def read(clip: Any, maps: Maps) -> ComfyEncoder:
+def skipped(clip: Any, family: Family) -> int:
+    """Which layer's states a CLIP gives, as a manifest counts."""
+    last = -2 if family.name in PENULTIMATE else -1
+    return 1 if clip.layer_idx is None else 1 + last - int(clip.layer_idx)
+
+
+def read(clip: Any, maps: Maps, asked: int | None = None) -> ComfyEncoder:
     """The text encoders of a CLIP, for a network.
+
+    Args:
+        clip: ComfyUI's.
+        maps: the network's.
+        asked: a manifest's length; ComfyUI's own stands in its place.
 
     Raises:
         CheckpointError: they give it what it does not read.
     """
     family = maps.family
     norm = maps.weights[family.norm[0]] if family.norm else None
-    last = -2 if family.short in PENULTIMATE else -1
-    skip = 1 if clip.layer_idx is None else 1 + last - clip.layer_idx
     encoder = ComfyEncoder(
-        fingerprints=_fingerprints(clip, family, norm), clip_skip=skip, states_of=PROGRAM, clip=clip, family=family,
-        norm=norm,
+        fingerprints=_fingerprints(clip, family, norm), clip_skip=skipped(clip, family), asked=asked,
+        states_of=PROGRAM, clip=clip, family=family, norm=norm,
     )  # fmt: skip
     for reader in encoder.readers:
         matrix = next(one for one in family.matrices if one.stream == reader.stream)

@@ -1,0 +1,137 @@
+"""Run beside a checkout of ComfyUI, with a family's name and a folder: ComfyUI's states against the command line's.
+
+The same small random text encoders are read by both. Prints how far a source goes with the edit that was solved with
+the states that the network reads, and with the other's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+family, place = sys.argv[1], Path(sys.argv[2])
+
+import comfyui_small as small  # noqa: E402
+
+pack = small.node()
+
+import comfy.text_encoders  # noqa: E402
+import diffusers  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from timecli_nodes import network, states  # noqa: E402
+
+import timecli  # noqa: E402
+from timecli.models.maps import Maps  # noqa: E402
+from timecli.models.streams import POOLED, TEXT  # noqa: E402
+from timecli.text.pipelines import PipelineEncoder  # noqa: E402
+
+FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
+MANIFEST = """
+name = "x"
+[solve]
+augment = false
+TOKENS
+[[edit]]
+source = "a rose"
+destination = "a blue rose"
+[preserve]
+everyday = "few.txt"
+"""
+HOME = Path(comfy.text_encoders.__path__[0])
+CLIP = {
+    "vocab_size": 49408, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "bos_token_id": 49406, "eos_token_id": 49407, "projection_dim": 24,
+}  # fmt: skip
+
+
+def t5(clip: Any, width: int) -> dict[str, Any]:
+    sizes = {**small.T5, "d_model": width, "d_ff": 8 if width > 24 else 32}
+    config = transformers.T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes)
+    model = transformers.T5EncoderModel(config).eval()
+    wrong = model.load_state_dict(clip.cond_stage_model.t5xxl.transformer.state_dict(), strict=False)
+    assert not [name for name in wrong.missing_keys if "embed_tokens" not in name], wrong
+    return {"model": model, "words": transformers.T5TokenizerFast.from_pretrained(HOME / "t5_tokenizer")}
+
+
+def tower(part: Any, kind: Any, act: str) -> dict[str, Any]:
+    model = kind(transformers.CLIPTextConfig(**CLIP, hidden_act=act)).eval()
+    there = {name.removeprefix("text_model."): tensor for name, tensor in part.transformer.state_dict().items()}
+    names = {name: name.removeprefix("text_model.") for name in model.state_dict()}
+    model.load_state_dict({name: there[short] for name, short in names.items()})
+    return {"model": model, "words": transformers.CLIPTokenizer.from_pretrained(HOME.parent / "sd1_tokenizer")}
+
+
+def pipeline(clip: Any) -> Any:
+    stage = clip.cond_stage_model
+    if family == "Chroma":
+        one = t5(clip, 24)
+        return built(diffusers.ChromaPipeline, text_encoder=one["model"], tokenizer=one["words"])
+    if family == "FLUX.1":
+        one, two = tower(stage.clip_l, transformers.CLIPTextModel, "quick_gelu"), t5(clip, 24)
+        return built(
+            diffusers.FluxPipeline, text_encoder=one["model"], tokenizer=one["words"], text_encoder_2=two["model"],
+            tokenizer_2=two["words"],
+        )  # fmt: skip
+    kind = transformers.CLIPTextModelWithProjection
+    one, two, three = tower(stage.clip_l, kind, "quick_gelu"), tower(stage.clip_g, kind, "gelu"), t5(clip, 4096)
+    two["words"].pad_token = "!"
+    return built(
+        diffusers.StableDiffusion3Pipeline, text_encoder=one["model"], tokenizer=one["words"],
+        text_encoder_2=two["model"], tokenizer_2=two["words"], text_encoder_3=three["model"],
+        tokenizer_3=three["words"],
+    )  # fmt: skip
+
+
+def built(kind: Any, **parts: Any) -> Any:
+    import inspect
+
+    for name, one in parts.items():
+        if name.startswith("tokenizer"):
+            one.model_max_length = 77 if isinstance(one, transformers.CLIPTokenizer) else 512
+    missing = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", *parts)]
+    return kind(**dict.fromkeys(missing), **parts)
+
+
+def share(read: timecli.Loaded, solved: timecli.Loaded, tokens: str = "") -> float:
+    """How far the source goes where one reads and the other has solved."""
+    (place / "m.toml").write_text(MANIFEST.replace("TOKENS", tokens))
+    manifest = timecli.load_manifest(place / "m.toml")
+    worlds = [timecli.everyday_world(manifest, one, place / f"{id(one.encoder)}") for one in (solved, read)]
+    delta = timecli.compile(manifest, solved, worlds[0])
+    return float(timecli.plan(manifest, read, delta, worlds[1]).forecasts[0].share or 0)
+
+
+@torch.inference_mode()
+def main() -> dict[str, Any]:
+    (place / "few.txt").write_text(FEW)
+    patcher, clip = small.FAMILIES[family]()
+    maps: Maps = network.maps(patcher)
+    ours = states.read(clip, maps)
+    widths = {reader.stream: reader.width for reader in ours.readers}
+    made = pipeline(clip)
+    asked = {"FLUX.1": 256, "SD 3": 77, "Chroma": None}[family]
+    names = {"command line": None, "with solve.length": asked}
+    comfy, found = timecli.Loaded(maps, ours, small.CPU), {}
+    found["node"] = share(comfy, comfy)
+    for name, length in names.items():
+        other = PipelineEncoder(
+            family=maps.family, pipeline=made, widths={TEXT: widths[TEXT], POOLED: widths.get(POOLED, 0)}, asked=length,
+            fingerprints=(f"{length}",), device=small.CPU,
+        )  # fmt: skip
+        theirs = timecli.Loaded(maps, other, small.CPU)
+        tokens = f"length = {length}\n" if length else ""
+        if name != "command line" and length is None:  # what the page tells for Chroma
+            tokens = 'tokens = "prompt"\n'
+        found[name] = share(comfy, theirs, tokens)
+        found[f"{name}, read by itself"] = share(theirs, theirs, tokens)
+        one, same = ours.encode(["a rose"])[0][TEXT], other.encode(["a rose"])[0][TEXT]
+        found[f"{name}, rows"] = [len(one), len(same)]
+        if len(one) == len(same):
+            found[f"{name}, apart"] = float((one - same).norm() / one.norm())
+    return found
+
+
+print(json.dumps(main()))
