@@ -1,15 +1,9 @@
-"""Loaders that are not ours read an exported adapter, and what they make of the weights is what we make of them.
-
-ComfyUI is no package: beside a checkout, with its requirements installed, run
-`PYTHONPATH=ComfyUI pytest tests/test_loaders.py`.
-"""
+"""Loaders that are not ours read an exported adapter, and what they make of the weights is what we make of them."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -133,37 +127,3 @@ def test_sd_mecha_finds_the_same_change(name: str, model: Checkpoint, delta: Del
     for matrix, (_, wanted) in wanted_by.items():
         change = found[f"unet.{matrix.names[model.family.kohya]}"].double()
         assert (change - wanted).norm() / wanted.norm() < 1e-5, matrix
-
-
-def test_comfyui_patches_the_weights_to_ours(
-    name: str, model: Checkpoint, delta: Delta, lora: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["comfy", "--cpu"])
-    pytest.importorskip("comfy.options").enable_args_parsing()
-    comfy_lora, convert = pytest.importorskip("comfy.lora"), pytest.importorskip("comfy.lora_convert")
-    sd: dict[str, object] = {
-        "num_res_blocks": [2, 2, 2, 2],
-        "channel_mult": [1, 2, 4, 4],
-        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-        "transformer_depth_middle": 1,
-    }
-    sdxl: dict[str, object] = {
-        "num_res_blocks": [2, 2, 2],
-        "channel_mult": [1, 2, 4],
-        "transformer_depth": [0, 0, 2, 2, 10, 10],
-        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
-        "transformer_depth_middle": 10,
-    }
-    unet = sdxl if name == "sdxl" else sd
-    names = {f"diffusion_model.{m.names[streams.LDM]}": m for m in model.family.matrices}
-    asked = SimpleNamespace(state_dict=lambda: names, model_config=SimpleNamespace(unet_config=unet))
-    keys = comfy_lora.model_lora_keys_unet(asked, {})
-    patches = comfy_lora.load_lora(convert.convert_lora(load_file(lora)), keys)
-    assert set(patches) == set(names), "it has found every matrix and nothing else"
-    wanted = changes(model, delta)
-    for name, matrix in names.items():
-        before, change = wanted[matrix]
-        one = [(1.0, patches[name], 1.0, None, None)]
-        after = comfy_lora.calculate_weight(one, before.clone(), name).double()
-        assert (after - before - change).norm() / change.norm() < 1e-5, matrix
