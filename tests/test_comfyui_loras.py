@@ -28,8 +28,8 @@ UNET: dict[str, Any] = {
 }  # fmt: skip
 SD: dict[str, Any] = UNET | {
     "model_channels": 64, "num_res_blocks": [2] * 4, "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1] * 6 + [0] * 2, "transformer_depth_output": [1] * 9 + [0] * 3, "transformer_depth_middle": 1,
-    "use_linear_in_transformer": False,
+    "transformer_depth": [1] * 6 + [0] * 2, "transformer_depth_output": [1] * 9 + [0] * 3,
+    "transformer_depth_middle": 1, "use_linear_in_transformer": False,
 }  # fmt: skip
 XL: dict[str, Any] = UNET | {
     "num_res_blocks": [2] * 3, "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10],

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from timecli.errors import CheckpointError
-from timecli.models import layouts, streams
+from timecli.models import layouts, others, streams
 
 from .conftest import ldm
 
@@ -61,7 +61,7 @@ def test_refusals_say_what_the_file_is() -> None:
         CheckpointError, match=rf"x has 31 of the 32 .*\({missing} is missing\); the file is incomplete"
     ):
         layouts.find({name: shape for name, shape in shapes.items() if name != missing}, "x")
-    for mark, kind in ((mark, kind) for kind, marks in layouts.FOREIGN.items() for mark in marks):
+    for mark, kind in ((mark, kind) for kind, marks in others.FOREIGN.items() for mark in marks):
         with pytest.raises(CheckpointError, match=f"x is {kind}, which has no edit"):
             layouts.find({**shapes, f"prefix{mark}": (8, 8)}, "x")
     with pytest.raises(CheckpointError, match="x has no map that reads text"):

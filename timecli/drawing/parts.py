@@ -18,7 +18,7 @@ from timecli.drawing.prediction import Prediction
 from timecli.errors import CheckpointError, explained
 from timecli.files.code import INDEX
 from timecli.files.foreign import read_config
-from timecli.files.safefile import SafeFile
+from timecli.files.safefile import SafeFile, quantised
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.variants import groups
@@ -27,6 +27,10 @@ from timecli.text.sizes import require_no_larger, require_plausible
 
 CONFIGS = {layouts.SD1.name: "sd1", layouts.SDXL.name: "sdxl"}
 """Configs that ship with this package. SD 2 comes in two kinds of prediction that the tensors do not tell apart."""
+LATENTS = 4
+"""Channels of the pictures of every Stable Diffusion with a UNet, but for those that were given another autoencoder."""
+CONV_OUT = ("model.diffusion_model.out.2.weight", "diffusion_model.out.2.weight", "out.2.weight", "conv_out.weight")
+"""A UNet's last convolution."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that no picture of a prompt needs."""
 CODER = "Autoencoder"
@@ -42,6 +46,37 @@ def configs(checkpoint: Checkpoint) -> Path:
     if checkpoint.family.name not in CONFIGS:
         raise CheckpointError(f"{checkpoint.path} is {checkpoint.family.name}; give its diffusers folder as --config.")
     return Path(str(resources.files("timecli").joinpath(f"data/{CONFIGS[checkpoint.family.name]}")))
+
+
+def way_out(checkpoint: Checkpoint) -> str:
+    """What to do where diffusers does not load a model: one that is quantised may be sound."""
+    if any(quantised(file) for copy in checkpoint.copies for file in copy.files):
+        return "it is quantised, so verify the edit on the model that it was made from"
+    return "use a complete copy, of a kind that diffusers draws"
+
+
+def require_text_alone(path: Path, taken: int, given: int) -> None:
+    """Refuse a network that takes more channels than those of the noise."""
+    if taken != given:
+        raise CheckpointError(
+            f"{path} takes {taken} channels, a picture among them; only text-to-image models can be drawn with. Verify "
+            "the edit on the model that it was made from."
+        )
+
+
+def require_own_latents(checkpoint: Checkpoint) -> None:
+    """Refuse a UNet that takes a picture, too, and one whose configs, of another file, describe other latents."""
+    if checkpoint.family.by_pipeline:
+        return
+    taken, shapes = checkpoint.channels, checkpoint.copies[0].shapes
+    require_text_alone(checkpoint.path, taken, next((shapes[name][0] for name in CONV_OUT if name in shapes), LATENTS))
+    config = configs(checkpoint) / checkpoint.family.network / "config.json"
+    stated = read_config(config).get("in_channels", LATENTS)
+    if stated != taken:
+        raise CheckpointError(
+            f"{checkpoint.path} draws {taken} channels, for another autoencoder than the one of {config} ({stated}); "
+            "give a diffusers folder of its own kind as --config."
+        )
 
 
 def unused(kind: Any) -> dict[str, None]:

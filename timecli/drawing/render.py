@@ -81,13 +81,13 @@ def load_pipeline(
     Raises:
         CheckpointError: diffusers cannot load it, it draws from more than text, or a weight is missing or NaN.
     """
-    _require_text_alone(checkpoint.path, checkpoint.channels, 4)
+    parts.require_own_latents(checkpoint)
     logging.disable_progress_bar()
     kind = getattr(diffusers, checkpoint.family.pipeline)
     given = {**parts.unused(kind), **_parts(checkpoint, encoder, dtype)}
     parts.require_buildable(checkpoint, kind, given)
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, "use_safetensors": True, **given}
-    with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says"):
+    with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says", parts.way_out(checkpoint)):
         if checkpoint.is_folder:
             variant = _variant(checkpoint)
             pipeline = kind.from_pretrained(checkpoint.path, variant=variant, trust_remote_code=False, **options)
@@ -97,7 +97,7 @@ def load_pipeline(
     if not checkpoint.is_folder:  # whose scheduler is a config's that many files share
         said, trailing = prediction.stated(checkpoint), kinds.kind_of(checkpoint).trailing
         pipeline.scheduler = parts.scheduler(pipeline.scheduler, said, trailing)
-    _require_text_alone(checkpoint.path, *networks.channels(pipeline))
+    parts.require_text_alone(checkpoint.path, *networks.channels(pipeline))
     _require_side(pipeline, checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     if isinstance(encoder, PipelineEncoder):
@@ -116,15 +116,6 @@ def _of_file(kind: Any, file: Path, checkpoint: Checkpoint, options: dict[str, A
         trust_remote_code=False,
     )  # fmt: skip
     return kind.from_pretrained(config, **{network: part}, trust_remote_code=False, **options)
-
-
-def _require_text_alone(path: Path, taken: int, given: int) -> None:
-    """Refuse a network that takes more channels than those of the noise."""
-    if taken != given:
-        raise CheckpointError(
-            f"{path} takes {taken} channels, a picture among them; only text-to-image models can be drawn with. Verify "
-            "the edit on the model that it was made from."
-        )
 
 
 def _require_side(pipeline: Pipeline, checkpoint: Checkpoint) -> None:

@@ -156,6 +156,12 @@ def _instead(path: Path, start: bytes, size: int, reason: str) -> str:
         return found
     text = start.decode("utf-8", "ignore")
     if is_safetensors(start) or not text.isprintable() and not text.replace("\n", "").isprintable():
+        if (whole := _whole(path, 8 + _length(start), size)) and whole < size:
+            more = f"{amount(size - whole, 'byte')} {'follows' if size == whole + 1 else 'follow'}"
+            return (
+                f"no safetensors file as it is, since {more} its last tensor; no tensor is missing, so cut a copy with "
+                f"`python -c \"import os; os.truncate('COPY', {whole})\"` and give that"
+            )
         lacks = _lacks(path, 8 + _length(start), size)
         return f"not a complete safetensors file ({lacks or reason}); download or copy it again"
     if path.suffix == ".toml":
@@ -166,21 +172,23 @@ def _instead(path: Path, start: bytes, size: int, reason: str) -> str:
 
 def _lacks(path: Path, data: int, size: int) -> str | None:
     """How many bytes a file lacks, by its own header; None where that cannot be told."""
-    if not 8 < data <= HEADER_LIMIT:
-        return None
-    if data > size:
+    if data > size and data <= HEADER_LIMIT:
         return f"{amount(data - size, 'byte')} of its header and all tensors are missing"
+    whole = _whole(path, data, size)
+    return f"{whole - size:,} of {whole:,} bytes are missing" if whole and whole > size else None
+
+
+def _whole(path: Path, data: int, size: int) -> int | None:
+    """How many bytes a file has by its own header; None where that cannot be told."""
+    if not 8 < data <= min(HEADER_LIMIT, size):
+        return None
     try:
         with path.open("rb") as file:
             file.seek(8)
             header = read_json(file.read(data - 8))
-        whole = data + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        return data + max(int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
-    if whole > size:
-        return f"{whole - size:,} of {whole:,} bytes are missing"
-    more = size - whole
-    return f"{amount(more, 'byte')} {'follows' if more == 1 else 'follow'} its last tensor" if more else None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -195,21 +203,26 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def require_floats(file: SafeFile, names: Iterable[str]) -> None:
+def require_floats(file: SafeFile, names: Iterable[str], way_out: str = "use a copy of the model in {}") -> None:
     """Refuse tensors whose numbers are not all that they say: integers, and quantised weights with a factor beside.
+
+    Args:
+        file: has them.
+        names: of the tensors.
+        way_out: what to do about it, with a place for the dtypes that are read.
 
     Raises:
         CheckpointError: with the tensor's name.
     """
     for name in names:
         if (kind := file.entries[name]["dtype"]) not in ITEMSIZES:
-            raise CheckpointError(f"{file.path}: {name} is {kind}; use a copy of the model in fp16, bf16 or fp32.")
+            raise CheckpointError(f"{file.path}: {name} is {kind}; {way_out.format('fp16, bf16 or fp32')}.")
         if name.endswith("weight"):
             for end in SCALES:
                 if (scale := name.removesuffix("weight") + end) in file.entries:
                     raise CheckpointError(
-                        f"{file.path}: {name} is quantised, with its factor in {scale}; use a copy of the model in "
-                        "fp16, bf16 or plain fp8."
+                        f"{file.path}: {name} is quantised, with its factor in {scale}; "
+                        f"{way_out.format('fp16, bf16 or plain fp8')}."
                     )
 
 
@@ -219,18 +232,23 @@ def convertible(file: SafeFile) -> set[str]:
     Whatever belongs to a quantised weight stays as its kernels read it, packed numbers, factors and notes; a bias is a
     number of its own.
     """
-    modules: dict[str, set[str]] = {}
-    for name in file.entries:
-        module = _module(name)
-        modules.setdefault(module, set()).add(name.removeprefix(f"{module}."))
-    quantised = {module for module, parts in modules.items() if _is_quantised(file, module, parts)}
+    packed = quantised(file)
     return {
         name
         for name, entry in file.entries.items()
         if entry["dtype"] in ITEMSIZES
         and not name.endswith(MARK)
-        and (_module(name) not in quantised or name.endswith(".bias"))
+        and (_module(name) not in packed or name.endswith(".bias"))
     }
+
+
+def quantised(file: SafeFile) -> set[str]:
+    """The parts of a network whose weights are packed, or have factors or notes beside them."""
+    modules: dict[str, set[str]] = {}
+    for name in file.entries:
+        module = _module(name)
+        modules.setdefault(module, set()).add(name.removeprefix(f"{module}."))
+    return {module for module, parts in modules.items() if _is_quantised(file, module, parts)}
 
 
 def _module(name: str) -> str:

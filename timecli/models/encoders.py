@@ -18,7 +18,7 @@ from timecli.files.foreign import read_config
 from timecli.files.safefile import ITEMSIZES, SafeFile, open_file, require_finite, require_floats
 from timecli.models import layouts
 from timecli.models.openclip import HF_PROJECTION
-from timecli.models.streams import Family, Tower, tokenizer_of
+from timecli.models.streams import GIVE, Family, Tower, tokenizer_of
 from timecli.models.variants import groups, other_weights
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class EncoderFiles:
         weights: dict[str, torch.Tensor] = {}
         for file in self.files:
             names = self._taken(file)
-            require_floats(file, (name for name in names if self.is_seen(name.removeprefix(self.prefix))))
+            require_floats(file, (name for name in names if self.is_seen(name.removeprefix(self.prefix))), GIVE)
             for name, tensor in zip(names, file.mapped(names), strict=True):
                 inner = name.removeprefix(self.prefix)
                 if self.is_seen(inner):
@@ -148,7 +148,7 @@ def find(
     if config is None:
         raise CheckpointError(
             f"{path} is {family.name}, whose text encoders need their configs and tokenizers; give its diffusers "
-            "folder as --config."
+            "folder, with a model_index.json, as --config."
         )
     sources = [source for one in given for source in _sources(one, family)]
     everything = [*sources, tuple(files)]

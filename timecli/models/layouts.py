@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from timecli.errors import CheckpointError
+from timecli.models import others
 from timecli.models.streams import DIFFUSERS, ENTRY, LDM, MASK, POOLED, TEXT, Family, Matrix, Tower
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -139,33 +140,6 @@ Z_IMAGE = Family(
 TRANSFORMERS = (CHROMA, SD3, FLUX1, FLUX2, QWEN_IMAGE, Z_IMAGE)
 """Families by their marks. FLUX.2's two kinds have the same names; the config says which a model is."""
 
-MODELS = "an SD 1.x, SD 2.x, SDXL, SD 3, FLUX, Chroma, Qwen-Image or Z-Image base model"
-"""What is edited here."""
-FOREIGN = {
-    # what a model is, by how the name of a tensor ends; in this order, since Sana has LTX's second, and LTX PixArt's
-    "an SDXL refiner": (
-        "input_blocks.4.1.transformer_blocks.3.attn2.to_k.weight",
-        "down_blocks.1.attentions.0.transformer_blocks.3.attn2.to_k.weight",
-    ),
-    "a LoRA, not a model": (".lora_up.weight", ".lora_B.weight", "_attn2_to_k.diff"),
-    "a Kolors model": ("encoder_hid_proj.weight",),
-    "a HiDream model": ("caption_projection.0.linear.weight",),
-    "a Wan model": ("head.modulation", "condition_embedder.text_embedder.linear_1.weight"),
-    "a Sana model": ("attention_y_norm.weight", "caption_norm.weight"),
-    "an LTX model": ("patchify_proj.weight", "time_embed.linear.weight"),
-    "a PixArt model": ("y_embedder.y_proj.fc1.weight", "adaln_single.linear.weight"),
-    "a Lumina 2 model": ("layers.0.adaLN_modulation.1.weight", "time_caption_embed.caption_embedder.1.weight"),
-    "an AuraFlow model": ("register_tokens",),
-    "a Hunyuan model": ("txt_in.input_embedder.weight", "context_embedder.proj_in.weight"),
-    "a Hunyuan-DiT model": ("text_embedding_padding",),
-    "a Cosmos or Anima model": ("cross_attn.k_proj.weight",),
-    "a Qwen-Image 2 model": ("txt_in.text_norm.weight",),
-    "an Ovis-Image model": ("context_embedder_norm.weight",),
-    "a FLUX.3 model": ("early_stream_modulations.image.lin.weight", "early_stream_modulations.image.linear.weight"),
-    "a Krea 2 model": ("txtfusion.projector.weight", "text_fusion.projector.weight"),
-    "a Kandinsky model": ("pooled_text_embeddings.in_layer.weight",),
-}
-
 
 def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
     """What a network with tensors of these names and shapes is: family, prefix of its names, spelling.
@@ -173,27 +147,37 @@ def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
     Raises:
         CheckpointError: it is another kind of model, or not complete; the sentence says which and what is missing.
     """
-    for kind, marks in FOREIGN.items():
-        if any(name.endswith(marks) for name in shapes):
-            raise CheckpointError(f"{where} is {kind}, which has no edit of this kind here; use {MODELS}.")
+    if kind := others.model(shapes):
+        raise CheckpointError(f"{where} is {kind}, which has no edit of this kind here; use {others.MODELS}.")
     tried = [(family, prefix, spelling) for prefix, spelling in UNET_PREFIXES for family in (SDXL, SD1)]
     marked = [(f, prefix, s) for prefix, s in UNET_PREFIXES for f in TRANSFORMERS if prefix + f.marks[s] in shapes]
-    family, prefix, spelling = min(marked or tried, key=lambda row: len(_missing(shapes, *row)))
+    family, prefix, spelling = min(marked or tried, key=lambda row: _distance(shapes, *row))
     missing = _missing(shapes, family, prefix, spelling)
-    if len(missing) == len(family.matrices):
+    if missing and (packed := others.packed(shapes, missing)):
         raise CheckpointError(
-            f"{where} has no map that reads text ({missing[0]} and {len(missing) - 1} more are missing); use {MODELS}."
+            f"{where} is quantised, and has packed numbers in place of a map that reads text ({packed}); edit the "
+            "model that it was made from, or export a LoRA for that."
         )
+    if len(missing) == len(family.matrices):
+        kind, more = others.alone(shapes), f"({missing[0]} and {len(missing) - 1} more are missing)"
+        found = f"is {kind}" if kind else f"has no map that reads text {more}"
+        raise CheckpointError(f"{where} {found}; use {others.MODELS}.")
     if missing:
         raise CheckpointError(
             f"{where} has {len(family.matrices) - len(missing)} of the {len(family.matrices)} maps that read text in "
-            f"{family.name} ({missing[0]} is missing); the file is incomplete, or another kind of model."
+            f"{family.name} ({missing[0]} is missing); the file is incomplete, or {others.relative(family.name)}."
         )
     width = shapes[prefix + family.matrices[0].names[spelling]][-1]
     openclip = any(prefix + OPENCLIP_MARK in shapes for tower in SD2.towers for prefix in tower.prefixes)
     if family is SD1 and (width == SD2_WIDTH or openclip):
         family = SD2
     return family, prefix, spelling
+
+
+def _distance(shapes: Shapes, family: Family, prefix: str, spelling: int) -> tuple[int, int]:
+    """How little a file is like a family: first by what it has of it, then by what it has not."""
+    named = sum(prefix + matrix.names[spelling] in shapes for matrix in family.matrices)
+    return -named, len(family.matrices) - named
 
 
 def _missing(shapes: Shapes, family: Family, prefix: str, spelling: int) -> list[str]:

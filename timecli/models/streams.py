@@ -11,6 +11,8 @@ from dataclasses import dataclass
 LDM, DIFFUSERS = 0, 1
 TEXT, POOLED = "text", "pooled"
 """The streams: the states of all positions, and one vector for the whole prompt."""
+GIVE = "give its text encoder in {} with --text-encoder"
+"""What to do about a text encoder whose weights are quantised."""
 MASK = "mask"
 """Among what `encode_prompt` returns: which positions are looked at."""
 ENTRY = "in"

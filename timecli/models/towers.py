@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from timecli.errors import CheckpointError
 from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
 from timecli.models import layouts, openclip, streams
+from timecli.models.streams import GIVE
 from timecli.models.variants import USUAL, Group, groups
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class TextWeights:
         weights: dict[str, torch.Tensor] = {}
         for file in self.files:
             names = {name: inner for name in file.entries if (inner := self._inner(name))}
-            require_floats(file, (name for name in names if not name.endswith(POSITIONS)))
+            require_floats(file, (name for name in names if not name.endswith(POSITIONS)), GIVE)
             for name, tensor in zip(names, file.read(names), strict=True):
                 require_finite(tensor, f"{file.path}: {name}")
                 weights[names[name]] = tensor

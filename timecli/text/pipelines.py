@@ -264,6 +264,8 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     require_stated(about, kind.config_class)
     require_plausible(about, text.files, counts_alone=True)
     config = kind.config_class.from_pretrained(text.folder, local_files_only=True, trust_remote_code=False)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # of weights that are not these, which are plain numbers
     cut = text.tower.layers > 0 and text.layers is not None
     if cut:
         _cut(config.get_text_config(), text.tower.layers)
