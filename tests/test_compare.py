@@ -239,3 +239,15 @@ def test_a_model_in_another_dtype_is_not_called_edited(run: Run, picturebook_fp3
     )
     found = json.loads(run("diff", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--json").out)["edit"]
     assert found["fits"] is None and "rounding to their dtype is" in found["doubt"]
+
+
+@pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="torch has numbers of four bits from 2.8 on")
+def test_packed_numbers_are_compared_as_bytes(run: Run, small: Path, tmp_path: Path) -> None:
+    """Numbers of four bits, two in a byte, as quantisers for recent GPUs keep them."""
+    for name, value in (("a", 1), ("b", 1), ("c", 2)):
+        packed = torch.full((4, 4), value, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+        save_file({**load_file(small), "x.weight": packed}, tmp_path / name)
+    done = run("diff", tmp_path / "a", tmp_path / "b")
+    assert done.code == 0 and "0 tensors differ" in done.out, done.err
+    done = run("diff", tmp_path / "a", tmp_path / "c")
+    assert "x.weight" in done.out and "values" in done.out, done.err

@@ -205,6 +205,23 @@ def test_the_error_that_is_told_is_the_one_that_is_made(large: int, small: Path,
     assert blur == pytest.approx(distance(tmp_path / "c", tmp_path / "a"), rel=0.1)
 
 
+def test_a_copy_in_another_dtype_is_undone_by_the_delta_that_made_it(run: Run, small: Path, tmp_path: Path) -> None:
+    """Its text encoder was rounded, too, and an edit that is taken back reads no text."""
+    made, back = tmp_path / "made.safetensors", tmp_path / "back.safetensors"
+    path, recipe = manifest(tmp_path / "m.toml", "blue", "rose", "blue"), tmp_path / "d"
+    assert run("edit", path, small, "-o", made, "--delta", recipe, "--dtype", "bf16").code == 0
+    again = run("apply", recipe, made, "--stack", "-o", back)
+    assert again.code == 2 and "compiled for another text encoder" in again.err, "the control: another edit does"
+    done = run("apply", recipe, made, "--undo", "-o", back)
+    assert done.code == 0, done.err
+    before, after = load_file(small), load_file(back)
+    off, way = (
+        sum(float((one[name].double() - before[name].double()).square().sum()) for name in NAMES)
+        for one in (after, load_file(made))
+    )
+    assert off < 1e-2 * way
+
+
 def test_an_edit_of_some_maps_is_taken_back_from_these(run: Run, small: Path, tmp_path: Path) -> None:
     made = manifest(tmp_path / "m.toml", "red", "rose", "red", 'matrices = ["v"]\nlayers = [0, 3]')
     assert run("edit", made, small, "-o", tmp_path / "b", "--delta", tmp_path / "d").code == 0

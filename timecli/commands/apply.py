@@ -76,7 +76,8 @@ def apply(
     edits = [deltas.load_delta(path) for path in recipes]
     encoder = of_model(checkpoint)
     for delta in edits:
-        applying.require_same_encoder(delta, checkpoint, encoder)
+        # What is taken back is in the record, with its text encoder, which another dtype may have rounded.
+        applying.require_same_encoder(delta, checkpoint, () if undo else encoder)
     warn_of_encoder(encoder, checkpoint)
     warn_of_streams(edits, checkpoint)
     made = undoing.undone(checkpoint, edits, not writing.leave_ema) if undo else edits
