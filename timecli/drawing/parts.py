@@ -70,6 +70,8 @@ def require_own_latents(checkpoint: Checkpoint) -> None:
         return
     taken, shapes = checkpoint.channels, checkpoint.copies[0].shapes
     require_text_alone(checkpoint.path, taken, next((shapes[name][0] for name in CONV_OUT if name in shapes), LATENTS))
+    if checkpoint.is_folder:
+        return
     config = configs(checkpoint) / checkpoint.family.network / "config.json"
     stated = read_config(config).get("in_channels", LATENTS)
     if stated != taken:
