@@ -130,7 +130,7 @@ def test_git_shows_every_file_whatever_it_is(shell: Shell) -> None:
     for said in (
         "+# style.safetensors is a LoRA, not a model", "+# large.safetensors is a Git LFS pointer",
         "+oid sha256:" + "1" * 64, "+# half.safetensors is", "+# empty.delta is", "+# page.delta is a web page",
-        "+# model.safetensors has no map that reads text", "+# Stable Diffusion 1.x without edits",
+        "+# model.safetensors is a CLIP of words and pictures", "+# Stable Diffusion 1.x without edits",
     ):  # fmt: skip
         assert said in shown, said
     assert "git-blob" not in shown, "the folder that git puts a copy into says nothing"

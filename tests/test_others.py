@@ -93,6 +93,7 @@ ALONE = {
     "adapter.body.0.block1.weight": "is a T2I-Adapter, not a model",
     "emb_params": "is a textual inversion, not a model",
     "clip_g": "is a textual inversion, not a model",
+    "visual_projection.weight": "is a CLIP of words and pictures, which --judge takes",
     "text_model.embeddings.token_embedding.weight": "is a text encoder, which --text-encoder takes beside a model",
     "model.embed_tokens.weight": "is a text encoder, which --text-encoder takes beside a model",
     "shared.weight": "is a text encoder, which --text-encoder takes beside a model",

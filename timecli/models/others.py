@@ -45,6 +45,7 @@ ALONE = {
     "a ControlNet, not a model": r"^control_(model|layers)\.|input_hint_block|^(down|mid)_blocks?\..*zero_conv",
     "a T2I-Adapter, not a model": r"^(adapter\.)?body\.\d+\.(block|in_conv|resnets)",
     "a textual inversion, not a model": r"^(emb_params|clip_[lg]|string_to_param.*|<.*>)$",
+    "a CLIP of words and pictures, which --judge takes": r"^visual_projection\.weight$",
     "a text encoder, which --text-encoder takes beside a model": (
         r"(^|\.)(token_embedding|embed_tokens|shared)\.weight$"
     ),
