@@ -98,7 +98,7 @@ def test_the_worst_prompts_have_their_pictures_and_a_second_run_draws_what_is_mi
     text = (folder / "report.html").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
     assert text.count("<article") == len(rows) == 2 * 9, "fewer than ten for each configuration, so all"
-    assert "A tulip: after, seed 1" in text and "A rose: wanted, seed 0" in text
+    assert "A tulip: after, seed 1" in text and "A rose: oracle, seed 0" in text
     files = {path: path.stat().st_mtime_ns for path in (folder / "pictures").rglob("*.png")}
     assert {path.parent.name for path in files} >= {"base", "time-0.1-blue-rose", "time-1000-green-car"}
     lost = next(path for path in files if path.parent.name == "time-0.1-blue-rose")

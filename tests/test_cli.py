@@ -171,6 +171,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
+@pytest.mark.usefixtures("all_everyday_prompts")
 def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     run: Run, picturebook: Path, tmp_path: Path
 ) -> None:

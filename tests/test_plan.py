@@ -218,7 +218,7 @@ def test_every_miss_has_what_would_mend_it() -> None:
     ]
     wrong = [Forecast(row, *((0.3, 0.2) if row.kind in FOLLOW else (0.6, 0.8))) for row in table]
     whole = [one.sentence for one in advice(manifest, wrong)]
-    assert [sentence.split("its way")[1] for sentence in whole] == [
+    assert [sentence.split("the way")[1] for sentence in whole] == [
         ": raise its strength, or lower preserve.everyday_weight.",
         ": it is a pair already; raise its strength.",
         ": add the pair Two roses -> Two blue roses.",

@@ -105,20 +105,22 @@ def bounded(rows: torch.Tensor, goals: torch.Tensor, near: torch.Tensor) -> torc
     """σ `[n]` float64 with which rows σ = goals as nearly as |σ| ≤ `BOUND` · max |near| allows.
 
     Args:
-        rows: `[m, n]` float64; one that is not finite asks for nothing.
+        rows: `[m, n]` float64; one that is not finite asks for nothing. The first n are those of the parts: what a part
+            at the bound does not reach is asked of no other.
         goals: `[m]` float64.
         near: `[n]` float64: strengths, where nothing else decides.
     """
-    told = rows.isfinite().all(1)
-    rows, goals = rows[told], goals[told]
-    ridge = RIDGE * torch.eye(len(near), dtype=torch.float64)
-    system, right = rows.T @ rows + ridge, rows.T @ goals + ridge @ near
-    most = BOUND * near.abs().max()
-    found, free = near.clone(), torch.ones(len(near), dtype=torch.bool)
+    count = len(near)
+    asked, most = rows.isfinite().all(1), BOUND * near.abs().max()
+    found, free = near.clone(), torch.ones(count, dtype=torch.bool)
     while free.any():
-        found[free] = torch.linalg.solve(system[free][:, free], right[free] - system[free][:, ~free] @ found[~free])
+        left = rows[asked]
+        system = left[:, free].T @ left[:, free] + RIDGE * torch.eye(int(free.sum()), dtype=torch.float64)
+        right = left[:, free].T @ (goals[asked] - left[:, ~free] @ found[~free]) + RIDGE * near[free]
+        found[free] = torch.linalg.solve(system, right)
         over = free & (found.abs() > most)
         if not over.any():
             break
         found, free = found.clamp(-most, most), free & ~over
+        asked[:count] &= ~over
     return found
