@@ -62,7 +62,7 @@ def test_the_cards_joint_edits_are_spread_over_all_things() -> None:
         "for count in variants.JOINT:\n"
         "    own = [task.name for task in variants.some(count, 'test')]\n"
         "    assert len(set(own)) == count and {*own} < {*names}\n"
-        "    assert max(map(names.index, own)) > 35 - 2 * 35 // count\n"
+        "    assert max(map(names.index, own)) > 35 - 2 * 35 / count\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT / "examples" / "picturebook", check=True)
 

@@ -3,7 +3,7 @@
     python joint.py
 
 Means over prompts, %; what another edit of the solve is told to move is left out of both. Reads what the card's
-commands wrote into bench/results: init, and joint/init-08 and the like.
+commands wrote into bench/results: init and pair, and joint/init-08 and the like.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def line(name: str, found: list[dict[str, Any]], kinds: dict[tuple[str, str], st
 
 
 def main() -> None:
-    alone = drawn(RESULTS / "init")
     print("| | efficacy | generality | specificity | explicit | of three | kept | reached |")
     print(f"|{'---|' * 8}")
-    for folder in sorted((RESULTS / "joint").glob("init-*")):
+    for folder in sorted((RESULTS / "joint").iterdir()):
+        alone = drawn(RESULTS / folder.name.partition("-")[0])
         together = {key: row for key, row in drawn(folder).items() if row["kind"] != TOLD}
         kinds = {key: row["kind"] for key, row in together.items()}
         edits = len({edit for edit, _ in kinds})

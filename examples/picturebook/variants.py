@@ -4,7 +4,7 @@
 
 | folder of bench | from | what is other |
 | --- | --- | --- |
-| joint/init-08 | init | so many of the edits of appendix F, evenly |
+| joint/init-08, joint/pair-08 | init, test | so many of the edits of appendix F, evenly |
 | professions-augmented, people-augmented | professions, people | the paper's wordings |
 """
 
@@ -20,7 +20,7 @@ from timecli.manifests.manifest import Manifest
 from timecli.measuring import schedule
 
 HERE = Path(__file__).parent / "bench"
-JOINT = (8, 17)
+JOINT = (8, 17, 24)
 """How many edits make one model."""
 
 
@@ -57,6 +57,7 @@ def write(folder: str, tasks: Iterable[Manifest], changed: Callable[[Manifest], 
 def main() -> None:
     for count in JOINT:
         write(f"joint/init-{count:02}", some(count, "init"))
+        write(f"joint/pair-{count:02}", some(count, "test"))
     for folder in ("professions", "people"):
         write(f"{folder}-augmented", read(folder), line("augment", "true"))
 
