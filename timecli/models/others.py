@@ -33,7 +33,7 @@ FOREIGN = {
     "a LongCat-Image or Bria model": ("time_embed.timestep_embedder.linear_1.weight",),
     "a Kandinsky model": ("pooled_text_embeddings.in_layer.weight",),
 }
-CONTROL = re.compile(r"(?:^|\.)controlnet_\w+\.")
+CONTROL = re.compile(r"(?:^|\.)controlnet_\w+\.", re.MULTILINE)
 """In the name of a tensor of a ControlNet that has the text's maps of its model, and would pass for one."""
 ALONE = {
     # what a file without a map of the text is, by what is in the name of a tensor
@@ -64,10 +64,11 @@ RELATIVES = {
 
 def model(names: Iterable[str]) -> str | None:
     """What a model is that may have maps of the text and is not edited here; None for any other file."""
+    lines = "".join(f"{name}\n" for name in names)
     for kind, marks in FOREIGN.items():
-        if any(name.endswith(marks) for name in names):
+        if any(f"{mark}\n" in lines for mark in marks):
             return kind
-    return "a ControlNet, not a model" if any(map(CONTROL.search, names)) else None
+    return "a ControlNet, not a model" if CONTROL.search(lines) else None
 
 
 def alone(names: Iterable[str]) -> str | None:
