@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 import tomli
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from timecli.errors import ManifestError
@@ -108,6 +108,7 @@ values = st.recursive(
 KEYS = ("name", "description", "model", "solve", "edit", "preserve", "verify")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a machine that does other things, too
 @given(st.dictionaries(st.sampled_from(KEYS), values), st.text(max_size=40))
 def test_anything_else_is_a_manifest_error_and_nothing_worse(table: dict[str, Any], text: str) -> None:
     for candidate in (text, "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import exp, log10
 from pathlib import Path
 
 import pytest
+import torch
 
 from timecli.commands import terminal
 from timecli.errors import ManifestError
@@ -16,6 +18,8 @@ from timecli.manifests.rows import Row
 from timecli.measuring import objectives, trials, tune
 from timecli.measuring.objectives import LAMBDA, STRENGTH, Axis
 from timecli.measuring.tune import Trial
+from timecli.models.checkpoint import Checkpoint
+from timecli.text.readers import TextEncoder
 
 from .conftest import PICTUREBOOK, ROSES, Run
 
@@ -166,6 +170,35 @@ def test_a_forecast_does_not_reward_what_goes_past_its_destination(
     monkeypatch.setattr("timecli.editing.forecast.reached", lambda *_: [1.0])
     assert run("tune", path, picturebook, "--objective", "forecast", "-o", tmp_path / "z.toml").code == 0
     assert manifest.load(tmp_path / "z.toml").solve.strength > 1.1 * found, "the control"
+
+
+def test_trials_encode_the_same_prompts_once(model: Checkpoint, encoder: TextEncoder, tmp_path: Path) -> None:
+    """Of one manifest, and reach what edits with nothing remembered reach. The control: those encode them each time."""
+    path = tmp_path / "x.toml"
+    path.write_text(
+        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
+        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[preserve]\neveryday = false\n'
+    )
+    task, read = manifest.load(path), []
+
+    def counting(prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
+        read.append(len(prompts))
+        return type(encoder).encode(encoder, prompts, positions)
+
+    own = replace(encoder)
+    object.__setattr__(own, "encode", counting)
+    forecasts = trials.forecasts(task, model, own, torch.device("cpu"), None)
+    values = [replace(task, solve=replace(task.solve, strength=strength)) for strength in (0.5, 0.8, 1.1)]
+    first = forecasts.mean(values[0])
+    once = sum(read)
+    found = [first, *map(forecasts.mean, values[1:])]
+    assert sum(read) == once > 0
+    again = []
+    for value in values:
+        own.fresh()
+        again.append(forecasts.mean(value))
+    assert sum(read) == 4 * once and found == pytest.approx(again, abs=1e-6)
 
 
 def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook: Path, tmp_path: Path) -> None:

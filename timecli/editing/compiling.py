@@ -71,6 +71,7 @@ def compile_edit(
     encoder: TextEncoder,
     device: torch.device,
     world: Everyday | None = None,
+    fresh: bool = True,
 ) -> Delta:
     """Prompts to a delta.
 
@@ -80,6 +81,7 @@ def compile_edit(
         encoder: the model's.
         device: where to calculate in float64.
         world: the everyday world; None measures it where the manifest preserves it.
+        fresh: whether to encode all prompts; without it what was encoded for the same prompts before is used again.
 
     Raises:
         PromptError: a prompt is too long, or a pair has nothing in common.
@@ -97,7 +99,8 @@ def compile_edit(
         world = None
     elif world is None:
         world = everyday.measured(manifest, encoder)
-    encoder.fresh()
+    if fresh:
+        encoder.fresh()
     readers = encoder.readers if manifest.solve.everywhere else encoder.readers[:1]
     source = origin(manifest, encoder, world)
     operators, factors = {}, {}

@@ -12,6 +12,7 @@ import torch
 from timecli.drawing.render import render
 from timecli.drawing.verify import Images, compared, counted, missed
 from timecli.editing import compiling, forecast
+from timecli.editing.delta import Delta
 from timecli.manifests.balances import worded
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import FOLLOW, LIKENESS, Row, rows
@@ -118,7 +119,7 @@ class Forecasts:
 
     def mean(self, manifest: Manifest) -> float:
         """Harmonic mean of generality, specificity, kept and reached, which what goes past its destination lowers."""
-        delta = compiling.compile_edit(manifest, self.checkpoint, self.encoder, self.device, self.world)
+        delta = self._compiled(manifest)
         table = [row for row in rows(manifest) if row.destination]
         pairs = [(row.prompt, row.destination or "") for row in table]
         shares = forecast.told(pairs, self.encoder, delta.operator, self.metric)
@@ -131,9 +132,12 @@ class Forecasts:
 
     def moved(self, manifest: Manifest) -> float:
         """How far the sources go, on average."""
-        delta = compiling.compile_edit(manifest, self.checkpoint, self.encoder, self.device, self.world)
         pairs = [(edit.source, edit.destination) for edit in manifest.edits]
-        return fmean(forecast.shares(pairs, self.encoder, delta.operator, self.metric))
+        return fmean(forecast.shares(pairs, self.encoder, self._compiled(manifest).operator, self.metric))
+
+    def _compiled(self, manifest: Manifest) -> Delta:
+        """All trials have the same prompts, which are encoded once."""
+        return compiling.compile_edit(manifest, self.checkpoint, self.encoder, self.device, self.world, fresh=False)
 
 
 def _mean(table: Sequence[Row], shown: Sequence[float], *likeness: float) -> float:
