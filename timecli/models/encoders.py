@@ -154,12 +154,12 @@ def find(
             f"{path} is {family.name}, whose text encoders need their configs and tokenizers; give its diffusers "
             "folder, with a model_index.json, as --config."
         )
-    sources = [source for one in given for source in sources(one, family)]
-    everything = [*sources, tuple(files)]
+    others = [source for one in given for source in sources(one, family)]
+    everything = [*others, tuple(files)]
     towers = [one for one in family.towers if not one.optional or _is_somewhere(one, everything, config)]
     found = tuple(_found(tower, path, everything, config) for tower in towers)
     used = {file.path for text in found for file in text.files}
-    for source in sources:
+    for source in others:
         if source[0].path not in used:
             raise CheckpointError(
                 f"{source[0].path} is none of the text encoders of {path}, whose configs are in {config}; their widths "
