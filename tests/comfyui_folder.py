@@ -15,6 +15,8 @@ family, home = sys.argv[1], Path(sys.argv[2])
 
 import comfyui_small as small  # noqa: E402
 
+# isort: split
+
 import comfy  # noqa: E402
 import comfy.supported_models as models  # noqa: E402
 import torch  # noqa: E402

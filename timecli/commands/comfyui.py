@@ -32,10 +32,10 @@ def beside(model: Path, reading: Reading, draws: bool = False) -> tuple[Path, Re
     """
     if reading.comfyui is None:
         return model, reading
-    from timecli.models import comfyui
+    from timecli.models import comfyui, listed
     from timecli.models.checkpoint import open_checkpoint
 
-    model = comfyui.located(reading.comfyui, model)
+    model = listed.located(reading.comfyui, model)
     settle(model)
     checkpoint = open_checkpoint(model, reading.config, needs="nothing")
     if draws:
@@ -53,9 +53,9 @@ def beside(model: Path, reading: Reading, draws: bool = False) -> tuple[Path, Re
 
 def named(model: Path, home: Path | None) -> Path:
     """MODEL's path."""
-    from timecli.models import comfyui
+    from timecli.models import listed
 
-    return model if home is None else comfyui.located(home, model)
+    return model if home is None else listed.located(home, model)
 
 
 def _configs(home: Path, checkpoint: Checkpoint, texts: Sequence[Path]) -> Path:

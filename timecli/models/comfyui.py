@@ -1,4 +1,4 @@
-"""A folder of ComfyUI: models by the names that it lists, and what their text is read with.
+"""What a model's text is read with in a folder of ComfyUI.
 
 Text encoders are told by their tensors, since they can have any name. Their configs follow from the shapes, and their
 tokenizers lie beside ComfyUI's code, of which nothing is run. Both are written as a diffusers folder without weights.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from timecli.errors import CheckpointError
 from timecli.files.code import INDEX
 from timecli.files.foreign import read, read_config
 from timecli.files.safefile import SafeFile, open_file, quantised
-from timecli.models import configs, encoders, layouts, towers
+from timecli.models import configs, encoders, layouts, listed, towers
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import POOLED, TEXT, Tower, tokenizer_of
 
@@ -28,9 +27,6 @@ LEAST = {layouts.SD3.name: 77, layouts.FLUX1.name: 256, layouts.CHROMA.name: 1}
 more. In all else its states are those of diffusers, as they are in the families that are not here."""
 COMPARED = (*LEAST, layouts.QWEN_IMAGE.name)
 """Families whose text pipelines of diffusers make, and ComfyUI in the same way but for `LEAST`."""
-MODELS, TEXTS = ("checkpoints", "diffusion_models", "unet"), ("text_encoders", "clip")
-"""Folders in ComfyUI's `models`: of models and of networks alone, and of text encoders."""
-ENDINGS = (".safetensors", ".sft")
 CLIP_WORDS = "comfy/sd1_tokenizer"
 WORDS = {
     # where ComfyUI has the tokenizer, by the class of a text encoder; that of CLIP for the others
@@ -73,24 +69,6 @@ class Taken:
         return f"{self.tower.name} is {self.path}{others}"
 
 
-def located(home: Path, model: Path) -> Path:
-    """A model by its path, or by the name under which ComfyUI lists it.
-
-    Raises:
-        CheckpointError: the folder is not ComfyUI's, or the name is nowhere or in two places.
-    """
-    if not (home / "models").is_dir():
-        raise CheckpointError(f"{home} has no folder models; --comfyui takes ComfyUI's folder, with its main.py.")
-    if model.exists():
-        return model
-    found = [path for name in MODELS if (path := home / "models" / name / model).exists()]
-    if not found:
-        raise CheckpointError(f"{model} does not exist, nor does {home} list it among its {' and '.join(MODELS)}.")
-    if len(found) > 1:
-        raise CheckpointError(f"{model} is both {found[0]} and {found[1]}; give the path of the one that is meant.")
-    return found[0]
-
-
 def text_encoders(home: Path, model: Checkpoint, given: Sequence[Path]) -> list[Taken]:
     """The text encoders that a model reads, and that neither it nor what was given has.
 
@@ -122,7 +100,7 @@ def text_encoders(home: Path, model: Checkpoint, given: Sequence[Path]) -> list[
             layers, source = RELEASED[tower.name]
             needed = f"{tower.name} ({_widths(model)[tower.folder]} wide, {layers} layers)"
             raise CheckpointError(
-                f"{model.path} is {family.name}, which reads {needed}, and no file in {' and '.join(TEXTS)} of "
+                f"{model.path} is {family.name}, which reads {needed}, and no file in {' and '.join(listed.TEXTS)} of "
                 f"{home / 'models'} has its tensors{''.join(f' ({sentence})' for sentence in unread[:1])}; put one "
                 f"there (huggingface.co/{source} has it), or give it with --text-encoder."
             )
@@ -218,23 +196,9 @@ def _opened(home: Path) -> tuple[list[SafeFile], list[str]]:
     """The files in ComfyUI's folders of text encoders, and what is wrong with those that cannot be read."""
     found: dict[Path, SafeFile] = {}
     wrong = []
-    for path in _listed(home):
+    for path in listed.text_encoders(home):
         try:
             found.setdefault(path.resolve(), open_file(path))
         except CheckpointError as error:
             wrong.append(str(error).rstrip("."))
     return list(found.values()), wrong
-
-
-def _listed(home: Path) -> list[Path]:
-    """Every file there of a form that is read, as ComfyUI lists it: in folders in these, too, and behind links."""
-    found, seen = [], set()
-    for name in TEXTS:
-        for place, folders, names in os.walk(home / "models" / name, followlinks=True):
-            folders[:] = sorted(one for one in folders if not one.startswith("."))
-            if (real := os.path.realpath(place)) in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            found += [Path(place) / one for one in sorted(names) if one.endswith(ENDINGS) and not one.startswith(".")]
-    return found
