@@ -63,9 +63,8 @@ def _folders(home: Path, names: Sequence[str]) -> list[Path]:
         sections = yaml.safe_load(read_text(path, "a list of folders", CheckpointError)) or {}
         for section in filter(None, sections.values()):
             base = home / Path(section.get("base_path", "")).expanduser()
-            own += [
-                base / line.strip() for name in names for line in section.get(name, "").splitlines() if line.strip()
-            ]
+            lines = [line.strip() for name in names for line in section.get(name, "").splitlines()]
+            own += [base / line for line in lines if line]
     except (yaml.YAMLError, AttributeError, TypeError, RuntimeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is no list of folders as ComfyUI reads it ({one_line(error)}); mend or rename it."
