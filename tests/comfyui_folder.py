@@ -15,12 +15,15 @@ family, home = sys.argv[1], Path(sys.argv[2])
 
 import comfyui_small as small  # noqa: E402
 
+pack = small.node()
+
 # isort: split
 
 import comfy  # noqa: E402
 import comfy.supported_models as models  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
+from timecli_nodes import states as nodes  # noqa: E402
 
 from timecli.commands.comfyui import beside  # noqa: E402
 from timecli.commands.groups import Reading  # noqa: E402
@@ -109,6 +112,8 @@ def main() -> dict[str, Any]:
             found["pooled"] = max(found["pooled"], off(one[POOLED], made["pooled_output"].float()))
         if prompt == "a rose":
             found["rows"] = [len(one[TEXT]), len(states), len(plain.encode([prompt])[0][TEXT])]
+    norm = checkpoint.norm()
+    found["fingerprint"] = nodes._of_weights(clip, row, norm)[0] == ours.fingerprint
     return found
 
 

@@ -64,6 +64,8 @@ def made(family: str, folder: Path) -> tuple[Path, Path]:
         (home / "models" / place).mkdir(parents=True)
     save_file(small.single(family, folder / "diffusers"), home / "models" / "diffusion_models" / "net.safetensors")
     for number, tensors in enumerate(small.text_encoders(folder / "diffusers").values()):
+        if family == "qwen-image":  # what sees pictures is in the released file, too
+            tensors |= {"visual.blocks.0.attn.qkv.weight": torch.zeros(96, 32)}
         save_file(tensors, home / TEXTS / "more" / f"{number}.safetensors")
     (folder / "few.txt").write_text("A dog\nA painting of the snow\n")
     (folder / "m.toml").write_text(MANIFEST)
@@ -85,8 +87,9 @@ def read(home: Path, name: str = "net.safetensors", comfyui: bool = True, **opti
 def test_a_folder_of_comfyui_is_all_that_an_edit_needs(family: str, run: Run, tmp_path: Path) -> None:
     """The edit is that of a diffusers folder with the same text encoders, where the length is ComfyUI's."""
     config, home = made(family, tmp_path)
-    done = run("edit", tmp_path / "m.toml", "net.safetensors", "--comfyui", home, "--delta", tmp_path / "d")
-    assert done.code == 0, done.err
+    where = ("net.safetensors", "--comfyui", home, "-o", tmp_path / "edited.safetensors")
+    done = run("edit", tmp_path / "m.toml", *where, "--delta", tmp_path / "d")
+    assert done.code == 0 and (tmp_path / "edited.safetensors").exists(), done.err
     for text in (home / TEXTS / "more").iterdir():
         assert str(text) in done.err, "it is said which text encoders were taken"
     found, least = load_delta(tmp_path / "d"), family != "qwen-image"
@@ -148,6 +151,8 @@ def test_verify_draws_with_a_diffusers_folder_and_says_so_without(run: Run, flux
     assert done.code == 2 and "is FLUX.1, which diffusers draws with the autoencoder" in done.err
     done = run(*start, "--config", tmp_path / "diffusers", "--steps", 1)
     assert "net.safetensors cannot be loaded for drawing" in done.err, "it is no whole network, and was tried"
+    (flux / "models" / "diffusion_models" / "config").symlink_to(tmp_path / "diffusers")
+    assert "net.safetensors cannot be loaded for drawing" in run(*start, "--steps", 1).err, "a config beside the file"
     done = run(*start[:2], tmp_path / "diffusers", *start[3:], "--steps", 1)
     assert done.code == 0, done.err
     assert (tmp_path / "v" / "report.html").exists()
@@ -306,4 +311,5 @@ def test_the_command_line_makes_comfyui_s_states_beside_its_folder(family: str, 
     found = beside_comfyui("comfyui_folder.py", tmp_path, family)
     own, theirs, plain = found["rows"]
     assert found["text"] < 1e-5 and found["pooled"] < 1e-5 and own == theirs
+    assert found["fingerprint"], "the same as the node's, so that each takes the other's deltas"
     assert (found["states_of"] == "ComfyUI") == (own != plain), "recorded where it is another text than diffusers'"

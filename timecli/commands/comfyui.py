@@ -38,14 +38,14 @@ def beside(model: Path, reading: Reading, draws: bool = False) -> tuple[Path, Re
     model = listed.located(reading.comfyui, model)
     settle(model)
     checkpoint = open_checkpoint(model, reading.config, needs="nothing")
+    config = checkpoint.config  # that of the option, or beside the file
     if draws:
-        _require_drawn(checkpoint, reading.config)
+        _require_drawn(checkpoint)
     if checkpoint.is_folder:
         return model, reading
     taken = comfyui.text_encoders(reading.comfyui, checkpoint, reading.text_encoder or ())
     terminal.say_all(one.sentence for one in taken)
     texts = [*(reading.text_encoder or ()), *(one.path for one in taken)]
-    config = reading.config
     if config is None and checkpoint.family.by_pipeline:
         config = _configs(reading.comfyui, checkpoint, texts)
     return model, replace(reading, config=config, text_encoder=texts or None)
@@ -68,7 +68,7 @@ def _configs(home: Path, checkpoint: Checkpoint, texts: Sequence[Path]) -> Path:
     return Path(folder)
 
 
-def _require_drawn(checkpoint: Checkpoint, config: Path | None) -> None:
+def _require_drawn(checkpoint: Checkpoint) -> None:
     """Refuse before anything is encoded what diffusers, which draws, needs more for, or draws of another text."""
     from timecli.models import layouts
 
@@ -78,7 +78,7 @@ def _require_drawn(checkpoint: Checkpoint, config: Path | None) -> None:
             f"{checkpoint.path} is Chroma, to which ComfyUI gives a prompt without the padding that diffusers draws it "
             "with; leave out --comfyui, or draw with the node in ComfyUI."
         )
-    if family.by_pipeline and config is None and not checkpoint.is_folder:
+    if family.by_pipeline and checkpoint.config is None:
         raise CheckpointError(
             f"{checkpoint.path} is {family.name}, which diffusers draws with the autoencoder and the configs of its "
             "diffusers folder; give that as --config, too, or draw with the node in ComfyUI."
