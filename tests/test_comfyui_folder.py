@@ -292,7 +292,8 @@ def test_sd_3_is_read_as_comfyui_reads_it(tmp_path: Path) -> None:
     words.model_max_length = 8192  # as ComfyUI's says
     words.save_pretrained(home / "comfy" / "sd1_tokenizer")
     net = {"context_embedder.weight": torch.zeros(8, 32), "y_embedder.mlp.0.weight": torch.zeros(8, 768 + 1280)}
-    save_file(net | {layouts.SD3.marks[0]: torch.zeros(4, 4)}, home / "models" / "diffusion_models" / "net.safetensors")
+    path = home / "models" / "diffusion_models" / "net.safetensors"
+    save_file(net | {layouts.SD3.marks[0]: torch.zeros(4, 4)}, path)
     one, two = clip(768), clip(1280, torch.randn(1280, 1280, generator=random))
     save_file(one, texts / "l.safetensors")
     save_file(two, texts / "g.safetensors")
@@ -304,6 +305,16 @@ def test_sd_3_is_read_as_comfyui_reads_it(tmp_path: Path) -> None:
     projected = read(home, comfyui=False).encode(["a rose"])[0][POOLED]
     assert not torch.equal(plain[:, :768], projected[:, :768]) and torch.equal(plain[:, 768:], projected[:, 768:])
     assert len(found.cautions) == 1 and "no T5-XXL" in found.cautions[0]
+    model, words = small.t5(32)
+    words.save_pretrained(home / "comfy" / "text_encoders" / "t5_tokenizer")
+    t5 = {name: tensor for name, tensor in model.state_dict().items() if "embed_tokens" not in name}
+    save_file(t5, texts / "t.safetensors")
+    assert len(read(home).encode(["a rose"])[0][TEXT]) == 77 + 77
+    whole = {f"model.diffusion_model.{name}": tensor for name, tensor in load_file(path).items()}
+    for name, part in (("clip_l", one), ("clip_g", two)):
+        whole |= {f"text_encoders.{name}.transformer.{key}": tensor for key, tensor in part.items()}
+    save_file(whole, home / "models" / "diffusion_models" / "whole.safetensors")
+    assert len(read(home, "whole.safetensors").encode(["a rose"])[0][TEXT]) == 77, "it brings the two CLIPs alone"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
