@@ -94,7 +94,8 @@ def test_a_folder_of_comfyui_is_all_that_an_edit_needs(family: str, run: Run, tm
         assert str(text) in done.err, "it is said which text encoders were taken"
     found, least = load_delta(tmp_path / "d"), family != "qwen-image"
     assert found.origin.states_of == ("ComfyUI" if least else "")
-    assert ("states_of: ComfyUI" in run("inspect", tmp_path / "d").out) == least
+    about = run("inspect", tmp_path / "d").out
+    assert ("states_of: ComfyUI" in about) == ("states_of" in about) == least and "length" not in about
     texts = [part for path in sorted((home / TEXTS / "more").iterdir()) for part in ("--text-encoder", path)]
     net = home / "models" / "diffusion_models" / "net.safetensors"
     for length, same in ((["--length", 256], True), ([], False)) if family == "flux" else (([], family != "chroma"),):
