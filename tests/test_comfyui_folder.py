@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading
 from timecli.editing.delta import load_delta
-from timecli.models import layouts
+from timecli.models import configs, layouts
 from timecli.models.checkpoint import open_checkpoint
 from timecli.models.streams import POOLED, TEXT
 from timecli.text.encoding import read_text_encoder
@@ -316,6 +316,35 @@ def test_sd_3_is_read_as_comfyui_reads_it(tmp_path: Path) -> None:
         whole |= {f"text_encoders.{name}.transformer.{key}": tensor for key, tensor in part.items()}
     save_file(whole, home / "models" / "diffusion_models" / "whole.safetensors")
     assert len(read(home, "whole.safetensors").encode(["a rose"])[0][TEXT]) == 77, "it brings the two CLIPs alone"
+
+
+def layers(name: str, count: int, **shapes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    parts = {key.replace("__", "."): shape for key, shape in shapes.items()}
+    return {f"{name}.{number}.{part}": shape for number in range(count) for part, shape in parts.items()}
+
+
+def test_the_shapes_of_released_text_encoders_give_their_configs() -> None:
+    """The numbers of google/t5-v1_1-xxl, laion/CLIP-ViT-bigG-14 and Qwen/Qwen2.5-VL-7B-Instruct."""
+    bias = {"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (32, 64)}
+    t5 = layers(
+        "encoder.block", 24, layer__0__SelfAttention__q__weight=(4096, 4096),
+        layer__1__DenseReluDense__wi_0__weight=(10240, 4096),
+    )  # fmt: skip
+    found = configs.of_tower(layouts.T5, {**t5, **bias, "shared.weight": (32128, 4096)})
+    assert found and configs.width(found) == 4096
+    assert {"d_ff": 10240, "d_kv": 64, "num_heads": 64, "num_layers": 24, "vocab_size": 32128}.items() <= found.items()
+    clip = {f"text_model.{name}": s for name, s in layers("encoder.layers", 32, mlp__fc1__weight=(5120, 1280)).items()}
+    tables = {"token_embedding": (49408, 1280), "position_embedding": (77, 1280)}
+    clip |= {f"text_model.embeddings.{name}.weight": shape for name, shape in tables.items()}
+    found = configs.of_tower(layouts.CLIP_G, {**clip, "text_projection.weight": (1280, 1280)})
+    wanted = {"hidden_act": "gelu", "num_attention_heads": 20, "num_hidden_layers": 32, "projection_dim": 1280}
+    assert found and wanted.items() <= found.items() and configs.width(found) == 1280
+    qwen = layers("model.layers", 28, self_attn__k_proj__bias=(512,), mlp__gate_proj__weight=(18944, 3584))
+    found = configs.of_tower(layouts.QWEN_VL, {**qwen, "model.embed_tokens.weight": (152064, 3584)})
+    wanted = {"num_attention_heads": 28, "num_key_value_heads": 4, "num_hidden_layers": 28, "intermediate_size": 18944}
+    assert found and wanted.items() <= found["text_config"].items() and configs.width(found) == 3584
+    for tower, shapes in ((layouts.T5, clip), (layouts.CLIP, t5), (layouts.QWEN_VL, t5), (layouts.T5, qwen)):
+        assert configs.of_tower(tower, shapes) is None, "another kind's"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
