@@ -45,12 +45,13 @@ def sized(model: torch.nn.Module, scale: float = 0.2) -> Any:
     return model.eval()
 
 
-def clip(width: int, projected: bool, length: int = 77) -> tuple[Any, Any]:
+def clip(width: int, projected: bool, length: int = 77, heads: int = 2) -> tuple[Any, Any]:
     words = tokenizer("<|startoftext|>", "<|endoftext|>")
     words.model_max_length = length
     config = transformers.CLIPTextConfig(
-        vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
-        projection_dim=width, max_position_embeddings=length, bos_token_id=3, eos_token_id=2, pad_token_id=0,
+        vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=3,
+        num_attention_heads=heads, projection_dim=width, max_position_embeddings=length, bos_token_id=3, eos_token_id=2,
+        pad_token_id=0,
     )  # fmt: skip
     kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
     return sized(kind(config)), words
@@ -75,13 +76,13 @@ def scheduler() -> Any:
     return diffusers.FlowMatchEulerDiscreteScheduler()
 
 
-def flux() -> Any:
+def flux(vector: int = 12, heads: int = 2) -> Any:
     torch.manual_seed(0)
     network = diffusers.FluxTransformer2DModel(
         in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
-        joint_attention_dim=16, pooled_projection_dim=12, axes_dims_rope=(2, 2, 4),
+        joint_attention_dim=16, pooled_projection_dim=vector, axes_dims_rope=(2, 2, 4),
     )  # fmt: skip
-    (one, words), (two, others) = clip(12, False), t5(16)
+    (one, words), (two, others) = clip(vector, False, heads=heads), t5(16)
     return diffusers.FluxPipeline(
         scheduler=scheduler(), vae=vae(), transformer=sized(network), text_encoder=one, tokenizer=words,
         text_encoder_2=two, tokenizer_2=others,
@@ -179,30 +180,30 @@ def flux2() -> Any:
     )
 
 
-def qwen_image() -> Any:
+def qwen_image(width: int = 16, section: tuple[int, int, int] = (1, 1, 2)) -> Any:
     torch.manual_seed(0)
     words = chatting()
     config = transformers.Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "num_key_value_heads": 1,
-            "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2], "rope_type": "default"},
+            "vocab_size": len(words), "hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-6,
+            "rope_scaling": {"type": "mrope", "mrope_section": list(section), "rope_type": "default"},
         },
         vision_config={
-            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": width,
             "fullatt_block_indexes": [0], "patch_size": 14, "window_size": 28,
         },
     )  # fmt: skip
     network = diffusers.QwenImageTransformer2DModel(
         in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
+        joint_attention_dim=width, axes_dims_rope=(8, 4, 4),
     )  # fmt: skip
     coder = diffusers.AutoencoderKLQwenImage(
         base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
     with torch.no_grad():
-        network.txt_norm.weight.copy_(torch.linspace(0.5, 2, 16))
+        network.txt_norm.weight.copy_(torch.linspace(0.5, 2, width))
     return diffusers.QwenImagePipeline(
         scheduler=scheduler(), vae=coder, transformer=sized(network), tokenizer=words,
         text_encoder=sized(transformers.Qwen2_5_VLForConditionalGeneration(config)),

@@ -27,6 +27,7 @@ HOMES = {
     "torchmetrics": {"measuring/quality"},
     "platformdirs": {"text/everyday"},
     "jinja2": {"drawing/html"},
+    "yaml": {"models/listed"},
     "markupsafe": {"drawing/html"},
     "typer": {"commands", "cli"},
     "rich": {"commands/terminal"},

@@ -20,7 +20,7 @@ PROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["pr
 PACKAGE = ROOT / "timecli"
 TEXTS = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".sh", ".cff", ""}
 SOMEBODY_ELSES = re.compile(r"""pip\d? (?:install|download|wheel)\b[^\n]*?[ \t"'=]timecli(?![\w/.-])""")
-DISTRIBUTIONS = {"PIL": "pillow"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 """Imports whose distribution has another name."""
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from . import small
 from .conftest import PICTUREBOOK, Run
+from .test_comfyui_folder import made
 from .test_docs import DOCS, commands, read
 
 PAGE = read(DOCS / "recipes.md")
@@ -50,7 +51,22 @@ def test_flux_from_its_parts_to_an_adapter(run: Run, tmp_path: Path, monkeypatch
     names = {"text_encoder": "clip_l.safetensors", "text_encoder_2": "t5xxl_fp16.safetensors"}
     for part, state in small.text_encoders(folder).items():
         save_file(state, names[part])
-    calls = section("FLUX.1")
+    run_all(run, section("FLUX.1")[:5])
+    assert Path("blue-roses-flux.safetensors").exists()
+
+
+def test_flux_beside_comfyui(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, home = made("flux", tmp_path)
+    models = home / "models"
+    (models / "diffusion_models" / "net.safetensors").rename(models / "unet" / "flux1-dev.safetensors")
+    (models / "loras").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run_all(run, [[word.replace("~", str(tmp_path)) for word in call] for call in section("FLUX.1")[5:]])
+    assert (models / "loras" / "blue-roses.safetensors").exists()
+
+
+def run_all(run: Run, calls: list[list[str]]) -> None:
+    """From the everyday prompts to the adapter."""
     assert [command for _, command, *_ in calls] == ["everyday", "init", "plan", "edit", "export"]
     for _, command, *arguments in calls:
         done = run(command, *arguments)
@@ -58,7 +74,6 @@ def test_flux_from_its_parts_to_an_adapter(run: Run, tmp_path: Path, monkeypatch
             command,
             done.err,
         )  # random weights promise nothing
-    assert Path("blue-roses-flux.safetensors").exists()
 
 
 def test_the_other_recipes_are_the_same_commands() -> None:

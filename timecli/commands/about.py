@@ -7,8 +7,8 @@ from typing import Any
 
 from timecli.commands import terminal
 
-IF_ANY = ("cross_attention_matrices", "cross_attention_parameters", "twins")
-"""Counts that are told of a model that has some: a diffusion transformer has no cross-attention."""
+IF_ANY = ("cross_attention_matrices", "cross_attention_parameters", "twins", "length", "states_of")
+"""What is told where there is some: a diffusion transformer has no cross-attention, most deltas no length."""
 
 
 def print_about(about: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ def print_about(about: Mapping[str, Any]) -> None:
             elif key == "copies":
                 for copy in value:
                     terminal.say(f"copy of the network: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
-            elif key not in ("edits", "tokens") and not (key in IF_ANY and value == 0):
+            elif key not in ("edits", "tokens") and (value or key not in IF_ANY):
                 terminal.say(f"{key}: {_plain(value)}")
 
 

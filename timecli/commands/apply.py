@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import named
 from timecli.commands.groups import Telling, Writing, grouped
 from timecli.commands.outputs import (
     bring_settings,
@@ -35,6 +36,7 @@ def apply(
     strength: options.Strength = 1.0,
     text_encoder: options.TextEncoders = None,
     config: options.Config = None,
+    comfyui: options.ComfyUINames = None,
     device: options.Device = "auto",
     *,
     writing: Writing,
@@ -49,6 +51,7 @@ def apply(
     _check_strength(strength, undo)
     recipes, model = model_last(paths, "delta")
     origins = [deltas.read_origin(path) for path in recipes]
+    model = named(model, comfyui)
     checkpoint = open_model(model, config, text_encoder, not writing.leave_ema, needs="fingerprints")
     output = choose_output(model, output, writing.in_place)
     if output is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import beside
 from timecli.commands.grids import configurations
 from timecli.commands.groups import Drawing, Reading, Telling, grouped
 from timecli.commands.outputs import require_folder
@@ -123,6 +124,7 @@ def bench(
     from timecli.manifests import company
     from timecli.measuring import schedule
 
+    model, reading = beside(model, reading, draws=True)
     judge = judge_folder(drawing.judge_path, model)
     inputs = given(manifest_paths, model, judge, reading.config, reading.tokenizer)
     inputs += given(reading.text_encoder, reading.everyday, reference, inception)

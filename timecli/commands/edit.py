@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading, Telling, Trying, Writing, grouped
 from timecli.commands.outputs import (
     bring_settings,
@@ -55,6 +56,7 @@ def edit(
         from timecli.models.carried import require_unedited
         from timecli.models.checkpoint import require_maps
 
+        model, reading = beside(model, reading)
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)
         require_maps(checkpoint, manifest.solve.matrices, manifest.solve.layers)
         if writing.stack:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading, Telling, grouped
 from timecli.commands.shared import given, open_model, read_encoder, require_readable, with_reading
 from timecli.errors import ManifestError, OutputError
@@ -47,6 +48,7 @@ def everyday(
     require_readable(reading)
     if list_file is not None:
         foreign.read(list_file, ManifestError)
+    model, reading = beside(model, reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     check_target(output, given(model, list_file, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import named
 from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import given, open_model, warn_of_encoder, warn_of_streams
 from timecli.errors import OutputError
@@ -18,6 +19,7 @@ def export(
     tolerance: options.Tolerance = None,
     text_encoder: options.TextEncoders = None,
     config: options.Config = None,
+    comfyui: options.ComfyUINames = None,
     dtype: options.AdapterDtype = "fp16",
     force: options.Force = False,
     no_recipe: options.NoRecipe = False,
@@ -31,6 +33,7 @@ def export(
     deltas.read_origin(delta_path)
     if rank is not None and tolerance is not None:
         raise OutputError("--rank and --tolerance both limit the rank; choose one.")
+    model = named(model, comfyui)
     checkpoint = open_model(model, config, text_encoder, needs="fingerprints")
     check_target(output, given(delta_path, model, text_encoder, config), force, 0)
 

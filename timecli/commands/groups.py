@@ -16,6 +16,7 @@ class Reading:
     """How MODEL's text is read, and the everyday world in it."""
 
     config: options.Config = None
+    comfyui: options.ComfyUI = None
     tokenizer: options.Tokenizer = None
     text_encoder: options.TextEncoders = None
     clip_skip: options.ClipSkip = None

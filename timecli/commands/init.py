@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading, Telling, grouped
 from timecli.commands.shared import (
     everyday_world,
@@ -83,7 +84,8 @@ def init(
         return terminal.print_json("init", {"manifest": name, "written": written})
     terminal.print_written(written)
     command = "tune --in-place" if balance else "plan"
-    terminal.say(f"next: timecli {command} {target} {model or 'MODEL'}", stderr=True)
+    where = f" --comfyui {reading.comfyui}" if reading.comfyui else ""
+    terminal.say(f"next: timecli {command} {target} {model or 'MODEL'}{where}", stderr=True)
 
 
 def _require_prompts(source: str, destination: str, model: Path | None) -> None:
@@ -106,6 +108,7 @@ def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) 
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
+    model, reading = beside(model, reading)
     manifest = with_reading(manifests.parse(drafts.written(draft, name)), reading)
     pairs = with_reading(drafts.pairs_alone(draft, name), reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)

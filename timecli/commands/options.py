@@ -119,6 +119,17 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="Diffusers folder with configs and tokenizer. [default: 'config' next to the file]"),
 ]
+ComfyUI = Annotated[
+    Path | None,
+    typer.Option(
+        "--comfyui",
+        help="Folder of ComfyUI: MODEL may be a name that it lists; what is missing is found there, and text is read "
+        "as ComfyUI reads it.",
+    ),
+]
+ComfyUINames = Annotated[
+    Path | None, typer.Option("--comfyui", help="Folder of ComfyUI: MODEL may be a name that it lists.")
+]
 Tokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", help="Tokenizer folder. [default: the config's, else CLIP's own]")
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
     everyday_world,
@@ -85,6 +86,7 @@ def plan(
         terminal.warn_all(cautions(manifest))
         return _say_valid(manifest_paths, manifest, telling.as_json)
     require_readable(reading)
+    model, reading = beside(model, reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
     refuse(_unfit(manifest, checkpoint))
     where = options.pick_device(reading.device)

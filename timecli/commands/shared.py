@@ -56,7 +56,9 @@ def read_encoder(checkpoint: Checkpoint, reading: Reading, where: torch.device, 
     """`read_text_encoder`, and what the user should know of it on stderr."""
     from timecli.text.encoding import read_text_encoder
 
-    encoder = read_text_encoder(checkpoint, reading.tokenizer, where, solve.clip_skip, solve.length)
+    encoder = read_text_encoder(
+        checkpoint, reading.tokenizer, where, solve.clip_skip, solve.length, reading.comfyui is not None
+    )
     terminal.warn_all(encoder.cautions)
     return encoder
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal, tuned
+from timecli.commands.comfyui import beside
 from timecli.commands.groups import Drawing, Reading, Telling, grouped
 from timecli.commands.shared import (
     everyday_worlds,
@@ -70,6 +71,7 @@ def tune(
         options.choice(objective, "--objective", objectives.OBJECTIVES)
     tasks = [load_manifest(path, reading) for path in manifest_paths]
     objective = objective or objectives.suited(tasks)
+    model, reading = beside(model, reading, draws=objective != "forecast")
     judge = judge_folder(drawing.judge_path, model)
     settle(model, *given(reading.config, reading.text_encoder, judge))
     _require(tasks, objective)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from timecli.commands import cards, options, terminal
+from timecli.commands.comfyui import beside
 from timecli.commands.groups import Drawing, Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
     everyday_worlds,
@@ -78,6 +79,7 @@ def verify(
         raise OutputError(
             f"{edited_path} is compared as it is; try values without EDITED, which then makes the edit in memory."
         )
+    model, reading = beside(model, reading, draws=True)
     folder = output or Path(f"{manifest.name}-verify")
     inputs = given(manifest_paths, model, edited_path, judge_folder(drawing.judge_path, model), reading.config)
     inputs += given(reading.tokenizer, reading.text_encoder, reading.everyday)

@@ -24,6 +24,7 @@ from timecli.manifests.manifest import Manifest, parse
 from timecli.manifests.rows import Row
 from timecli.models import carried, streams
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.comfyui import LEAST
 from timecli.text import fingerprints
 from timecli.text.everyday import Everyday
 from timecli.text.readers import TextEncoder
@@ -64,6 +65,11 @@ def given_edit(
                 f"{path} was compiled with {key} {made} and {manifest.name} has {wanted}; compile the manifest "
                 f"again, or set its solve.{key}."
             )
+    if checkpoint.family.name in LEAST and delta.origin.states_of != encoder.states_of:
+        raise DeltaError(
+            f"{path} was compiled with text as {delta.origin.states_of or 'diffusers'} makes it, and here it is as "
+            f"{encoder.states_of or 'diffusers'} makes it; give --comfyui for both or for neither."
+        )
     return delta
 
 

@@ -116,9 +116,13 @@ class EncoderFiles:
 
     def _projected(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors with the projection that a loader puts in the place of a missing one."""
+        return self.unprojected(weights) if self.tower.identity and HF_PROJECTION not in weights else weights
+
+    def unprojected(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors with the identity as projection, where it can be one."""
         about = read_config(self.folder / "config.json")
         width = about.get("hidden_size")
-        if not self.tower.identity or HF_PROJECTION in weights or about.get("projection_dim") != width:
+        if about.get("projection_dim") != width:
             return weights
         import torch  # which is loaded, since there are tensors
 
@@ -150,12 +154,12 @@ def find(
             f"{path} is {family.name}, whose text encoders need their configs and tokenizers; give its diffusers "
             "folder, with a model_index.json, as --config."
         )
-    sources = [source for one in given for source in _sources(one, family)]
-    everything = [*sources, tuple(files)]
+    others = [source for one in given for source in sources(one, family)]
+    everything = [*others, tuple(files)]
     towers = [one for one in family.towers if not one.optional or _is_somewhere(one, everything, config)]
     found = tuple(_found(tower, path, everything, config) for tower in towers)
     used = {file.path for text in found for file in text.files}
-    for source in sources:
+    for source in others:
         if source[0].path not in used:
             raise CheckpointError(
                 f"{source[0].path} is none of the text encoders of {path}, whose configs are in {config}; their widths "
@@ -164,7 +168,7 @@ def find(
     return found
 
 
-def _sources(given: Path, family: Family) -> list[tuple[SafeFile, ...]]:
+def sources(given: Path, family: Family) -> list[tuple[SafeFile, ...]]:
     """The text encoders, or the whole model, in something that was given."""
     if not given.is_dir():
         return [(open_file(given),)]

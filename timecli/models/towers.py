@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from timecli.errors import CheckpointError
 from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
 from timecli.models import layouts, openclip, streams
+from timecli.models.configs import CLIP_POSITIONS
 from timecli.models.streams import GIVE
 from timecli.models.variants import USUAL, Group, groups
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 """What a text encoder's states need of transformers' CLIP."""
 POSITIONS = "embeddings.position_ids"
+PLACES = ("position_embedding.weight", "positional_embedding")
+"""How the name of the table of positions ends."""
 ALONE = ("text_model.", "", "transformer.text_model.", "model.", "transformer.")
 """What stands before the names in a file that holds one text encoder, as transformers, OpenCLIP and UIs write it."""
 
@@ -128,6 +131,24 @@ def find(
             "its parts come from different models."
         )
     return tuple(texts)
+
+
+def missing(
+    family: streams.Family, path: Path, files: Sequence[SafeFile], given: Sequence[Path]
+) -> list[streams.Tower]:
+    """The text encoders that neither a model nor what was given for it has; the arguments are those of `find`."""
+    found = [text for source in given for text in _given(family, source)]
+    return [tower for tower in family.towers if not (_taken(found, family, tower) or _of_model(tower, path, files))]
+
+
+def fits(tower: streams.Tower, file: SafeFile, width: int) -> bool:
+    """Whether a file is a text encoder alone, as wide, of CLIP's length, and in names that are read in this place."""
+    try:
+        text = _alone(tower, (file,), file.path)
+    except CheckpointError:
+        return False
+    lengths = {entry["shape"][0] for name, entry in file.entries.items() if name.endswith(PLACES)}
+    return text.width == width and CLIP_POSITIONS in lengths and (tower.openclip or not text.openclip)
 
 
 def _taken(found: list[TextWeights], family: streams.Family, tower: streams.Tower) -> TextWeights | None:

@@ -198,6 +198,7 @@ def read_text_encoder(
     device: torch.device,
     clip_skip: int = 1,
     length: int | None = None,
+    comfyui: bool = False,
 ) -> TextEncoder:
     """The checkpoint's own text encoders; the tokenizers from `tokenizer`, the config folder, or CLIP's.
 
@@ -208,11 +209,12 @@ def read_text_encoder(
         clip_skip: which layer's states the UNet is given, counted from the last, as A1111 counts: 1 is the last. It is
             diffusers' `clip_skip` plus one.
         length: how many positions a diffusion transformer's text is filled up to, and cut at; None for diffusers' own.
+        comfyui: whether the text is filled up as ComfyUI does it.
     """
     if checkpoint.family.by_pipeline:  # its libraries take seconds to import
         from timecli.text import pipelines
 
-        return pipelines.read(checkpoint, tokenizer, device, clip_skip, length)
+        return pipelines.read(checkpoint, tokenizer, device, clip_skip, length, comfyui)
     if length is not None:
         raise CheckpointError(
             f"{checkpoint.path} is {checkpoint.family.name}, whose text has as many positions as CLIP; leave out "

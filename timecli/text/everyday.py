@@ -39,6 +39,8 @@ from timecli.text.readers import TextEncoder
 KEY = "timecli.everyday"
 """The one metadata entry of a file of everyday prompts: a JSON object."""
 SAVED = ("encoder", "list", "positions", "clip_skip", "length", "prompts", "sha256")
+OTHER = "states_of"
+"""Also saved where another program makes the states."""
 LIST = ".txt"
 """How the name of a list ends that a manifest asks for, links resolved."""
 POSITIONS = 32
@@ -59,7 +61,7 @@ class Everyday:
             forecast.
         prompts: the list, `n` of them.
         about: what they depend on: fingerprint of the text encoder, hash of the list, `positions` (`solve.tokens`),
-            `clip_skip`, `length`.
+            `clip_skip`, `length`; `states_of` where another program makes the states.
     """
 
     roots: dict[str, torch.Tensor]
@@ -119,7 +121,9 @@ def _require_list(path: Path) -> None:
 def about(manifest: Manifest, encoder: TextEncoder, world: Sequence[str]) -> dict[str, str | int | None]:
     """What the root depends on, as it is kept beside it."""
     digest = hashlib.sha256("\n".join(world).encode()).hexdigest()
+    program = {OTHER: encoder.states_of} if encoder.states_of else {}
     return {
+        **program,
         "encoder": encoder.fingerprint,
         "list": digest,
         "positions": manifest.solve.tokens,
@@ -221,9 +225,9 @@ def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
     wanted = about(manifest, encoder, ())
     for key, what in (
         ("encoder", "text encoder"), ("clip_skip", "clip_skip"), ("length", "solve.length"),
-        ("positions", "solve.tokens"),
+        ("positions", "solve.tokens"), (OTHER, "program (--comfyui)"),
     ):  # fmt: skip
-        if found.about[key] != wanted[key]:
+        if found.about.get(key) != wanted.get(key):
             raise CheckpointError(f"{path} was made for another {what}; make it anew with `timecli everyday`.")
     if not _has_streams(found, encoder):
         raise CheckpointError(f"{path} lacks a stream of text of this model; make it anew with `timecli everyday`.")
@@ -261,7 +265,7 @@ def load(path: Path) -> Everyday:
     """
     file = open_file(path)
     try:
-        about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, SAVED)
+        about = records.table(foreign.read_json(file.metadata[KEY]), SAVED, (*SAVED, OTHER))
         written, tensors = about.pop("sha256"), dict(zip(file.entries, file.read(file.entries), strict=True))
         if _sum(about, tensors) != written:
             raise CheckpointError(f"{path} is damaged; make it anew with `timecli everyday`.")

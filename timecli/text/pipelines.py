@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
+from timecli.models.comfyui import LEAST, PROGRAM
 from timecli.models.encoders import EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
 from timecli.shown import brief
@@ -44,6 +45,8 @@ class PipelineEncoder(Segmented):
         pipeline: diffusers' own.
         widths: the d of every stream.
         norm: the weight `[d]` of the RMS norm that the network has before its map of the text.
+        least: how many positions the text is filled up to where a longer prompt has more, as ComfyUI does it; 0 where
+            all prompts have as many.
         known: the segments of every prompt that was encoded.
     """
 
@@ -51,6 +54,7 @@ class PipelineEncoder(Segmented):
     pipeline: Any
     widths: dict[str, int]
     norm: torch.Tensor | None = None
+    least: int = 0
     known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -70,9 +74,13 @@ class PipelineEncoder(Segmented):
 
     @property
     def length(self) -> int:
-        """How many tokens are read: as many as the pipeline draws with, where the text encoder holds them."""
+        """How many positions are filled: as many as the pipeline draws with, where the text encoder holds them."""
         named = inspect.signature(self.pipeline.__call__).parameters["max_sequence_length"].default
-        return self.asked or min(int(named), self.most_tokens)
+        return self.asked or self.least or min(int(named), self.most_tokens)
+
+    def _length_of(self, prompt: str) -> int:
+        """How many positions a prompt's text has in the last text encoder."""
+        return max(self.length, len(self.tokenizer(prompt)["input_ids"])) if self.least else self.length
 
     @property
     def most_tokens(self) -> int:
@@ -106,7 +114,8 @@ class PipelineEncoder(Segmented):
         """
         for tower in (tower for tower in self.family.towers if tower.folder in self.family.sequence):
             tokenizer = self._tokenizer(tower.folder)
-            count, most = len(tokenizer(prompt)["input_ids"]), min(self.length, int(tokenizer.model_max_length))
+            count = len(tokenizer(prompt)["input_ids"])
+            most = min(self._length_of(prompt), int(tokenizer.model_max_length))
             if count + self.template > most:
                 wrapped = f", and {self.template} more around it," if self.template else ""
                 raise PromptError(
@@ -128,7 +137,9 @@ class PipelineEncoder(Segmented):
     def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
         self.tokens(prompt)
         with explained(UNREAD.format(prompt)), _handed(self.pipeline, self.family.sequence) as calls:
-            result = self.pipeline.encode_prompt(prompt=[prompt], max_sequence_length=self.length, **self._options())
+            result = self.pipeline.encode_prompt(
+                prompt=[prompt], max_sequence_length=self._length_of(prompt), **self._options()
+            )
         outputs = {name: result[place][0] for name, place in self.family.outputs}
         states = outputs[TEXT]
         states = states[
@@ -200,9 +211,14 @@ def _handed(
 
 
 def read(
-    checkpoint: Checkpoint, tokenizer: Path | None, device: torch.device, clip_skip: int, length: int | None
+    checkpoint: Checkpoint,
+    tokenizer: Path | None,
+    device: torch.device,
+    clip_skip: int,
+    length: int | None,
+    comfyui: bool = False,
 ) -> PipelineEncoder:
-    """The text encoders of a diffusion transformer, each in its own dtype.
+    """The text encoders of a diffusion transformer, each in its own dtype; the arguments are `read_text_encoder`'s.
 
     Raises:
         CheckpointError: one cannot be loaded, an option is for CLIP alone, or the length is more than one reads.
@@ -220,6 +236,8 @@ def read(
     for text in checkpoint.encoders:
         tensors = text.read()
         stamps.append(fingerprints.part(checkpoint, text, tensors))
+        if comfyui and text.tower.identity:  # it takes the vector before the projection, which some files have
+            tensors = text.unprojected(tensors)
         with explained(f"{text.folder} cannot be loaded as a text encoder; transformers says"):
             parts[text.tower.folder] = model = _model(text, tensors).to(device)
             parts[text.tokenizer.name] = _tokenizer(text.tokenizer, model.config.get_text_config())
@@ -231,10 +249,11 @@ def read(
     if left_out:
         pipeline.transformer = SimpleNamespace(config=SimpleNamespace(joint_attention_dim=checkpoint.width))
     widths = {TEXT: checkpoint.width, **{m.stream: checkpoint.width_of(m.stream) for m in family.matrices}}
+    least = LEAST.get(family.name, 0) if comfyui else 0
     stamp, everyday = fingerprints.of_parts(checkpoint, stamps), checkpoint.beside_config(EVERYDAY)
     encoder = PipelineEncoder(
         family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, asked=length, everyday=everyday, device=device,
-        cautions=left_out,
+        cautions=left_out, least=least, states_of=PROGRAM if least else "",
     )  # fmt: skip
     if length is not None and length > encoder.most_tokens:
         raise CheckpointError(
@@ -282,7 +301,8 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
         trust_remote_code=False,
     )
     # transformers draws at random what is missing, or of another shape.
-    wrong = sorted(name for name, *_ in found["mismatched_keys"]) or sorted(filter(text.is_seen, found["missing_keys"]))
+    shaped = (name for name, *_ in found["mismatched_keys"])
+    wrong = sorted(filter(text.is_seen, shaped)) or sorted(filter(text.is_seen, found["missing_keys"]))
     if wrong:
         raise CheckpointError(
             f"{text.files[0].path} lacks {wrong[0]} of the text encoder {text.tower.name} as {text.folder} describes "
