@@ -82,6 +82,18 @@ def test_a_number_that_no_state_depends_on_may_be_anything(family: str, name: st
     assert after.fingerprint == before.fingerprint == fingerprints.of_model(checkpoint)[0]
 
 
+@pytest.mark.parametrize("family", ["klein", "qwen-image"])
+def test_a_part_that_no_state_depends_on_may_have_any_size(family: str, tmp_path: Path) -> None:
+    """The head of a language model, with more words than its table has."""
+    folder = small.saved(family, tmp_path / "model")
+    before = encoding.read_text_encoder(open_checkpoint(folder), None, CPU)
+    found = opened(family, folder, lambda state: {**state, "lm_head.weight": torch.ones(3, 16)})
+    assert torch.equal(found.embed([PROMPT])[0], before.embed([PROMPT])[0])
+    assert found.fingerprint == before.fingerprint
+    with pytest.raises(CheckpointError, match="lacks"):
+        opened(family, folder, lambda state: {**state, "model.layers.0.mlp.up_proj.weight": torch.ones(3, 16)})
+
+
 def test_clip_l_of_sd3_without_a_projection_has_the_identity(tmp_path: Path) -> None:
     """As diffusers and ComfyUI read `clip_l.safetensors`; in bigG the projection is the model's own."""
     folder = small.saved("sd3", tmp_path / "model")

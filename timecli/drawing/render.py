@@ -233,7 +233,7 @@ def _draw(
         tick(len(batch) / pipeline.num_timesteps)
         return values
 
-    with explained("the model cannot be drawn with; diffusers says"):
+    with explained("the model cannot be drawn with; diffusers says", "look at the model's configs"):
         result = pipeline(
             prompt=[prompt for prompt, _ in batch],
             # Schedulers with noise of their own must not draw it from a generator that everything shares.

@@ -118,10 +118,10 @@ class PipelineEncoder(Segmented):
             most = min(self._length_of(prompt), int(tokenizer.model_max_length))
             if count + self.template > most:
                 wrapped = f", and {self.template} more around it," if self.template else ""
-                raise PromptError(
-                    f"{prompt!r} has {count} tokens{wrapped} and the text encoder {tower.name} reads {most}; "
-                    "shorten it."
-                )
+                reads, more = f"the text encoder {tower.name} reads {most}", ""
+                if most == self.asked:
+                    reads, more = f"the length that was given is {most}", ", or give a larger length"
+                raise PromptError(f"{prompt!r} has {count} tokens{wrapped} and {reads}; shorten it{more}.")
         return list(self.tokenizer(prompt)["input_ids"])
 
     def pieces(self, word: str) -> list[str]:
