@@ -23,7 +23,7 @@ from torch.nn import functional
 from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.comfyui import LEAST, PROGRAM
-from timecli.models.encoders import EncoderFiles
+from timecli.models.encoders import TABLES, EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
 from timecli.shown import brief
 from timecli.text import fingerprints, segments
@@ -288,6 +288,9 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     cut = text.tower.layers > 0 and text.layers is not None
     if cut:
         _cut(config.get_text_config(), text.tower.layers)
+    rows = [len(tensor) for name, tensor in tensors.items() if name.endswith(TABLES)]
+    words = config.get_text_config()  # a table may be longer, as after textual inversion
+    words.vocab_size = max([words.vocab_size, *rows])
     require_no_larger(about, text.files, partial(kind, config))
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
