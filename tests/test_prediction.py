@@ -98,6 +98,17 @@ def test_a_file_that_says_nothing_is_drawn_as_its_config_says(
         assert np.abs(drawn(saying(picturebook, tmp_path / name, *keys, yaml=yaml, said=said)) - wanted).mean() < 1
 
 
+@pytest.mark.parametrize("change", [{}, VELOCITY, ZERO], ids=["epsilon", "v", "zero"])
+def test_a_folder_s_scheduler_is_told(change: dict[str, object], picturebook_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(picturebook_folder, tmp_path / "model"))
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    told = render.settings(1, 5, 3.0, open_checkpoint(folder, needs="nothing")).because
+    more = ", with zero terminal SNR and trailing steps" if change == ZERO else ""
+    said = f"drawn by v-prediction{more}: scheduler_config.json of its scheduler says so"
+    assert told == ((said,) if change else ())
+
+
 def test_sdxl_and_a_scheduler_without_zero_snr_get_one_that_has_it() -> None:
     said = prediction.Prediction("v_prediction", True, "it")
     for family, before in ((layouts.SDXL, diffusers.EulerDiscreteScheduler), (layouts.SD1, diffusers.PNDMScheduler)):

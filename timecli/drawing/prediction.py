@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from timecli.errors import CheckpointError
-from timecli.files.foreign import read_text
+from timecli.files.foreign import read_config, read_text
 from timecli.models.checkpoint import Checkpoint
 from timecli.shown import brief
 
@@ -77,6 +77,19 @@ def stated(checkpoint: Checkpoint) -> Prediction | None:
     if said := file.metadata.get(METADATA):
         return _told(said, f"{file.path}: {METADATA}", zero, f"{METADATA} of {file.path.name} says so")
     return None
+
+
+def of_scheduler(checkpoint: Checkpoint) -> Prediction | None:
+    """What a folder's scheduler draws by, where that is the velocity; diffusers obeys its config itself."""
+    folder = checkpoint.path if checkpoint.is_folder else checkpoint.config
+    path = folder / "scheduler" / "scheduler_config.json" if folder else None
+    if checkpoint.family.by_pipeline or path is None or not path.exists():
+        return None
+    about = read_config(path)
+    if about.get("prediction_type") != "v_prediction":
+        return None
+    zero = about.get("rescale_betas_zero_snr") is True and about.get("timestep_spacing") == "trailing"
+    return Prediction("v_prediction", zero, f"{path.name} of its scheduler says so")
 
 
 def _told(said: str, where: str, zero: bool, source: str) -> Prediction:

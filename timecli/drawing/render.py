@@ -60,7 +60,7 @@ def settings(
     """
     kind = kinds.kind_of(checkpoint) if checkpoint else kinds.Kind()
     because = kind.said(steps, guidance)
-    if checkpoint and (said := prediction.stated(checkpoint)):
+    if checkpoint and (said := prediction.stated(checkpoint) or prediction.of_scheduler(checkpoint)):
         because += (said.sentence,)
     return Settings(tuple(range(seeds)), steps or kind.steps, kind.guidance if guidance is None else guidance, because)
 
