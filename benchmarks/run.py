@@ -10,7 +10,8 @@ open), `solve` (all matrices against the algorithm as the paper states it), `pai
 `accuracy` (against a float64 oracle), `peers` (diffusers' load and save around the paper's formula, and UCE's), `flux`
 (a delta applied to a FLUX.1 network of full size, against `cp --sparse=never` of the same file; needs 50 GB, so ask for
 it), `encoders` (memory for FLUX.1's text encoders of full size, against the largest of them; reads 10 GB, so ask for
-it).
+it), `lora` (the default LoRA of two pairs for SDXL in full size, and how far their sources go with it against the whole
+edit; needs 3 GB, so ask for it).
 """
 
 from __future__ import annotations
@@ -30,21 +31,24 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import full_size
 import full_size_flux
 import torch
 from full_size import CONFIGS
 
 from timecli.editing import compiling, forecast, preview
-from timecli.editing.delta import Delta, Origin, save_delta
+from timecli.editing.delta import Delta, Origin, load_delta, save_delta
 from timecli.editing.solve import Operator, apply, solve
 from timecli.files.tensors import DTYPES
 from timecli.manifests import manifest
 from timecli.models.checkpoint import open_checkpoint
+from timecli.shipping import export
 from timecli.text import encoding, everyday
 from timecli.text.pairing import columns
 
 EDIT = Path(__file__).parent.parent / "edits" / "sd-1.4" / "blue-roses.toml"
 MANIFEST = 'name = "blue"\n[[edit]]\nsource = "A pack of roses"\ndestination = "A pack of blue roses"\n'
+TWO = f'{MANIFEST}[[edit]]\nsource = "A dog"\ndestination = "A green dog"\n'
 NOUNS = ("rose", "dog", "car", "house", "hat", "pizza", "cat", "boat", "clock", "apple")
 COLOURS = ("blue", "red", "green", "pink", "white", "black", "orange", "purple", "brown", "gray")
 Row = dict[str, Any]
@@ -425,6 +429,22 @@ def encoders_table(folder: Path) -> list[Row]:
     return [{"largest GB": largest, "edit s": total, "peak GB": peak, "peak - largest GB": peak - largest}]
 
 
+def lora_table(folder: Path) -> list[Row]:
+    """`timecli export` of two pairs, by default; a source's way is that of the text with the columns that are kept."""
+    model, path = full_size.sdxl(folder / "sdxl"), folder / "delta"
+    (folder / "m.toml").write_text(TWO)
+    child(sys.executable, "-m", "timecli", "edit", folder / "m.toml", model, "--delta", path)
+    made = child(sys.executable, "-m", "timecli", "export", path, model, "-o", folder / "lora.safetensors", "--json")
+    said, delta, checkpoint = json.loads(made[2]), load_delta(path), open_checkpoint(model)
+    small, lost = export.smaller(delta, said["rank"], None)
+    encoder = encoding.read_text_encoder(checkpoint, None, torch.device("cpu"))
+    metric = forecast.metric(checkpoint, delta.origin, encoder)
+    pairs = [(one.source, one.destination) for one in manifest.parse(TWO).edits]
+    ways = [forecast.shares(pairs, encoder, one.operator, metric) for one in (small, delta)]
+    found = {"MB": said["bytes"] / 1e6, "columns": said["rank"], "of": delta.operator.rank, "lost": lost}
+    return [{"source": pair[0], **found, "way": kept / whole} for pair, kept, whole in zip(pairs, *ways, strict=True)]
+
+
 def show(title: str, rows: list[Row]) -> None:
     """A Markdown table."""
     print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
@@ -435,7 +455,8 @@ def show(title: str, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables, asked = ("start", "edit", "everyday", "plan", "solve", "pairs", "accuracy", "peers"), ("flux", "encoders")
+    tables = ("start", "edit", "everyday", "plan", "solve", "pairs", "accuracy", "peers")
+    asked = ("flux", "encoders", "lora")
     parser.add_argument("--only", nargs="+", choices=(*tables, *asked), default=tables)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp16", "fp32"])
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 10, 100, 1000])
@@ -473,6 +494,7 @@ def main() -> None:
             "peers": lambda: peers_table(folder, first),
             "flux": lambda: flux_table(folder, args.repeats),
             "encoders": lambda: encoders_table(folder),
+            "lora": lambda: lora_table(folder),
         }
         for name in args.only:
             results[name] = made[name]()

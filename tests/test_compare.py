@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from timecli.editing import delta as deltas
 from timecli.models import layouts, streams
 
+from . import small as small_models
 from .conftest import PICTUREBOOK, ROSES, Run, ldm
 from .test_families import sdxl
 
@@ -188,6 +189,21 @@ def test_maps_of_sdxl_without_its_vector_s_are_compared(run: Run, sdxl: Any, tmp
     done = run("diff", sdxl[1], tmp_path / "uce.safetensors", "--json")
     assert done.code == 0, done.err
     assert len(json.loads(done.out)["differences"]) == 140 and json.loads(done.out)["edit"]["fits"] is True
+
+
+def test_maps_of_a_transformer_with_their_biases_are_compared(run: Run, tmp_path: Path) -> None:
+    """Which no edit of text changes."""
+    folder = small_models.saved("z-image", tmp_path / "model")
+    state = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    maps = {name: state[name] for name in ("cap_embedder.1.weight", "cap_embedder.1.bias")}
+    save_file(maps, tmp_path / "maps.safetensors")
+    done = run("diff", folder, tmp_path / "maps.safetensors", "--json")
+    assert done.code == 0 and not json.loads(done.out)["differences"], done.err
+    save_file({**maps, "cap_embedder.1.weight": maps["cap_embedder.1.weight"] + 1}, tmp_path / "maps.safetensors")
+    done = run("diff", folder, tmp_path / "maps.safetensors", "--json")
+    assert len(json.loads(done.out)["differences"]) == 1, "the control"
+    save_file({"cap_embedder.1.bias": maps["cap_embedder.1.bias"]}, tmp_path / "maps.safetensors")
+    assert run("diff", folder, tmp_path / "maps.safetensors").code == 2, "no map at all"
 
 
 def test_something_else_is_no_file_of_maps(run: Run, picturebook_folder: Path, tmp_path: Path) -> None:

@@ -197,6 +197,25 @@ def test_inspect_knows_an_adapter(edited: Path, run: Run) -> None:
     assert run("inspect", edited / "lora.safetensors", "--textconv", "--json").code == 2
 
 
+@pytest.mark.parametrize("form", ("lora", "peft", "diff"))
+def test_the_record_of_an_adapter_is_not_true_of_a_merge(form: str, edited: Path, run: Run, tmp_path: Path) -> None:
+    path = edited / f"{form}.safetensors"
+    assert json.loads(run("inspect", path, "--json").out)["record"] == "true of the tensors", "the control"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors, copy = load_file(path), tmp_path / "x.safetensors"
+    save_file({name: tensor.clone() for name, tensor in sorted(tensors.items(), reverse=True)}, copy, about)
+    assert json.loads(run("inspect", copy, "--json").out)["record"] == "true of the tensors", "saved again"
+    save_file({name: tensor * 0.5 for name, tensor in tensors.items()}, copy, about)
+    done = run("inspect", copy, "--json")
+    assert json.loads(done.out)["record"] == "not true of the tensors"
+    assert f"{copy} says that it was edited with 'blue-roses-plain', and its tensors are not those" in done.err
+    (entry,) = json.loads(about["timecli.edits"])
+    del entry["made"]
+    save_file(tensors, copy, {**about, "timecli.edits": json.dumps([entry])})
+    assert json.loads(run("inspect", copy, "--json").out)["record"] == "says nothing of the tensors"
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Checkpoint:
     """The matrices of SD 1 with few rows and few columns."""

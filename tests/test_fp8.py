@@ -144,6 +144,10 @@ FORMS = {
         "weight": torch.ones(8, 1).byte(), "weight.absmax": torch.ones(4), "weight.quant_map": torch.ones(16),
         "weight.quant_state.bitsandbytes__nf4": torch.ones(9).byte(),
     },
+    "quanto": {"weight._data": torch.ones(4, 4).to(torch.int8), "weight._scale": torch.ones(4, 1)},
+    "torchao": {"_weight_qdata": torch.ones(4, 4).to(E4M3), "_weight_scale": torch.ones(4, 1)},
+    "hqq": {"W_q": torch.ones(4, 4).byte(), "scale": torch.ones(4), "zero": torch.ones(4)},
+    "SDNQ": {"weight:packed": torch.ones(4, 4).byte(), "weight:scale": torch.ones(4)},
     "packed": {"qweight": torch.ones(4, 4).int(), "scales": torch.ones(4), "wscales": torch.ones(4).half()},
 }  # fmt: skip
 

@@ -113,6 +113,12 @@ def test_tags_and_other_languages_are_a_plain_pair(pair: tuple[str, str], run: R
     assert "not understood" not in made("a rose", "a blue rose").text, "the control"
 
 
+def test_an_accent_of_its_own_is_the_letter_with_it() -> None:
+    assert wording.read("e\u0301cole", "\u00e9cole bleue").destination == "\u00c9cole bleue"
+    with pytest.raises(ManifestError, match="no word in common"):
+        wording.read("ecole", "\u00e9cole bleue")
+
+
 def test_tags_without_a_tag_in_common_are_refused() -> None:
     for pair in (("1girl", "1boy, blue hair"), ("玫瑰", "蓝色的花"), ("ばら", "青いはな"), ("ดอกกุหลาบ", "แมว")):
         with pytest.raises(ManifestError, match="no word in common"):

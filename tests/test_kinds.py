@@ -48,7 +48,10 @@ def renamed(model: Path, folder: Path, name: str, title: str = "") -> Path:
         ("Hyper-SD15-1step", "", 1, 0.0),
         ("dreamshaper_8_LCM", "", 4, 1.0),
         ("x", "Some model, DMD2, 4 steps", 4, 0.0),
+        ("myHyperXL_8step", "", 8, 0.0),
+        ("photo-flash", "", 8, 0.0),
         ("hyperrealism", "", 25, 7.5),
+        ("flashlight", "", 25, 7.5),
         ("de-turbo", "", 25, 7.5),
         ("photo", "Some model", 25, 7.5),
     ],
@@ -94,6 +97,8 @@ def test_a_network_with_a_guidance_embedding_is_told_from_one_without(tmp_path: 
     save_file(state, tmp_path / "x.safetensors")
     save_file({**state, "guidance_in.in_layer.weight": torch.ones(4, 4)}, tmp_path / "y.safetensors")
     save_file({**state, "guidance_in.in_layer.weight": torch.ones(4, 4)}, tmp_path / "flux-hyper-8steps.safetensors")
+    save_file(state, tmp_path / "flux-dev-de-distill.safetensors")
+    assert told(tmp_path / "flux-dev-de-distill.safetensors")[:2] == (28, 3.5), "no embedding, and no schnell"
     assert told(tmp_path / "x.safetensors")[:2] == (4, 0.0)
     assert told(tmp_path / "y.safetensors")[:2] == (28, 3.5)
     assert told(tmp_path / "flux-hyper-8steps.safetensors")[:2] == (8, 3.5)

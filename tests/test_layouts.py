@@ -45,6 +45,19 @@ def test_a_unet_is_known_by_names_and_shapes(prefix: str, spelling: int, family:
     assert layouts.find(shapes_of(family, prefix, spelling, width), "x") == (family, prefix, spelling)
 
 
+@pytest.mark.parametrize("prefix", ["net.", "module.", "_orig_mod.", "model.diffusion_model."])
+@pytest.mark.parametrize("spelling", [streams.LDM, streams.DIFFUSERS])
+@pytest.mark.parametrize("family", [layouts.SD1, layouts.SDXL, layouts.SD3, layouts.FLUX1, layouts.Z_IMAGE])
+def test_a_whole_network_is_found_behind_any_name(family: streams.Family, spelling: int, prefix: str) -> None:
+    shapes = shapes_of(family, prefix, spelling, 768)
+    shapes |= {prefix + mark: (8, 8) for mark in family.marks[spelling : spelling + 1]}
+    found = layouts.find(shapes, "x")
+    assert found[:2] == (family, prefix) and found[0].matrices[0].names[found[2]] == family.matrices[0].names[spelling]
+    inside = {"cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": (8, 8)}
+    with pytest.raises(CheckpointError, match="maps that read text|no map that reads text"):
+        layouts.find({name: shapes[name] for name in [*shapes][1:]} | inside, "x")
+
+
 @pytest.mark.parametrize("prefix", layouts.SD2.towers[0].prefixes)
 def test_of_any_width_a_unet_beside_an_openclip_is_sd_2(prefix: str) -> None:
     shapes = shapes_of(layouts.SD1, "model.diffusion_model.", streams.LDM, 64)

@@ -71,8 +71,10 @@ ZERO = {**VELOCITY, "rescale_betas_zero_snr": True, "timestep_spacing": "trailin
         ((), V_YAML, "", VELOCITY),
         ((), SGM_YAML, "", VELOCITY),
         ((), "", "v", VELOCITY),
+        (("ztsnr",), "", "V-pred", ZERO),
+        ((), "model: {params: {'parameterization': v}}\n", "", VELOCITY),
     ],
-    ids=["v_pred and ztsnr", "v_pred", "yaml", "yaml of SDXL", "metadata"],
+    ids=["v_pred and ztsnr", "v_pred", "yaml", "yaml of SDXL", "metadata", "metadata and ztsnr", "yaml in one line"],
 )
 def test_what_a_file_says_is_what_diffusers_draws_when_it_is_told(
     keys: tuple[str, ...], yaml: str, said: str, wanted: dict[str, object], picturebook: Path,
@@ -87,9 +89,24 @@ def test_a_file_that_says_nothing_is_drawn_as_its_config_says(
     picturebook: Path, picturebook_folder: Path, tmp_path: Path
 ) -> None:
     wanted = by_diffusers(picturebook_folder)
-    (tmp_path / "other").mkdir()
-    for path in (saying(picturebook, tmp_path), saying(picturebook, tmp_path / "other", said="epsilon")):
-        assert np.abs(drawn(path) - wanted).mean() < 1
+    for name, keys, yaml, said in (
+        ("a", (), "", ""),
+        ("b", (), "", "epsilon"),
+        ("c", ("ztsnr",), "# parameterization: v\n", "EPS"),
+    ):
+        (tmp_path / name).mkdir()
+        assert np.abs(drawn(saying(picturebook, tmp_path / name, *keys, yaml=yaml, said=said)) - wanted).mean() < 1
+
+
+@pytest.mark.parametrize("change", [{}, VELOCITY, ZERO], ids=["epsilon", "v", "zero"])
+def test_a_folder_s_scheduler_is_told(change: dict[str, object], picturebook_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(picturebook_folder, tmp_path / "model"))
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    told = render.settings(1, 5, 3.0, open_checkpoint(folder, needs="nothing")).because
+    more = ", with zero terminal SNR and trailing steps" if change == ZERO else ""
+    said = f"drawn by v-prediction{more}: scheduler_config.json of its scheduler says so"
+    assert told == ((said,) if change else ())
 
 
 def test_sdxl_and_a_scheduler_without_zero_snr_get_one_that_has_it() -> None:

@@ -566,7 +566,7 @@ def test_a_delta_is_staged_like_everything_else(run: Run, small: Path, tmp_path:
 
 
 @UNIX
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_without_permissions_links_locks_and_flushes_is_written_to(
     number: int, run: Run, small: Path, picturebook_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

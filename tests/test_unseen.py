@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from timecli.errors import CheckpointError
 from timecli.models.checkpoint import open_checkpoint
+from timecli.models.encoders import TABLES
 from timecli.text import encoding, fingerprints
 from timecli.text.readers import TextEncoder
 
@@ -80,6 +81,38 @@ def test_a_number_that_no_state_depends_on_may_be_anything(family: str, name: st
     after = encoding.read_text_encoder(checkpoint, None, CPU)
     assert torch.equal(after.embed([PROMPT])[0], before.embed([PROMPT])[0])
     assert after.fingerprint == before.fingerprint == fingerprints.of_model(checkpoint)[0]
+
+
+@pytest.mark.parametrize("family", ["klein", "qwen-image"])
+def test_a_part_that_no_state_depends_on_may_have_any_size(family: str, tmp_path: Path) -> None:
+    """The head of a language model, with more words than its table has."""
+    folder = small.saved(family, tmp_path / "model")
+    before = encoding.read_text_encoder(open_checkpoint(folder), None, CPU)
+    found = opened(family, folder, lambda state: {**state, "lm_head.weight": torch.ones(3, 16)})
+    assert torch.equal(found.embed([PROMPT])[0], before.embed([PROMPT])[0])
+    assert found.fingerprint == before.fingerprint
+    with pytest.raises(CheckpointError, match="lacks"):
+        opened(family, folder, lambda state: {**state, "model.layers.0.mlp.up_proj.weight": torch.ones(3, 16)})
+
+
+@pytest.mark.parametrize("family", ["flux", "chroma", "flux2", "klein", "qwen-image", "z-image"])
+def test_a_table_may_have_more_words_than_the_config(family: str, tmp_path: Path) -> None:
+    """As after textual inversion: no prompt reads the rest."""
+    folder = small.saved(family, tmp_path / "model")
+    before = encoding.read_text_encoder(open_checkpoint(folder), None, CPU)
+
+    def table(rows: int) -> Callable[[Tensors], Tensors]:
+        def change(state: Tensors) -> Tensors:
+            name = next(name for name in state if name.endswith(TABLES))
+            more = torch.ones(max(rows, 0), state[name].shape[1])
+            return {**state, name: torch.cat([state[name][: min(rows, 0) or None], more])}
+
+        return change
+
+    found = opened(family, folder, table(2))
+    assert torch.equal(found.embed([PROMPT])[0], before.embed([PROMPT])[0])
+    with pytest.raises(CheckpointError, match="lacks"):
+        opened(family, folder, table(-2))
 
 
 def test_clip_l_of_sd3_without_a_projection_has_the_identity(tmp_path: Path) -> None:

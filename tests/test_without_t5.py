@@ -101,6 +101,19 @@ def test_a_file_with_the_two_clips_needs_no_t5(
     assert refused.code == 2 and "compiled for another text encoder" in refused.err
 
 
+def test_a_t5_that_the_index_does_not_list_is_not_drawn_with(
+    whole: Path, model: Path, run: Run, manifest: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "model"))
+    index = json.loads((folder / "model_index.json").read_text())
+    none = {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps({**index, **none}))
+    for path, out in ((folder, "one"), (model, "other"), (whole, "third")):
+        assert run("edit", manifest, path, "--no-cache", "--delta", tmp_path / out).code == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert (tmp_path / "one").read_bytes() != (tmp_path / "third").read_bytes(), "the control"
+
+
 def test_what_a_pipeline_cannot_do_without_is_demanded(whole: Path, run: Run, manifest: Path, tmp_path: Path) -> None:
     """A T5 whose weights are a pickle is there, and bigG is no option."""
     folder = Path(shutil.copytree(whole, tmp_path / "model"))

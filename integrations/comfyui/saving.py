@@ -29,7 +29,7 @@ def lora(edit: Delta, model: Any, path: str) -> str:
     form, dtype = maps.family.adapter, torch.float16
     small, _ = export.smaller(edit, export.fitting(maps, edit, dtype), export.TOLERANCE)
     made = export.adapter(maps, edit, form, dtype, small)
-    about = export.about(maps, small, form, [provenance.record(edit, made.base, None, 1.0)])
+    about = export.about(maps, small, form, [provenance.record(edit, made.base, made.made, 1.0)])
     return _once(path, lambda place: write_tensors(place, made.tensors, about))
 
 

@@ -54,7 +54,7 @@ def export(
         rank, tolerance = exporting.fitting(checkpoint, delta, target_dtype), exporting.TOLERANCE
     small, lost = exporting.smaller(delta, rank, tolerance)
     made = exporting.adapter(checkpoint, delta, form, target_dtype, small)
-    records = [provenance.record(delta, made.base, None, 1.0, not no_recipe)]
+    records = [provenance.record(delta, made.base, made.made, 1.0, not no_recipe)]
     write_tensors(output, made.tensors, exporting.about(checkpoint, small, form, records), force, follow=True)
     size = output.stat().st_size
     if by_default and lost > exporting.LOST:

@@ -13,35 +13,40 @@ from timecli.commands.shared import open_model, settle
 from timecli.errors import CheckpointError, OutputError, TimecliError, one_line
 
 if TYPE_CHECKING:
+    from timecli.files.safefile import SafeFile
     from timecli.models.checkpoint import Checkpoint
 
 RECORD = {True: "true of the tensors", False: "not true of the tensors", None: "says nothing of the tensors"}
-"""Whether a model is what its record tells."""
+"""Whether a model, or a LoRA, is what its record tells."""
 
 
 @grouped
 def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, telling: Telling) -> None:
     """Say what FILE is: its form, architecture and dtypes, and the edits that it carries."""
-    from timecli.models import carried
-
     if textconv and telling.as_json:
         raise OutputError("--textconv and --json are two forms of output; choose one.")
     if textconv:
         return _print_for_git(file)
-    about, checkpoint = _described(file)
-    if checkpoint is not None and about["edits"]:
-        held = carried.holds(checkpoint)
+
+    from timecli.files.safefile import SafeFile
+    from timecli.models import carried
+    from timecli.shipping import export as exporting
+
+    about, found = _described(file)
+    if found is not None and about["edits"]:
+        held = exporting.holds(found) if isinstance(found, SafeFile) else carried.holds(found)
         about["record"] = RECORD[held]
         if held is False:
-            terminal.warn(f"{carried.doubt(checkpoint)}.")
+            said = carried.untrue(file, about["edits"]) if isinstance(found, SafeFile) else carried.doubt(found)
+            terminal.warn(f"{said}.")
     if telling.as_json:
         terminal.print_json("inspect", about)
     else:
         print_about(about)
 
 
-def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | None]:
-    """What a file is, as plain data, and the model where it is one; its tensors are not looked at."""
+def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | SafeFile | None]:
+    """What a file is, as plain data, and the model or LoRA where it is one; its tensors are not looked at."""
     from timecli.editing import delta as deltas
     from timecli.files.safefile import open_file
     from timecli.models import checkpoint as files
@@ -54,7 +59,7 @@ def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | None]:
     if header and deltas.is_delta(header):
         return deltas.describe(deltas.load_delta(file)), None
     if header and exporting.is_adapter(header):
-        return exporting.describe(header), None
+        return exporting.describe(header), header
     checkpoint = open_model(file, needs="nothing")
     return files.describe(checkpoint), checkpoint
 

@@ -19,11 +19,14 @@ GUIDED = ("guidance_in.in_layer.weight", "guidance_embedder.linear_1.weight")
 """How the name of a network's guidance embedding ends: guidance is a number that it is given, not a second drawing."""
 TITLE = "modelspec.title"
 WORDS = {
-    # what stands in the names of distilled models -> steps, guidance
+    # what stands in the names of distilled models, and of those whose distillation was undone -> steps, guidance
+    r"de[-_ ]?distill|libre[-_ ]?flux|open[-_ ]?flux": (28, 3.5),
     r"schnell": (4, 0.0),
     r"lightning": (4, 0.0),
     r"(?<!de)(?<!de[-_ ])turbo": (4, 0.0),
-    r"(?<![a-z])hyper(?![a-z])": (8, 0.0),
+    r"hyper[-_ ]?(?:sd|xl|flux)|(?<![a-z])hyper(?![a-z])": (8, 0.0),
+    r"(?<![a-z])flash(?![a-z])": (8, 0.0),
+    r"(?<![a-z])tcd(?![a-z])": (4, 0.0),
     r"(?<![a-z])dmd2?(?![a-z])": (4, 0.0),
     r"(?<![a-z])lcm(?![a-z])": (4, 1.0),
 }

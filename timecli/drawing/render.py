@@ -60,7 +60,7 @@ def settings(
     """
     kind = kinds.kind_of(checkpoint) if checkpoint else kinds.Kind()
     because = kind.said(steps, guidance)
-    if checkpoint and (said := prediction.stated(checkpoint)):
+    if checkpoint and (said := prediction.stated(checkpoint) or prediction.of_scheduler(checkpoint)):
         because += (said.sentence,)
     return Settings(tuple(range(seeds)), steps or kind.steps, kind.guidance if guidance is None else guidance, because)
 
@@ -233,7 +233,7 @@ def _draw(
         tick(len(batch) / pipeline.num_timesteps)
         return values
 
-    with explained("the model cannot be drawn with; diffusers says"):
+    with explained("the model cannot be drawn with; diffusers says", "look at the model's configs"):
         result = pipeline(
             prompt=[prompt for prompt, _ in batch],
             # Schedulers with noise of their own must not draw it from a generator that everything shares.

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from timecli.files.outfile import NO_SYNC
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; stale parts stay there
@@ -29,7 +31,7 @@ SHOWN = 50
 """Letters of a target's name in those of its parts: with them, a name stays below the 255 bytes of file systems."""
 LACKING = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """How file systems without permissions say so when they are to change some."""
-NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+NO_FLUSH = (*NO_SYNC, errno.EACCES)
 """How systems say that a folder cannot be flushed, or not be opened for it."""
 
 

@@ -23,8 +23,8 @@ SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", 
 """How the factor beside a quantised weight ends, in place of `weight`."""
 NOTES = ("comfy_quant", "SCB")
 """What else stands beside a quantised weight, with how it is to be read."""
-PACKED = ("weight", "qweight")
-"""How a weight is called that may be packed into integers."""
+QUANTISED = re.compile(r"\.(weight\._data|weight:\w+|_?weight_qdata|qweight|W_q)$")
+"""How a tensor is called whose weight a quantiser packed under another name."""
 MARK = "scaled_fp8"
 """How the tensor ends by which a whole file says that its fp8 has factors."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -34,7 +34,7 @@ CONVERT = (
     "s.save_file({k: v.clone() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])"
 )
 """Makes a safetensors file of a pickle of tensors, and runs nothing that is in it."""
-PART = re.compile(r"\.(weight(_\w+|\.[\w.]+)?|\w+)$")
+PART = re.compile(r"\.(weight([_:]\w+|\.[\w.]+)?|\w+)$")
 """The end of a tensor's name behind that of its module; some quantisers put names behind `weight`."""
 PIECE = 2**24
 """Bytes that are read at once."""
@@ -257,8 +257,10 @@ def _module(name: str) -> str:
 
 
 def _is_quantised(file: SafeFile, module: str, parts: set[str]) -> bool:
-    packed = any(part in parts and file.entries[f"{module}.{part}"]["dtype"] not in ITEMSIZES for part in PACKED)
-    return packed or bool(parts & {*NOTES}) or ("weight" in parts and bool(parts & {*SCALES}))
+    packed = any(QUANTISED.search(f".{part}") for part in parts) or bool(parts & {*NOTES})
+    if packed or "weight" not in parts:
+        return packed
+    return file.entries[f"{module}.weight"]["dtype"] not in ITEMSIZES or bool(parts & {*SCALES})
 
 
 DAMAGED = "the model is damaged, use another copy"

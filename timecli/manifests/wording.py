@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 from timecli.errors import ManifestError
 from timecli.manifests.common import ARTICLES, DETERMINERS, in_common, is_english, plain
@@ -129,6 +130,7 @@ def read(source: str, destination: str) -> Change:
     Raises:
         ManifestError: the prompts are empty, the same, or have no word in common.
     """
+    source, destination = (normalize("NFC", text) for text in (source, destination))  # macOS writes é as two letters
     one, two = (text.rstrip(" .,;!").split() for text in (source, destination))
     if not one or not two:
         raise ManifestError("source or destination is empty; give two prompts.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from timecli.errors import CheckpointError
@@ -65,10 +66,7 @@ def doubt(checkpoint: Checkpoint) -> str | None:
     found = held(checkpoint)
     wrong = [record for record, true in zip(checkpoint.edits, found, strict=True) if true is False]
     if wrong:
-        return (
-            f"{checkpoint.path} says that it was edited with {named(wrong)}, and its tensors are not those that were "
-            "written: another program has changed them, or copied the record of another file"
-        )
+        return untrue(checkpoint.path, wrong)
     untold = [record for record, true in zip(checkpoint.edits, found, strict=True) if true is None]
     if untold:
         return (
@@ -76,6 +74,14 @@ def doubt(checkpoint: Checkpoint) -> str | None:
             "shows whether its tensors are those that were written"
         )
     return None
+
+
+def untrue(path: Path, records: Iterable[Mapping[str, Any]]) -> str:
+    """What is to be said of records that do not hold."""
+    return (
+        f"{path} says that it was edited with {named(records)}, and its tensors are not those that were "
+        "written: another program has changed them, or copied the record of another file"
+    )
 
 
 def require_unedited(checkpoint: Checkpoint, way_out: str = "start from the original, or use --stack") -> None:

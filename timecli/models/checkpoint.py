@@ -177,7 +177,8 @@ def edits(file: SafeFile) -> list[dict[str, Any]]:
     except (ValueError, ManifestError) as error:
         detail = str(error).rstrip(".")
         raise CheckpointError(
-            f"{file.path} has a damaged record of its edits ({EDITS} in its metadata: {detail}); use another copy."
+            f"{file.path} has a damaged record of its edits ({EDITS} in its metadata: {detail}); its tensors may be "
+            "sound, so take that entry out of a copy's metadata."
         ) from error
 
 

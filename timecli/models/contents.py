@@ -76,11 +76,14 @@ def _size(file: Path, itemsize: int | None) -> int:
 
 def over(path: Path, base: Checkpoint) -> Checkpoint | None:
     """A file of edited maps alone, as UCE saves them, over the model that they are of; None for any other file."""
-    file = None if path.is_dir() else open_file(path)
-    for prefix, spelling in layouts.UNET_PREFIXES if file else ():
+    if path.is_dir():
+        return None
+    file = open_file(path)
+    for prefix, spelling in layouts.UNET_PREFIXES:
         names = {prefix + matrix.names[spelling]: matrix for matrix in base.family.matrices}
-        if file and file.entries and file.entries.keys() <= names.keys():
-            own = {matrix: Place(matrix, file, name, False) for name, matrix in names.items() if name in file.entries}
+        biases = {name.removesuffix("weight") + "bias" for name in names}  # which no edit of text changes
+        own = {matrix: Place(matrix, file, name, False) for name, matrix in names.items() if name in file.entries}
+        if own and file.entries.keys() <= names.keys() | biases:
             require_floats(file, file.entries)
             places = tuple(own.get(place.matrix, place) for place in base.places if not place.twin)
             return replace(base, path=path, places=places)

@@ -177,12 +177,13 @@ def sources(given: Path, family: Family) -> list[tuple[SafeFile, ...]]:
 
 
 def _is_somewhere(tower: Tower, sources: Sequence[tuple[SafeFile, ...]], config: Path) -> bool:
-    """Whether there are weights of a text encoder, of whatever form."""
+    """Whether there are weights of a text encoder, of whatever form; a folder whose index lists none is not read."""
     folder = config / tower.folder
     if not (folder / "config.json").exists():
         return False
     inside = any(_of_source(tower, files, _width(folder / "config.json")) is not None for files in sources)
-    return inside or bool(groups(folder)) or bool(other_weights(folder))
+    listed = read_config(config / "model_index.json").get(tower.folder) != [None, None]
+    return inside or (listed and bool(groups(folder) or other_weights(folder)))
 
 
 def _of_source(tower: Tower, files: Sequence[SafeFile], width: int | None) -> str | None:

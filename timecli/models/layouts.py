@@ -153,6 +153,8 @@ def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
     marked = [(f, prefix, s) for prefix, s in UNET_PREFIXES for f in TRANSFORMERS if prefix + f.marks[s] in shapes]
     family, prefix, spelling = min(marked or tried, key=lambda row: _distance(shapes, *row))
     missing = _missing(shapes, family, prefix, spelling)
+    if missing and (elsewhere := _elsewhere(shapes)):
+        (family, prefix, spelling), missing = elsewhere, []
     if missing and (packed := others.packed(shapes, missing)):
         raise CheckpointError(
             f"{where} is quantised, and has packed numbers in place of a map that reads text ({packed}); edit the "
@@ -172,6 +174,18 @@ def find(shapes: Shapes, where: str) -> tuple[Family, str, int]:
     if family is SD1 and (width == SD2_WIDTH or openclip):
         family = SD2
     return family, prefix, spelling
+
+
+def _elsewhere(shapes: Shapes) -> tuple[Family, str, int] | None:
+    """A whole network behind a prefix that is not in the table, as programs write it that wrap a network."""
+    for family in (SDXL, SD1, *TRANSFORMERS):
+        for spelling in (LDM, DIFFUSERS):
+            first = family.matrices[0].names[spelling]
+            for prefix in (name.removesuffix(first) for name in shapes if name.endswith(f".{first}")):
+                marked = not family.marks or prefix + family.marks[spelling] in shapes
+                if marked and not _missing(shapes, family, prefix, spelling):
+                    return family, prefix, spelling
+    return None
 
 
 def _distance(shapes: Shapes, family: Family, prefix: str, spelling: int) -> tuple[int, int]:

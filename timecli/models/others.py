@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from timecli.files.safefile import QUANTISED
+
 MODELS = "an SD 1.x, SD 2.x, SDXL, SD 3, FLUX, Chroma, Qwen-Image or Z-Image base model"
 """What is edited here."""
 FOREIGN = {
@@ -47,13 +49,11 @@ ALONE = {
     "a textual inversion, not a model": r"^(emb_params|clip_[lg]|string_to_param.*|<.*>)$",
     "a CLIP of words and pictures, which --judge takes": r"^visual_projection\.weight$",
     "a text encoder, which --text-encoder takes beside a model": (
-        r"(^|\.)(token_embedding|embed_tokens|shared)\.weight$"
+        r"^(?!cond_stage_model|conditioner|text_encoders)(.*\.)?(token_embedding|embed_tokens|shared)\.weight$"
     ),
     "an autoencoder, not a model": r"(^|\.)(encoder|decoder)\.(conv_in|conv1)\.weight$",
     "an upscaler, not a model": r"RDB\d|\.rdb\d|^upsampler\.",
 }
-QUANTISED = re.compile(r"\.weight\._data$|\.weight:\w+$|\._weight_qdata$|\.qweight$")
-"""How a tensor is called whose weight a quantiser packed under another name."""
 RELATIVES = {
     "Stable Diffusion 1.x": "a smaller model than that, as BK-SDM is",
     "Stable Diffusion XL": "a smaller model than that, as SSD-1B, Segmind Vega and KOALA are",

@@ -22,6 +22,7 @@ from timecli.errors import DeltaError
 from timecli.files.safefile import SafeFile
 from timecli.files.tensors import convert, raw
 from timecli.models import layouts, streams
+from timecli.models.carried import MADE
 from timecli.models.checkpoint import EDITS, edits
 from timecli.models.maps import Network
 from timecli.shipping.provenance import architecture
@@ -91,11 +92,13 @@ class Adapter:
     Attributes:
         tensors: what the file holds.
         base: SHA-256 over the model's matrices, as `carried.base_hash` takes it.
+        made: SHA-256 over the adapter's own tensors, in the order of their names.
         error: ‖up · down − W D‖ / ‖W D‖ over all matrices in the Frobenius norm, for a smaller rank and the dtype.
     """
 
     tensors: Tensors
     base: str
+    made: str
     error: float
 
 
@@ -130,7 +133,10 @@ def adapter(checkpoint: Network, delta: Delta, form: str, dtype: torch.dtype, sm
             f"the delta {delta.origin.name!r} changes nothing of {checkpoint.path}, since it or the model's maps are "
             "zero; there is nothing to export."
         )
-    return Adapter(tensors, digest.hexdigest(), (rest / whole) ** 0.5)
+    made = hashlib.sha256()
+    for name in sorted(tensors):
+        made.update(raw(tensors[name]))
+    return Adapter(tensors, digest.hexdigest(), made.hexdigest(), (rest / whole) ** 0.5)
 
 
 def _factors(weight: torch.Tensor, operator: Operator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,6 +196,15 @@ def is_adapter(file: SafeFile) -> bool:
     """Whether a file is what `timecli export` writes."""
     named = any(name.endswith(ENDS) for name in file.entries)
     return named and {EDITS, OUTPUT_NAME} <= file.metadata.keys()
+
+
+def holds(file: SafeFile) -> bool | None:
+    """Whether an adapter has the tensors that were written with its record; None where the record has no hash."""
+    made, digest = edits(file)[-1].get(MADE), hashlib.sha256()
+    for name in sorted(file.entries):
+        for piece in file.content(name):
+            digest.update(piece)
+    return None if made is None else made == digest.hexdigest()
 
 
 def describe(file: SafeFile) -> dict[str, Any]:

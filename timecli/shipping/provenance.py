@@ -21,14 +21,14 @@ TYPE = "timecli"
 
 
 def record(
-    delta: Delta, base: str, made: str | None, strength: float, recipe: bool = True, averages: bool = True
+    delta: Delta, base: str, made: str, strength: float, recipe: bool = True, averages: bool = True
 ) -> dict[str, Any]:
     """One edit that a file carries, with what it takes to know it again and to take it back.
 
     Args:
         delta: the edit.
         base: hash of the maps before.
-        made: hash of the maps in the file that carries the record; None for an adapter, which has none.
+        made: hash of the maps in the file that carries the record, or of an adapter's tensors.
         strength: s in W' = W (I + s D).
         recipe: whether manifest and token ids are kept.
         averages: whether moving averages were edited, too, where there are any.
@@ -41,7 +41,7 @@ def record(
         "lambdas": list(origin.lambdas),
         "encoder": origin.encoder,
         "base": base,
-        **({MADE: made} if made else {}),
+        MADE: made,
         "matrices": list(origin.matrices),
         "layers": None if origin.layers is None else list(origin.layers),
         "streams": list(delta.operators),

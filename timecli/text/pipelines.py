@@ -23,7 +23,7 @@ from torch.nn import functional
 from timecli.errors import CheckpointError, PromptError, explained
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.comfyui import LEAST, PROGRAM
-from timecli.models.encoders import EncoderFiles
+from timecli.models.encoders import TABLES, EncoderFiles
 from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
 from timecli.shown import brief
 from timecli.text import fingerprints, segments
@@ -118,10 +118,10 @@ class PipelineEncoder(Segmented):
             most = min(self._length_of(prompt), int(tokenizer.model_max_length))
             if count + self.template > most:
                 wrapped = f", and {self.template} more around it," if self.template else ""
-                raise PromptError(
-                    f"{prompt!r} has {count} tokens{wrapped} and the text encoder {tower.name} reads {most}; "
-                    "shorten it."
-                )
+                reads, more = f"the text encoder {tower.name} reads {most}", ""
+                if most == self.asked:
+                    reads, more = f"the length that was given is {most}", ", or give a larger length"
+                raise PromptError(f"{prompt!r} has {count} tokens{wrapped} and {reads}; shorten it{more}.")
         return list(self.tokenizer(prompt)["input_ids"])
 
     def pieces(self, word: str) -> list[str]:
@@ -288,6 +288,9 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     cut = text.tower.layers > 0 and text.layers is not None
     if cut:
         _cut(config.get_text_config(), text.tower.layers)
+    rows = [len(tensor) for name, tensor in tensors.items() if name.endswith(TABLES)]
+    words = config.get_text_config()  # a table may be longer, as after textual inversion
+    words.vocab_size = max([words.vocab_size, *rows])
     require_no_larger(about, text.files, partial(kind, config))
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
