@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timecli.drawing import kinds, networks, render
+from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
+from timecli.models.streams import Family
 from timecli.text import encoding
 
 from . import small
@@ -65,6 +68,20 @@ def test_a_name_or_a_title_tells_a_distilled_model(
     assert bool(kind.why) == kind.trailing == (steps != 25)
 
 
+@pytest.mark.parametrize("family", [f for f in layouts.TRANSFORMERS if f.name in kinds.WHOLE] + [layouts.KLEIN])
+def test_a_transformer_that_is_not_distilled_is_drawn_as_its_own_pipeline_draws_it(family: Family) -> None:
+    """The control: Stable Diffusion has what most of its users take."""
+    known = inspect.signature(getattr(diffusers, family.pipeline).__call__).parameters
+    guidance = known["true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"].default
+    assert kinds.WHOLE[family.name] == (known["num_inference_steps"].default, guidance) != (25, 7.5)
+    assert layouts.SD1.name not in kinds.WHOLE
+
+
+def test_the_line_says_whose_steps_they_are(tmp_path: Path) -> None:
+    steps, guidance, why = told(small.saved("qwen-image", tmp_path / "model"))
+    assert (steps, guidance) == (50, 4.0) and why == "it is Qwen-Image, and these are diffusers' own"
+
+
 def flux(folder: Path, guided: bool) -> Path:
     """FLUX.1 with a guidance embedding, as dev has one, or without, as schnell."""
     pipeline = small.flux()
@@ -80,7 +97,7 @@ def flux(folder: Path, guided: bool) -> Path:
 
 def test_a_single_file_of_z_image_turbo_is_told_by_its_name(tmp_path: Path) -> None:
     state = small.single("z-image", small.saved("z-image", tmp_path / "model"))
-    for name, wanted in (("z_image_turbo_bf16", (9, 0.0)), ("z_image_bf16", (25, 7.5))):
+    for name, wanted in (("z_image_turbo_bf16", (9, 0.0)), ("z_image_bf16", (50, 5.0))):
         save_file(state, tmp_path / f"{name}.safetensors")
         assert told(tmp_path / f"{name}.safetensors")[:2] == wanted
 
@@ -108,8 +125,8 @@ def test_a_network_with_a_guidance_embedding_is_told_from_one_without(tmp_path: 
     ("family", "file", "values", "expected"),
     [
         ("z-image", "scheduler/scheduler_config.json", {"shift": 3.0}, (9, 0.0)),
-        ("z-image", "scheduler/scheduler_config.json", {"shift": 6.0}, (25, 7.5)),
-        ("sd3", "scheduler/scheduler_config.json", {"shift": 3.0}, (25, 7.5)),
+        ("z-image", "scheduler/scheduler_config.json", {"shift": 6.0}, (50, 5.0)),
+        ("sd3", "scheduler/scheduler_config.json", {"shift": 3.0}, (28, 7.0)),
         ("qwen-image", "scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, (4, 1.0)),
         ("z-image", "model_index.json", {"is_distilled": True}, (4, 1.0)),
     ],

@@ -37,6 +37,14 @@ SCHEDULERS = {"LCMScheduler": (4, 1.0), "TCDScheduler": (4, 0.0)}
 TURBO_SHIFT = 3.0
 """The shift of Z-Image-Turbo's scheduler."""
 Z_TURBO = (9, 0.0)
+WHOLE = {
+    # families of diffusion transformers -> steps and guidance of their pipelines, for what is not distilled
+    layouts.SD3.name: (28, 7.0),
+    layouts.CHROMA.name: (35, 5.0),
+    layouts.KLEIN.name: (50, 4.0),
+    layouts.QWEN_IMAGE.name: (50, 4.0),
+    layouts.Z_IMAGE.name: (50, 5.0),
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ def kind_of(checkpoint: Checkpoint) -> Kind:
         return Kind(found.steps, guidance, f"{why}, and {found.why}") if found else Kind(steps, guidance, why)
     if found is None and family is layouts.FLUX1:
         return Kind(4, 0.0, "its network has no guidance embedding, like that of FLUX.1 schnell")
+    if found is None and family.name in WHOLE:
+        return Kind(*WHOLE[family.name], f"it is {family.name}, and these are diffusers' own")
     return found or Kind()
 
 
