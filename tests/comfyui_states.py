@@ -7,27 +7,24 @@ the states that the network reads, and with the other's.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-family, place = sys.argv[1], Path(sys.argv[2])
+import comfyui_small as small
 
-import comfyui_small as small  # noqa: E402
+# isort: split
+import comfy.text_encoders
+import diffusers
+import torch
+import transformers
+from timecli_nodes import network, states
 
-pack = small.node()
+import timecli
+from timecli.models.maps import Maps
+from timecli.models.streams import POOLED, TEXT
+from timecli.text.pipelines import PipelineEncoder
 
-import comfy.text_encoders  # noqa: E402
-import diffusers  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from timecli_nodes import network, states  # noqa: E402
-
-import timecli  # noqa: E402
-from timecli.models.maps import Maps  # noqa: E402
-from timecli.models.streams import POOLED, TEXT  # noqa: E402
-from timecli.text.pipelines import PipelineEncoder  # noqa: E402
-
+family, place = small.ARGUMENTS[0], Path(small.ARGUMENTS[1])
 FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
 MANIFEST = """
 name = "x"
