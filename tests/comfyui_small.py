@@ -70,7 +70,7 @@ QWEN_TEXT = {
 }  # fmt: skip
 
 
-HEARD = ("attn2.to_v", "attn2.to_out", "txt_in.weight", "vector_in.in_layer.weight")
+HEARD = ("attn2.to_v", "attn2.to_out", "txt_in.weight", "vector_in.in_layer.weight", "img_attn.proj", "linear2")
 """Maps that are large, so that text moves a picture by far more than rounding does."""
 
 
@@ -98,8 +98,9 @@ def text(config: Any, options: dict[str, Any], target: Any = None) -> comfy.sd.C
     return clip
 
 
-def model(kind: Any, unet: dict[str, Any]) -> tuple[Any, Any]:
+def model(kind: Any, unet: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
     config = kind(dict(unet))
+    vars(config).update(settings)
     config.unet_config = dict(unet)
     config.set_inference_dtype(torch.float32, None)
     network = config.get_model({}, device=CPU)

@@ -131,12 +131,12 @@ def test_a_missing_or_another_timecli_is_one_sentence(pack: ModuleType, monkeypa
         pack.package.require()
 
 
-def beside_comfyui(script: str, place: Path, *arguments: str) -> dict[str, Any]:
+def beside_comfyui(script: str, *arguments: str | Path) -> dict[str, Any]:
     """What a script says in a process with ComfyUI's own code."""
     require_comfyui()
     where = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(where)}
-    command = [sys.executable, ROOT / "tests" / script, *arguments, place]
+    command = [sys.executable, ROOT / "tests" / script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -157,7 +157,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(family: str, tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_model.py", tmp_path, family)
+    found = beside_comfyui("comfyui_model.py", family, tmp_path)
     streams, normed = FAMILIES[family]
     assert found["origin"] == ["ComfyUI", normed, streams]
     assert found["none"] and found["unplugged"] and found["restored"] and found["fp8"], "to the bit"
@@ -170,6 +170,9 @@ def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(famil
         for name in {"picture", "batch", "regions", "timed"} & found.keys():
             assert found[name] < 1e-4, name
         assert found["one prompt alone"] > 1e-2, "the control"
+    batched = found["batched"]
+    assert batched["apart"] < 1e-5, "prompts that are read together are those that are read alone"
+    assert batched["alone"][1] == 1 and batched["together"][1] > 1 < batched["alone"][0] / batched["together"][0]
     rose, cat = found["aligned"]
     assert [word for word in rose if word in ("a", "rose")] == ["a", "rose"]
     assert "".join(word for word in cat if word.strip("<>|/")).find("(") > 0, "a bracket is a bracket"
@@ -186,7 +189,7 @@ def test_comfyui_draws_picturebook_as_diffusers_does(tmp_path: Path) -> None:
 
 
 def test_comfyui_s_states_are_the_command_line_s_where_the_length_is_given(tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_states.py", tmp_path, "FLUX.1")
+    found = beside_comfyui("comfyui_states.py", "FLUX.1", tmp_path)
     assert found["node"] == pytest.approx(1, abs=1e-4)
     assert found["with solve.length, rows"] == [256, 256] and found["with solve.length, apart"] < 1e-4
     assert found["with solve.length"] == pytest.approx(1, abs=1e-3)

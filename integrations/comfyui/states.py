@@ -22,7 +22,7 @@ from timecli.models.streams import POOLED, TEXT, Family
 from timecli.text import fingerprints
 from timecli.text.segments import Segment, Segmented
 
-from . import batches, positions
+from . import batches, network, positions
 from .positions import Words
 
 PROGRAM = "ComfyUI"
@@ -201,7 +201,9 @@ def _fingerprints(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple
 
 def _of_weights(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
     """Fingerprints of the weights without patches, of the tensors that the command line looks at."""
-    stored = {name: one[0][0] for name, one in clip.patcher.get_key_patches().items()}
+    stage = clip.cond_stage_model
+    held = {**dict(stage.named_parameters(remove_duplicate=False)), **dict(stage.named_buffers())}
+    stored = {name: network.as_loaded(clip.patcher, name, held[name]) for name in stage.state_dict() if name in held}
     towers = []
     for name in dict.fromkeys(key.split(".")[0] for key in stored):
         prefix = f"{name}.transformer."
