@@ -123,10 +123,11 @@ def sd3_target() -> Any:
     return models.supported_models_base.ClipTarget(comfy.text_encoders.sd3_clip.SD3Tokenizer, Projected)
 
 
-def qwen() -> tuple[Any, Any]:
+def qwen(width: int = 32) -> tuple[Any, Any]:
     qwen_vl.Qwen2VLVisionTransformer = NoEyes
     target = models.supported_models_base.ClipTarget(qwen_image.QwenImageTokenizer, qwen_image.te())
-    return small(models.QwenImage, QWEN, {"qwen25_7b": QWEN_TEXT}, target)
+    text = {**QWEN_TEXT, "hidden_size": width}
+    return small(models.QwenImage, {**QWEN, "joint_attention_dim": width}, {"qwen25_7b": text}, target)
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {

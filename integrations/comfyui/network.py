@@ -21,11 +21,13 @@ from timecli.editing.delta import Delta
 from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
 from timecli.models.maps import Maps
-from timecli.models.streams import Matrix
+from timecli.models.streams import POOLED, TEXT, Matrix
 
 PREFIX = "diffusion_model."
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 """Weights that ComfyUI patches as they are."""
+CALLED = {TEXT: "text", POOLED: "a pooled vector"}
+"""How errors call what a network reads."""
 ELSEWHERE = "take the node 'Apply timecli delta' on the conditioning"
 
 
@@ -162,8 +164,8 @@ def _require_fit(delta: Delta, found: Maps) -> None:
         if matrix is None or not _fits(matrix, shapes[found.name(matrix)][-1], operator.width):
             reads = "no such vector" if matrix is None else f"{shapes[found.name(matrix)][-1]}"
             raise DeltaError(
-                f"{about} {stream} of width {operator.width}, and this MODEL, {family.name}, reads {reads}; compile "
-                "the edit for this model."
+                f"{about} {CALLED[stream]} of width {operator.width}, and this MODEL, {family.name}, reads {reads}; "
+                "compile the edit for this model."
             )
     if delta.origin.behind_norm != (family.norm is not None):
         side = "behind a norm of the network" if delta.origin.behind_norm else "that no norm of the network has changed"

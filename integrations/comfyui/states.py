@@ -171,8 +171,8 @@ def read(clip: Any, maps: Maps, asked: int | None = None, tick: Callable[[int], 
         width = maps.weights[maps.name(matrix)].shape[1]
         if width != reader.width and not (matrix.leading and width > reader.width):
             raise CheckpointError(
-                f"the CLIP gives {reader.stream} of width {reader.width}, and this MODEL, {family.name}, reads "
-                f"{width}; connect the CLIP that it is drawn with."
+                f"the CLIP gives {network.CALLED[reader.stream]} of width {reader.width}, and this MODEL, "
+                f"{family.name}, reads {width}; connect the CLIP that it is drawn with."
             )
     return encoder
 
