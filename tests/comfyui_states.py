@@ -30,13 +30,19 @@ MANIFEST = """
 name = "x"
 [solve]
 augment = false
-TOKENS
+SOLVE
 [[edit]]
 source = "a rose"
 destination = "a blue rose"
 [preserve]
 everyday = "few.txt"
 """
+FOR_COMFYUI = {
+    # what a manifest asks for so that the command line reads as ComfyUI does: a length, and lines of [solve]
+    "FLUX.1": {"for ComfyUI": (256, "length = 256\n")},
+    "SD 3": {"for ComfyUI": (77, "length = 77\n")},
+    "Chroma": {"for ComfyUI": (None, 'tokens = "prompt"\n')},
+}
 HOME = Path(comfy.text_encoders.__path__[0])
 WIDE = 256
 """Of Qwen2.5-VL, of which ComfyUI has heads of 128 alone."""
@@ -111,9 +117,9 @@ def built(kind: Any, **parts: Any) -> Any:
     return kind(**dict.fromkeys(missing), **parts)
 
 
-def share(read: timecli.Loaded, solved: timecli.Loaded, tokens: str = "") -> float:
+def share(read: timecli.Loaded, solved: timecli.Loaded, lines: str = "") -> float:
     """How far the source goes where one reads and the other has solved."""
-    (place / "m.toml").write_text(MANIFEST.replace("TOKENS", tokens))
+    (place / "m.toml").write_text(MANIFEST.replace("SOLVE", lines))
     manifest = timecli.load_manifest(place / "m.toml")
     worlds = [timecli.everyday_world(manifest, one, place / f"{id(one.encoder)}") for one in (solved, read)]
     delta = timecli.compile(manifest, solved, worlds[0])
@@ -128,22 +134,18 @@ def main() -> dict[str, Any]:
     ours = states.read(clip, maps)
     widths = {reader.stream: reader.width for reader in ours.readers}
     made = pipeline(clip)
-    asked = {"FLUX.1": 256, "SD 3": 77, "Chroma": None, "Qwen-Image": None}[family]
-    names = {"command line": None, "with solve.length": asked}
     comfy, found = timecli.Loaded(maps, ours, small.CPU), {}
     found["node"] = share(comfy, comfy)
-    for name, length in names.items():
+    for name, (length, lines) in {"command line": (None, ""), **FOR_COMFYUI.get(family, {})}.items():
         other = PipelineEncoder(
             family=maps.family, pipeline=made, widths={TEXT: widths[TEXT], POOLED: widths.get(POOLED, 0)}, asked=length,
             fingerprints=(f"{length}",), device=small.CPU, norm=ours.norm,
         )  # fmt: skip
         theirs = timecli.Loaded(maps, other, small.CPU)
-        tokens = f"length = {length}\n" if length else ""
-        if name != "command line" and length is None:  # what the page tells for Chroma
-            tokens = 'tokens = "prompt"\n'
-        found[name] = share(comfy, theirs, tokens)
-        found[f"{name}, reads what the node solved"] = share(theirs, comfy, tokens)
-        found[f"{name}, read by itself"] = share(theirs, theirs, tokens)
+        found[name] = share(comfy, theirs, lines)
+        node = timecli.Loaded(maps, states.read(clip, maps, length), small.CPU)
+        found[f"{name}, reads what the node solved"] = share(theirs, node, lines)
+        found[f"{name}, read by itself"] = share(theirs, theirs, lines)
         one, same = ours.encode(["a rose"])[0][TEXT], other.encode(["a rose"])[0][TEXT]
         found[f"{name}, rows"] = [len(one), len(same)]
         if len(one) == len(same):

@@ -5,10 +5,8 @@ As in `test_comfyui.py`, what needs ComfyUI's own code runs beside a checkout of
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from importlib import import_module
@@ -17,13 +15,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import tomli
 
 import timecli
 from timecli.errors import CheckpointError, ManifestError, PromptError
 from timecli.models import layouts
 
-from .conftest import ROOT
+from .conftest import ROOT, Run
 from .test_comfyui import NODE, require_comfyui
 
 
@@ -180,40 +177,30 @@ def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(famil
     assert "a rose goes " in found["sentence"] and " moves most: " in found["sentence"]
 
 
-def test_comfyui_draws_picturebook_as_diffusers_does(tmp_path: Path) -> None:
+def test_comfyui_draws_picturebook_as_diffusers_does(run: Run, picturebook: Path, tmp_path: Path) -> None:
     """The same edit and the same noise: ComfyUI's sampler on the patched MODEL, diffusers on the edited file."""
     found = beside_comfyui("comfyui_drawn.py", tmp_path)
     (rose, dog), (off, _) = found["moved"], found["apart"]
     assert rose > 0.1 and found["bluer"][0] > 0.05, "the rose becomes blue"
     assert dog < rose / 4 and off < rose / 10, "the dog stays, and both draw the same"
+    done = run("apply", tmp_path / "rose.delta", picturebook, "-o", tmp_path / "applied.safetensors", "--dtype", "fp32")
+    assert done.code == 0, done.err
+    assert (tmp_path / "applied.safetensors").read_bytes() == (tmp_path / "edited.safetensors").read_bytes()
 
 
 def test_comfyui_s_states_are_the_command_line_s_where_the_length_is_given(tmp_path: Path) -> None:
     found = beside_comfyui("comfyui_states.py", "FLUX.1", tmp_path)
     assert found["node"] == pytest.approx(1, abs=1e-4)
-    assert found["with solve.length, rows"] == [256, 256] and found["with solve.length, apart"] < 1e-4
-    assert found["with solve.length"] == pytest.approx(1, abs=1e-3)
+    assert found["for ComfyUI, rows"] == [256, 256] and found["for ComfyUI, apart"] < 1e-4
+    assert found["for ComfyUI"] == pytest.approx(1, abs=1e-3)
     assert found["command line"] < 0.9, "the control: 512 positions"
 
 
-def names(lines: list[str]) -> set[str]:
-    return {re.split(r"[<>=!~ ]", line)[0].lower() for line in lines if line.strip() and not line.startswith("#")}
-
-
-def test_installing_the_nodes_changes_nothing_that_comfyui_has() -> None:
-    core = tomli.loads((ROOT / "integrations" / "core" / "pyproject.toml").read_text())["project"]["dependencies"]
-    pack = tomli.loads((NODE / "pyproject.toml").read_text())["project"]
-    asked = (NODE / "requirements.txt").read_text().splitlines()
-    assert asked == pack["dependencies"] == ["timecli-core>=0.1,<0.2"] and pack["version"] == timecli.__version__
-    assert names(core) == set(core), "no bound"
-    whole = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert names(core) <= names(whole) and {"typer", "diffusers"} <= names(whole) - names(core), "the control"
-    spec = importlib.util.find_spec("comfy_execution")
-    if spec is not None and spec.submodule_search_locations:
-        place = Path(next(iter(spec.submodule_search_locations))).parent / "requirements.txt"
-        assert names(core) - names(place.read_text().splitlines()) == {"platformdirs", "tomli"}, (
-            "pure, and without needs"
-        )
+def test_comfyui_s_states_of_qwen_image_are_the_command_line_s(tmp_path: Path) -> None:
+    found = beside_comfyui("comfyui_states.py", "Qwen-Image", tmp_path)
+    assert found["command line, apart"] < 1e-4
+    for name in ("node", "command line", "command line, reads what the node solved"):
+        assert found[name] == pytest.approx(1, abs=1e-4), name
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "flux1"])

@@ -28,7 +28,7 @@ def test_what_is_saved_draws_what_the_node_draws(family: str, run: Run, tmp_path
     assert all("is no name of a file" in said for said in found["odd names"])
     done = run("inspect", tmp_path / "timecli" / "blue.delta", "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["delta"]["states_of"] == "ComfyUI"
+    assert json.loads(done.out)["states_of"] == "ComfyUI"
     for what, sentence in found["foreign"].items():
         assert what == "the control" or sentence.startswith("DeltaError: the delta 'roses' was made for "), what
         assert "\n" not in sentence and sentence.endswith("compile the edit for this model.") != (what == "the control")
