@@ -13,6 +13,7 @@ import comfyui_small as small
 
 # isort: split
 import comfy.float
+import comfy.utils
 import utils.install_util  # noqa: F401  before nodes, as main.py does
 
 # isort: split
@@ -122,7 +123,11 @@ def main() -> dict[str, Any]:
     found: dict[str, Any] = {}
     node, text = small.pack.EditAssumption(), str(place / "m.toml")
     before = weights(patcher)
+    shown: list[tuple[int, int]] = []
+    comfy.utils.set_progress_bar_global_hook(lambda value, total, *_, **__: shown.append((value, total)))
     changed, delta = node.edit(patcher, clip, text, 1.0)
+    comfy.utils.set_progress_bar_global_hook(None)
+    found["shown"] = shown
     maps = network.maps(patcher)
     encoder = states.read(clip, maps)
     found["batched"] = batched(encoder)
@@ -187,6 +192,8 @@ def pictures(patcher: Any, clip: Any, delta: Any, changed: Any, maps: Any) -> di
         result["batch"] = both(rose, empty, batch=2)
         (regions,) = own.ConditioningCombine().combine(*own.ConditioningSetArea().append(cat, 32, 64, 0, 0, 1.0), rose)
         result["regions"] = both(regions, empty)
+        result["joined"] = both(own.ConditioningConcat().concat(cat, rose)[0], empty)
+        result["mixed"] = both(own.ConditioningAverage().addWeighted(cat, rose, 0.3)[0], empty)
         (timed,) = own.ConditioningSetTimestepRange().set_range(rose, 0.0, 0.4)
         result["timed"] = both(timed + own.ConditioningSetTimestepRange().set_range(cat, 0.4, 1.0)[0], empty)
     return result

@@ -164,9 +164,12 @@ def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(famil
     if normed:
         assert found["moved"] > 1e-3, "where the conditioning is refused"
     else:
-        for name in {"picture", "batch", "regions", "timed"} & found.keys():
+        for name in {"picture", "batch", "regions", "joined", "mixed", "timed"} & found.keys():
             assert found[name] < 1e-4, name
         assert found["one prompt alone"] > 1e-2, "the control"
+    few = 7  # prompts of the list, with the empty one
+    assert [few, few] in found["shown"] and {total for _, total in found["shown"]} <= {1, few}, "progress in the node"
+    assert {value for value, _ in found["shown"]} >= set(range(few + 1)), "a step for each prompt"
     batched = found["batched"]
     assert batched["apart"] < 1e-5, "prompts that are read together are those that are read alone"
     assert batched["alone"][1] == 1 and batched["together"][1] > 1 < batched["alone"][0] / batched["together"][0]
