@@ -7,23 +7,21 @@ with a row for each of them, and prints how far they are from each other.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-place = Path(sys.argv[1])
+import comfyui_small as small
 
-import comfyui_small as small  # noqa: E402
+# isort: split
+import comfy.sample
+import comfyui_picturebook as picturebook
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from timecli_nodes import saving
 
-pack = small.node()
+import timecli
 
-import comfy.sample  # noqa: E402
-import comfyui_picturebook as picturebook  # noqa: E402
-import torch  # noqa: E402
-from diffusers import StableDiffusionPipeline  # noqa: E402
-from PIL import Image  # noqa: E402
-
-import timecli  # noqa: E402
-
+place = Path(small.ARGUMENTS[0])
 FILE = picturebook.FOLDER / "picturebook.safetensors"
 TEXT, PROMPTS, SEEDS, STEPS, GUIDANCE = "A rose -> A blue rose", ("A rose", "A dog"), 3, 20, 7.5
 
@@ -36,8 +34,8 @@ def noise(seed: int) -> torch.Tensor:
 def by_comfyui() -> tuple[dict[str, list[torch.Tensor]], Path]:
     """Pictures `[n, 64, 64, 3]` of every prompt, before and after, and the delta."""
     model, clip, vae = picturebook.load(FILE)
-    changed, edit = pack.EditAssumption().edit(model, clip, TEXT, 1.0)
-    written = pack.saving.delta(edit, str(place / "rose.delta"))
+    changed, edit = small.pack.EditAssumption().edit(model, clip, TEXT, 1.0)
+    written = saving.delta(edit, str(place / "rose.delta"))
     found: dict[str, list[torch.Tensor]] = {"before": [], "after": []}
     for number, prompt in enumerate(PROMPTS):
         texts = [small.conditioning(clip, one) for one in (prompt, "")]
@@ -74,7 +72,6 @@ def load_delta(path: Path) -> timecli.api.Delta:
     return delta.load_delta(path)
 
 
-pack.saving = __import__("timecli_nodes.saving", fromlist=["saving"])
 drawn, delta = by_comfyui()
 other = by_diffusers(delta)
 rows = [torch.cat([picture for one in row for picture in one], dim=1) for row in (*drawn.values(), other)]

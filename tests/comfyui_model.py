@@ -6,29 +6,27 @@ Prints a JSON object of distances, in lengths of the way that the edit goes.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-family, place = sys.argv[1], Path(sys.argv[2])
-
-import comfyui_small as small  # noqa: E402
-
-pack = small.node()
-
-import comfy.float  # noqa: E402
-import utils.install_util  # noqa: E402, F401  before nodes, as main.py does
+import comfyui_small as small
 
 # isort: split
-import nodes as own  # noqa: E402
-import torch  # noqa: E402
-from comfy.model_patcher import string_to_seed  # noqa: E402
-from comfy.weight_adapter.lora import LoRAAdapter  # noqa: E402
-from timecli_nodes import conditioning, network, solving, states  # noqa: E402
+import comfy.float
+import comfy.utils
+import utils.install_util  # noqa: F401  before nodes, as main.py does
 
-import timecli  # noqa: E402
-from timecli.editing.solve import apply  # noqa: E402
+# isort: split
+import nodes as own
+import torch
+from comfy.model_patcher import string_to_seed
+from comfy.weight_adapter.lora import LoRAAdapter
+from timecli_nodes import conditioning, network, solving, states
 
+import timecli
+from timecli.editing.solve import apply
+
+family, place = small.ARGUMENTS[0], Path(small.ARGUMENTS[1])
 FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
 MANIFEST = """
 name = "blue"
@@ -88,17 +86,51 @@ def plain_lora(before: dict[str, torch.Tensor], maps: Any) -> dict[str, torch.Te
     return {key: before[key] + adapter.weights[0] @ adapter.weights[1] for key, adapter in lora(maps).items()}
 
 
+def batched(encoder: Any) -> dict[str, Any]:
+    """Prompts that are read together against each alone: how far apart, and of how many each tower is asked for."""
+    prompts = [*FEW.splitlines(), "A dog", "a dog", "(a dog:1.3) with a very long and detailed tail", ""]
+    counts: list[int] = []
+
+    def together(count: int) -> list[dict[str, torch.Tensor]]:
+        before = len(counts)
+        made = [states for first in range(0, len(prompts), count) for states in encoder.encode(prompts[first:][:count])]
+        assert len(made) == len(prompts) and len(counts) > before
+        return made
+
+    towers = {name: (tower, tower.forward) for name, tower in encoder._towers.items()}
+    for tower, forward in towers.values():
+        tower.forward = lambda tokens, forward=forward: counts.append(len(tokens)) or forward(tokens)
+    alone = together(1)
+    calls = [len(counts), max(counts)]
+    counts.clear()
+    pairs = [
+        (one[stream], other[stream]) for one, other in zip(alone, together(len(prompts)), strict=True) for stream in one
+    ]
+    for tower, _ in towers.values():
+        del tower.forward
+    assert not any("encode" in vars(tower) for tower, _ in towers.values()), "nothing stays on the text encoder"
+    return {
+        "apart": max(float((one - other).norm() / one.norm()) for one, other in pairs),
+        "alone": calls, "together": [len(counts), max(counts)], "read": sum(counts) / len(towers),
+    }  # fmt: skip
+
+
 @torch.inference_mode()
 def main() -> dict[str, Any]:
     (place / "few.txt").write_text(FEW)
     (place / "m.toml").write_text(MANIFEST)
     patcher, clip = small.FAMILIES[family]()
     found: dict[str, Any] = {}
-    node, text = pack.EditAssumption(), str(place / "m.toml")
+    node, text = small.pack.EditAssumption(), str(place / "m.toml")
     before = weights(patcher)
+    shown: list[tuple[int, int]] = []
+    comfy.utils.set_progress_bar_global_hook(lambda value, total, *_, **__: shown.append((value, total)))
     changed, delta = node.edit(patcher, clip, text, 1.0)
+    comfy.utils.set_progress_bar_global_hook(None)
+    found["shown"] = shown
     maps = network.maps(patcher)
     encoder = states.read(clip, maps)
+    found["batched"] = batched(encoder)
     found["origin"] = [delta.origin.states_of, delta.origin.behind_norm, sorted(delta.operators)]
     found["family"] = maps.family.name
     found["sentence"] = solving.solved(patcher, clip, text).sentence
@@ -160,6 +192,8 @@ def pictures(patcher: Any, clip: Any, delta: Any, changed: Any, maps: Any) -> di
         result["batch"] = both(rose, empty, batch=2)
         (regions,) = own.ConditioningCombine().combine(*own.ConditioningSetArea().append(cat, 32, 64, 0, 0, 1.0), rose)
         result["regions"] = both(regions, empty)
+        result["joined"] = both(own.ConditioningConcat().concat(cat, rose)[0], empty)
+        result["mixed"] = both(own.ConditioningAverage().addWeighted(cat, rose, 0.3)[0], empty)
         (timed,) = own.ConditioningSetTimestepRange().set_range(rose, 0.0, 0.4)
         result["timed"] = both(timed + own.ConditioningSetTimestepRange().set_range(cat, 0.4, 1.0)[0], empty)
     return result

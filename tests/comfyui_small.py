@@ -1,6 +1,7 @@
 """Small random models of ComfyUI's own classes: network, sampling and text encoders of every family that it draws.
 
-For processes beside a checkout of ComfyUI; the node's folder is loaded as ComfyUI loads it, as a package.
+For processes beside a checkout of ComfyUI, which take this module before any of ComfyUI's: it reads the process's
+arguments in ComfyUI's place, and loads the node's folder as ComfyUI does, as the package `timecli_nodes`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-if len(sys.argv) > 1:
-    sys.argv[1:] = ["--cpu"]
+ARGUMENTS, sys.argv[1:] = sys.argv[1:], ["--cpu"]
 
 import comfy.options  # noqa: E402
 
@@ -70,6 +70,10 @@ QWEN_TEXT = {
 }  # fmt: skip
 
 
+HEARD = ("attn2.to_v", "attn2.to_out", "txt_in.weight", "vector_in.in_layer.weight", "img_attn.proj", "linear2")
+"""Maps that are large, so that text moves a picture by far more than rounding does."""
+
+
 class NoEyes(torch.nn.Module):
     """In place of what sees pictures, of which text asks nothing."""
 
@@ -84,7 +88,7 @@ def sized(module: torch.nn.Module, scale: float = 0.2) -> None:
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if tensor.numel() and tensor.is_floating_point():
                 size = scale if tensor.ndim > 1 else 0.05
-                size *= 5 if "attn2.to_v" in name or "attn2.to_out" in name else 1  # so that text is heard
+                size *= 5 if any(part in name for part in HEARD) else 1
                 tensor.copy_(torch.randn(tensor.shape, generator=random) * size + (0 if tensor.ndim > 1 else 0.5))
 
 
@@ -94,8 +98,9 @@ def text(config: Any, options: dict[str, Any], target: Any = None) -> comfy.sd.C
     return clip
 
 
-def model(kind: Any, unet: dict[str, Any]) -> tuple[Any, Any]:
+def model(kind: Any, unet: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
     config = kind(dict(unet))
+    vars(config).update(settings)
     config.unet_config = dict(unet)
     config.set_inference_dtype(torch.float32, None)
     network = config.get_model({}, device=CPU)
@@ -118,10 +123,11 @@ def sd3_target() -> Any:
     return models.supported_models_base.ClipTarget(comfy.text_encoders.sd3_clip.SD3Tokenizer, Projected)
 
 
-def qwen() -> tuple[Any, Any]:
+def qwen(width: int = 32) -> tuple[Any, Any]:
     qwen_vl.Qwen2VLVisionTransformer = NoEyes
     target = models.supported_models_base.ClipTarget(qwen_image.QwenImageTokenizer, qwen_image.te())
-    return small(models.QwenImage, QWEN, {"qwen25_7b": QWEN_TEXT}, target)
+    text = {**QWEN_TEXT, "hidden_size": width}
+    return small(models.QwenImage, {**QWEN, "joint_attention_dim": width}, {"qwen25_7b": text}, target)
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
@@ -155,11 +161,13 @@ def drawn(patcher: Any, positive: Any, negative: Any, cfg: float = 3.0, batch: i
     ).double()  # fmt: skip
 
 
-def node() -> Any:
-    """The node's folder, as ComfyUI loads it."""
+def _node() -> Any:
     place = NODE / "__init__.py"
     spec = importlib.util.spec_from_file_location("timecli_nodes", place, submodule_search_locations=[str(NODE)])
     assert spec and spec.loader
     module = sys.modules["timecli_nodes"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+pack = _node()

@@ -7,40 +7,45 @@ the states that the network reads, and with the other's.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-family, place = sys.argv[1], Path(sys.argv[2])
+import comfyui_small as small
 
-import comfyui_small as small  # noqa: E402
+# isort: split
+import comfy.text_encoders
+import diffusers
+import torch
+import transformers
+from timecli_nodes import network, states
 
-pack = small.node()
+import timecli
+from timecli.models.maps import Maps
+from timecli.models.streams import POOLED, TEXT
+from timecli.text.pipelines import PipelineEncoder
 
-import comfy.text_encoders  # noqa: E402
-import diffusers  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from timecli_nodes import network, states  # noqa: E402
-
-import timecli  # noqa: E402
-from timecli.models.maps import Maps  # noqa: E402
-from timecli.models.streams import POOLED, TEXT  # noqa: E402
-from timecli.text.pipelines import PipelineEncoder  # noqa: E402
-
+family, place = small.ARGUMENTS[0], Path(small.ARGUMENTS[1])
 FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
 MANIFEST = """
 name = "x"
 [solve]
 augment = false
-TOKENS
+SOLVE
 [[edit]]
 source = "a rose"
 destination = "a blue rose"
 [preserve]
 everyday = "few.txt"
 """
+FOR_COMFYUI = {
+    # what a manifest asks for so that the command line reads as ComfyUI does: a length, and lines of [solve]
+    "FLUX.1": {"for ComfyUI": (256, "length = 256\n")},
+    "SD 3": {"for ComfyUI": (77, "length = 77\n")},
+    "Chroma": {"for ComfyUI": (None, 'tokens = "prompt"\n')},
+}
 HOME = Path(comfy.text_encoders.__path__[0])
+WIDE = 256
+"""Of Qwen2.5-VL, of which ComfyUI has heads of 128 alone."""
 CLIP = {
     "vocab_size": 49408, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
     "bos_token_id": 49406, "eos_token_id": 49407, "projection_dim": 24,
@@ -64,6 +69,18 @@ def tower(part: Any, kind: Any, act: str) -> dict[str, Any]:
     return {"model": model, "words": transformers.CLIPTokenizer.from_pretrained(HOME.parent / "sd1_tokenizer")}
 
 
+def qwen(part: Any) -> Any:
+    sizes = {**small.QWEN_TEXT, "hidden_size": WIDE, "vocab_size": 152064, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
+    sections = {"type": "mrope", "mrope_section": [16, 24, 24], "rope_type": "default"}
+    eyes = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDE}
+    config = transformers.Qwen2_5_VLConfig(text_config={**sizes, "rope_scaling": sections}, vision_config=eyes)
+    model = transformers.Qwen2_5_VLForConditionalGeneration(config).eval()
+    there = {name.removeprefix("model."): t for name, t in part.transformer.state_dict().items()}
+    wrong = model.model.language_model.load_state_dict(there, strict=False)
+    assert not wrong.missing_keys, wrong
+    return model
+
+
 def pipeline(clip: Any) -> Any:
     stage = clip.cond_stage_model
     if family == "Chroma":
@@ -74,6 +91,11 @@ def pipeline(clip: Any) -> Any:
         return built(
             diffusers.FluxPipeline, text_encoder=one["model"], tokenizer=one["words"], text_encoder_2=two["model"],
             tokenizer_2=two["words"],
+        )  # fmt: skip
+    if family == "Qwen-Image":
+        return built(
+            diffusers.QwenImagePipeline, text_encoder=qwen(stage.qwen25_7b),
+            tokenizer=transformers.Qwen2Tokenizer.from_pretrained(HOME / "qwen25_tokenizer"),
         )  # fmt: skip
     kind = transformers.CLIPTextModelWithProjection
     one, two, three = tower(stage.clip_l, kind, "quick_gelu"), tower(stage.clip_g, kind, "gelu"), t5(clip, 4096)
@@ -95,9 +117,9 @@ def built(kind: Any, **parts: Any) -> Any:
     return kind(**dict.fromkeys(missing), **parts)
 
 
-def share(read: timecli.Loaded, solved: timecli.Loaded, tokens: str = "") -> float:
+def share(read: timecli.Loaded, solved: timecli.Loaded, lines: str = "") -> float:
     """How far the source goes where one reads and the other has solved."""
-    (place / "m.toml").write_text(MANIFEST.replace("TOKENS", tokens))
+    (place / "m.toml").write_text(MANIFEST.replace("SOLVE", lines))
     manifest = timecli.load_manifest(place / "m.toml")
     worlds = [timecli.everyday_world(manifest, one, place / f"{id(one.encoder)}") for one in (solved, read)]
     delta = timecli.compile(manifest, solved, worlds[0])
@@ -107,26 +129,23 @@ def share(read: timecli.Loaded, solved: timecli.Loaded, tokens: str = "") -> flo
 @torch.inference_mode()
 def main() -> dict[str, Any]:
     (place / "few.txt").write_text(FEW)
-    patcher, clip = small.FAMILIES[family]()
+    patcher, clip = small.qwen(WIDE) if family == "Qwen-Image" else small.FAMILIES[family]()
     maps: Maps = network.maps(patcher)
     ours = states.read(clip, maps)
     widths = {reader.stream: reader.width for reader in ours.readers}
     made = pipeline(clip)
-    asked = {"FLUX.1": 256, "SD 3": 77, "Chroma": None}[family]
-    names = {"command line": None, "with solve.length": asked}
     comfy, found = timecli.Loaded(maps, ours, small.CPU), {}
     found["node"] = share(comfy, comfy)
-    for name, length in names.items():
+    for name, (length, lines) in {"command line": (None, ""), **FOR_COMFYUI.get(family, {})}.items():
         other = PipelineEncoder(
             family=maps.family, pipeline=made, widths={TEXT: widths[TEXT], POOLED: widths.get(POOLED, 0)}, asked=length,
-            fingerprints=(f"{length}",), device=small.CPU,
+            fingerprints=(f"{length}",), device=small.CPU, norm=ours.norm,
         )  # fmt: skip
         theirs = timecli.Loaded(maps, other, small.CPU)
-        tokens = f"length = {length}\n" if length else ""
-        if name != "command line" and length is None:  # what the page tells for Chroma
-            tokens = 'tokens = "prompt"\n'
-        found[name] = share(comfy, theirs, tokens)
-        found[f"{name}, read by itself"] = share(theirs, theirs, tokens)
+        found[name] = share(comfy, theirs, lines)
+        node = timecli.Loaded(maps, states.read(clip, maps, length), small.CPU)
+        found[f"{name}, reads what the node solved"] = share(theirs, node, lines)
+        found[f"{name}, read by itself"] = share(theirs, theirs, lines)
         one, same = ours.encode(["a rose"])[0][TEXT], other.encode(["a rose"])[0][TEXT]
         found[f"{name}, rows"] = [len(one), len(same)]
         if len(one) == len(same):

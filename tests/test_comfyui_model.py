@@ -5,10 +5,8 @@ As in `test_comfyui.py`, what needs ComfyUI's own code runs beside a checkout of
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from importlib import import_module
@@ -17,13 +15,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import tomli
 
 import timecli
 from timecli.errors import CheckpointError, ManifestError, PromptError
 from timecli.models import layouts
 
-from .conftest import ROOT
+from .conftest import ROOT, Run
 from .test_comfyui import NODE, require_comfyui
 
 
@@ -131,12 +128,12 @@ def test_a_missing_or_another_timecli_is_one_sentence(pack: ModuleType, monkeypa
         pack.package.require()
 
 
-def beside_comfyui(script: str, place: Path, *arguments: str) -> dict[str, Any]:
+def beside_comfyui(script: str, *arguments: str | Path) -> dict[str, Any]:
     """What a script says in a process with ComfyUI's own code."""
     require_comfyui()
     where = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(where)}
-    command = [sys.executable, ROOT / "tests" / script, *arguments, place]
+    command = [sys.executable, ROOT / "tests" / script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -157,7 +154,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(family: str, tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_model.py", tmp_path, family)
+    found = beside_comfyui("comfyui_model.py", family, tmp_path)
     streams, normed = FAMILIES[family]
     assert found["origin"] == ["ComfyUI", normed, streams]
     assert found["none"] and found["unplugged"] and found["restored"] and found["fp8"], "to the bit"
@@ -167,50 +164,46 @@ def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(famil
     if normed:
         assert found["moved"] > 1e-3, "where the conditioning is refused"
     else:
-        for name in {"picture", "batch", "regions", "timed"} & found.keys():
+        for name in {"picture", "batch", "regions", "joined", "mixed", "timed"} & found.keys():
             assert found[name] < 1e-4, name
         assert found["one prompt alone"] > 1e-2, "the control"
+    few = 7  # prompts of the list, with the empty one
+    assert [few, few] in found["shown"] and {total for _, total in found["shown"]} <= {1, few}, "progress in the node"
+    assert {value for value, _ in found["shown"]} >= set(range(few + 1)), "a step for each prompt"
+    batched = found["batched"]
+    assert batched["apart"] < 1e-5, "prompts that are read together are those that are read alone"
+    assert batched["alone"][1] == 1 and batched["together"][1] > 1 < batched["alone"][0] / batched["together"][0]
     rose, cat = found["aligned"]
-    assert [word for word in rose if word in ("a", "rose")] == ["a", "rose"]
+    assert [word for word in rose if word in ("a", "rose")] == ["a", "rose"] * (2 if family == "SD 3" else 1)
     assert "".join(word for word in cat if word.strip("<>|/")).find("(") > 0, "a bracket is a bracket"
     assert "blue" not in found["goes to"] and "rose" in found["goes to"]
     assert "a rose goes " in found["sentence"] and " moves most: " in found["sentence"]
 
 
-def test_comfyui_draws_picturebook_as_diffusers_does(tmp_path: Path) -> None:
+def test_comfyui_draws_picturebook_as_diffusers_does(run: Run, picturebook: Path, tmp_path: Path) -> None:
     """The same edit and the same noise: ComfyUI's sampler on the patched MODEL, diffusers on the edited file."""
     found = beside_comfyui("comfyui_drawn.py", tmp_path)
     (rose, dog), (off, _) = found["moved"], found["apart"]
     assert rose > 0.1 and found["bluer"][0] > 0.05, "the rose becomes blue"
     assert dog < rose / 4 and off < rose / 10, "the dog stays, and both draw the same"
+    done = run("apply", tmp_path / "rose.delta", picturebook, "-o", tmp_path / "applied.safetensors", "--dtype", "fp32")
+    assert done.code == 0, done.err
+    assert (tmp_path / "applied.safetensors").read_bytes() == (tmp_path / "edited.safetensors").read_bytes()
 
 
 def test_comfyui_s_states_are_the_command_line_s_where_the_length_is_given(tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_states.py", tmp_path, "FLUX.1")
+    found = beside_comfyui("comfyui_states.py", "FLUX.1", tmp_path)
     assert found["node"] == pytest.approx(1, abs=1e-4)
-    assert found["with solve.length, rows"] == [256, 256] and found["with solve.length, apart"] < 1e-4
-    assert found["with solve.length"] == pytest.approx(1, abs=1e-3)
+    assert found["for ComfyUI, rows"] == [256, 256] and found["for ComfyUI, apart"] < 1e-4
+    assert found["for ComfyUI"] == pytest.approx(1, abs=1e-3)
     assert found["command line"] < 0.9, "the control: 512 positions"
 
 
-def names(lines: list[str]) -> set[str]:
-    return {re.split(r"[<>=!~ ]", line)[0].lower() for line in lines if line.strip() and not line.startswith("#")}
-
-
-def test_installing_the_nodes_changes_nothing_that_comfyui_has() -> None:
-    core = tomli.loads((ROOT / "integrations" / "core" / "pyproject.toml").read_text())["project"]["dependencies"]
-    pack = tomli.loads((NODE / "pyproject.toml").read_text())["project"]
-    asked = (NODE / "requirements.txt").read_text().splitlines()
-    assert asked == pack["dependencies"] == ["timecli-core>=0.1,<0.2"] and pack["version"] == timecli.__version__
-    assert names(core) == set(core), "no bound"
-    whole = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert names(core) <= names(whole) and {"typer", "diffusers"} <= names(whole) - names(core), "the control"
-    spec = importlib.util.find_spec("comfy_execution")
-    if spec is not None and spec.submodule_search_locations:
-        place = Path(next(iter(spec.submodule_search_locations))).parent / "requirements.txt"
-        assert names(core) - names(place.read_text().splitlines()) == {"platformdirs", "tomli"}, (
-            "pure, and without needs"
-        )
+def test_comfyui_s_states_of_qwen_image_are_the_command_line_s(tmp_path: Path) -> None:
+    found = beside_comfyui("comfyui_states.py", "Qwen-Image", tmp_path)
+    assert found["command line, apart"] < 1e-4
+    for name in ("node", "command line", "command line, reads what the node solved"):
+        assert found[name] == pytest.approx(1, abs=1e-4), name
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "flux1"])

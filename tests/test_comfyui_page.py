@@ -1,6 +1,6 @@
 """ComfyUI as a person has it: its server, its page in Chromium, a workflow that is loaded, a pair that is typed.
 
-Beside a checkout of ComfyUI with its requirements; `SCREENSHOT=docs/comfyui-node.png` keeps what is seen.
+Beside a checkout of ComfyUI with its requirements; `SCREENSHOTS=docs` keeps what is seen.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def workflow() -> dict[str, Any]:
     return found
 
 
-def test_a_pair_that_is_typed_changes_the_picture(address: str, window: Any) -> None:
+def opened(address: str, window: Any, flow: dict[str, Any]) -> None:
+    """ComfyUI's page with a workflow on it."""
     size = {"width": 1640, "height": 860, "deviceScaleFactor": 1, "mobile": False}
     window.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     seen = json.dumps({"Comfy.TutorialCompleted": True}).encode()  # else a window of examples stands before everything
@@ -102,9 +103,37 @@ def test_a_pair_that_is_typed_changes_the_picture(address: str, window: Any) -> 
     window.driver.get(address)
     until(lambda: window.run("return !!(window.app && window.app.graph && window.app.canvas)"), 120)
     time.sleep(5)  # until the page has put its own workflow there
-    window.run("window.app.loadGraphData(arguments[0])", workflow())
+    window.run("window.app.loadGraphData(arguments[0])", flow)
     window.run("window.app.canvas.ds.scale = 0.85; window.app.canvas.ds.offset = [90, 70]")
     until(lambda: window.all("textarea"), 60)
+
+
+def kept(window: Any, name: str) -> None:
+    """A screenshot, if one is asked for."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        window.driver.save_screenshot(str(Path(folder) / name))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux1"])
+def test_a_workflow_is_loaded_whole(name: str, address: str, window: Any) -> None:
+    """Every node is known, with its values and links; a model of gigabytes is not at hand to draw with."""
+    flow = json.loads((NODE / "workflows" / f"{name}.json").read_text())
+    opened(address, window, flow)
+    nodes = window.run(
+        "return window.app.graph._nodes.map(one => [one.type, !!window.LiteGraph.registered_node_types[one.type], "
+        "one.widgets_values ?? (one.widgets ?? []).map(widget => widget.value), one.inputs.map(input => input.link)])"
+    )
+    assert sorted(one[0] for one in nodes) == sorted(one["type"] for one in flow["nodes"])
+    assert all(known for _, known, _, _ in nodes)
+    assert sum(link is not None for *_, links in nodes for link in links) == len(flow["links"])
+    (values,) = (values for kind, _, values, _ in nodes if kind == "TimecliEditAssumption")
+    assert "a rose -> a blue rose" in json.dumps(values)
+    time.sleep(3)
+    kept(window, f"comfyui-{name}.png")
+
+
+def test_a_pair_that_is_typed_changes_the_picture(address: str, window: Any) -> None:
+    opened(address, window, workflow())
     field = next(one for one in window.all("textarea") if one.get_attribute("value") == EMPTY)
     nothing = queued(address, window)
     assert nothing["status"]["status_str"] == "error" and "the text has no edit" in json.dumps(nothing["status"])
@@ -114,8 +143,7 @@ def test_a_pair_that_is_typed_changes_the_picture(address: str, window: Any) -> 
     edited = pictures(address, queued(address, window))
     time.sleep(3)  # until the pictures are on the page
     said = window.run("return document.body.innerText")
-    if place := os.environ.get("SCREENSHOT"):
-        window.driver.save_screenshot(place)
+    kept(window, "comfyui-node.png")
     slider = "window.app.graph.getNodeById(2).widgets.find(one => one.name === 'strength').value = 0"
     window.run(slider)
     plain = pictures(address, queued(address, window))

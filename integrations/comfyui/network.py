@@ -7,7 +7,7 @@ the model keeps it, and takes the change back when the patch is unplugged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import comfy.model_management
@@ -19,12 +19,23 @@ import timecli
 from timecli.editing.applying import covers
 from timecli.editing.delta import Delta
 from timecli.editing.solve import Operator, apply
-from timecli.errors import DeltaError
+from timecli.errors import CheckpointError, DeltaError
 from timecli.models.maps import Maps
-from timecli.models.streams import Matrix
+from timecli.models.streams import POOLED, TEXT, Matrix
 
 PREFIX = "diffusion_model."
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+"""Weights that ComfyUI patches as they are."""
+CALLED = {TEXT: "text", POOLED: "a pooled vector"}
+"""How errors call what a network reads."""
 ELSEWHERE = "take the node 'Apply timecli delta' on the conditioning"
+
+
+def as_loaded(model: ModelPatcher, key: str, weight: torch.Tensor) -> torch.Tensor:
+    """A weight without the patches that ComfyUI may have put on it since."""
+    if key in model.hook_backup:
+        return model.hook_backup[key][0]  # type: ignore[no-any-return]
+    return model.backup[key].weight if key in model.backup else weight
 
 
 class Weights(Mapping[str, torch.Tensor]):
@@ -33,8 +44,10 @@ class Weights(Mapping[str, torch.Tensor]):
     def __init__(self, model: ModelPatcher) -> None:
         """Nothing is read until it is asked for."""
         self.model = model
+        held = dict(model.model.named_parameters())  # a packed weight has its own shape there, and another in the state
         self.shapes = {
-            name.removeprefix(PREFIX): tuple(tensor.shape) for name, tensor in model.model_state_dict(PREFIX).items()
+            name.removeprefix(PREFIX): tuple(held.get(name, tensor).shape)
+            for name, tensor in model.model_state_dict(PREFIX).items()
         }
 
     def __iter__(self) -> Iterator[str]:
@@ -49,9 +62,8 @@ class Weights(Mapping[str, torch.Tensor]):
         """A weight in float32 on the CPU."""
         key = PREFIX + name
         weight, _, convert = get_key_weight(self.model.model, key)
-        kept = self.model.backup.get(key)
-        weight = self.model.hook_backup[key][0] if key in self.model.hook_backup else kept.weight if kept else weight
-        if not weight.is_floating_point():
+        weight = as_loaded(self.model, key, weight)
+        if not weight.is_floating_point() and not convert:
             return self._asked(key, weight.device)
         wide = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
         return convert(wide, inplace=True) if convert else wide
@@ -60,17 +72,44 @@ class Weights(Mapping[str, torch.Tensor]):
         """A weight that only its layer can read (GGUF): what the layer makes of the unit vectors."""
         layer = self.model.model.get_submodule(key.removesuffix(".weight"))
         units = torch.eye(self.shapes[key.removeprefix(PREFIX)][1], device=device)
-        return (layer(units) - layer(torch.zeros_like(units[:1]))).T.float().cpu()
+        weight = layer.weight
+        patches, weight.patches = getattr(weight, "patches", []), []  # in which GGUF keeps those of its weights
+        try:
+            return (layer(units) - layer(torch.zeros_like(units[:1]))).T.float().cpu()
+        finally:
+            weight.patches = patches
+
+    def strange(self, name: str) -> str | None:
+        """What a weight is that neither ComfyUI nor the pack that has loaded it can patch; None for all others."""
+        weight, write, read = get_key_weight(self.model.model, PREFIX + name)
+        own = type(self.model).patch_weight_to_device is not ModelPatcher.patch_weight_to_device
+        plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.dtype in NUMBERS
+        if own or plain or (write and read):
+            return None
+        kind = "" if type(weight) is torch.nn.Parameter else f"{type(weight).__name__} of "
+        return f"{kind}{weight.dtype}"
 
 
 def maps(model: ModelPatcher) -> Maps:
     """The maps of a MODEL that read text.
 
     Raises:
-        CheckpointError: it is of no family that can be edited.
+        CheckpointError: it is of no family that can be edited, or its weights are of a form that cannot be patched.
     """
     weights = Weights(model)
-    return timecli.loaded_maps(weights, weights.shapes, "this MODEL")
+    try:
+        found = timecli.loaded_maps(weights, weights.shapes, "this MODEL")
+    except CheckpointError:
+        _require_plain(weights, [name for name in weights if name.endswith(".weight")])
+        raise
+    _require_plain(weights, map(found.name, found.family.matrices))
+    return found
+
+
+def _require_plain(weights: Weights, names: Iterable[str]) -> None:
+    for name in names:
+        if what := weights.strange(name):
+            raise CheckpointError(f"this MODEL holds {name} as {what}, which cannot be patched; {ELSEWHERE}.")
 
 
 class Edit(WeightAdapterBase):
@@ -95,7 +134,7 @@ def patched(model: ModelPatcher, delta: Delta, strength: float) -> ModelPatcher:
     """A clone of a MODEL with an edit on its maps; with strength 0, with none.
 
     Raises:
-        CheckpointError: the MODEL is of no family that can be edited.
+        CheckpointError: as in `maps`.
         DeltaError: the edit is for text of another width, behind a norm or before it, or the maps cannot be patched.
     """
     if not math.isfinite(strength):
@@ -125,8 +164,8 @@ def _require_fit(delta: Delta, found: Maps) -> None:
         if matrix is None or not _fits(matrix, shapes[found.name(matrix)][-1], operator.width):
             reads = "no such vector" if matrix is None else f"{shapes[found.name(matrix)][-1]}"
             raise DeltaError(
-                f"{about} {stream} of width {operator.width}, and this MODEL, {family.name}, reads {reads}; compile "
-                "the edit for this model."
+                f"{about} {CALLED[stream]} of width {operator.width}, and this MODEL, {family.name}, reads {reads}; "
+                "compile the edit for this model."
             )
     if delta.origin.behind_norm != (family.norm is not None):
         side = "behind a norm of the network" if delta.origin.behind_norm else "that no norm of the network has changed"

@@ -48,7 +48,9 @@ def solved(model: Any, clip: Any, text: str) -> Solved:
     known = of_clips.setdefault(clip.cond_stage_model, OrderedDict())
     key = (manifest, manifest.folder, clip.patcher.patches_uuid, clip.layer_idx, repr(clip.tokenizer_options))
     if key not in known:
-        encoder = states.read(clip, maps, manifest.solve.length)
+        bar = comfy.utils.ProgressBar(1)
+        encoder = states.read(clip, maps, manifest.solve.length, bar.update)
+        bar.update_absolute(0, len(everyday.prompts(manifest, encoder)))
         known[key] = _solve(manifest, timecli.Loaded(maps, encoder, _device()), states.layout(encoder))
     known.move_to_end(key)
     if len(known) > KEPT:
@@ -59,8 +61,7 @@ def solved(model: Any, clip: Any, text: str) -> Solved:
 def _solve(manifest: Manifest, model: timecli.Loaded, layout: str) -> Solved:
     """With the everyday prompts that ComfyUI reads, kept apart from the command line's."""
     with torch.no_grad():
-        bar = comfy.utils.ProgressBar(len(everyday.prompts(manifest, model.encoder)))
-        world = timecli.everyday_world(manifest, model, everyday.cache() / "comfyui" / layout, bar.update)
+        world = timecli.everyday_world(manifest, model, everyday.cache() / "comfyui" / layout)
         delta = timecli.compile(manifest, model, world)
         seen = timecli.plan(manifest, model, delta, world)
         against = conflicts.conflicts(manifest, model.checkpoint, model.encoder, delta)

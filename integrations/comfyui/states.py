@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,7 @@ from timecli.models.streams import POOLED, TEXT, Family
 from timecli.text import fingerprints
 from timecli.text.segments import Segment, Segmented
 
-from . import positions
+from . import batches, network, positions
 from .positions import Words
 
 PROGRAM = "ComfyUI"
@@ -39,12 +40,14 @@ class ComfyEncoder(Segmented):
         clip: ComfyUI's.
         family: of the network that reads the states.
         norm: the weight `[d]` of the norm that the network has before its map of the text.
+        tick: called with the number of prompts that were encoded since the last call.
         known: the segments of every prompt that was encoded.
     """
 
     clip: Any
     family: Family
     norm: torch.Tensor | None = None
+    tick: Callable[[int], None] = field(default=lambda _: None, repr=False, compare=False)
     known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -71,7 +74,7 @@ class ComfyEncoder(Segmented):
 
     def pieces(self, word: str) -> list[str]:
         """The tokens of a word alone, as text."""
-        name = self._keys()[-1]
+        name = self._keys[-1]
         tokenizer = self._tokenizer(name)
         ids = tokenizer.tokenizer(word)["input_ids"]
         last = -1 if tokenizer.tokenizer_adds_end_token else None
@@ -85,11 +88,12 @@ class ComfyEncoder(Segmented):
 
     def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
         """What each prompt gives to every stream, rows `[positions, d]` float32; `positions` is all."""
-        return [self._encoded(prompt) for prompt in prompts]
+        tokens = [self._tokenized(prompt) for prompt in prompts]
+        with batches.together(self._towers, tokens):
+            return [self._encoded(prompt, own) for prompt, own in zip(prompts, tokens, strict=True)]
 
-    def _encoded(self, prompt: str) -> dict[str, torch.Tensor]:
+    def _encoded(self, prompt: str, tokens: dict[str, Any]) -> dict[str, torch.Tensor]:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        tokens = self._tokenized(prompt)
         made = self.clip.encode_from_tokens(tokens, return_dict=True)
         states = made["cond"][0].float().cpu()
         if self.norm is not None and self.family.norm is not None:
@@ -103,6 +107,7 @@ class ComfyEncoder(Segmented):
                 )
             found[POOLED] = made["pooled_output"].float().cpu()
         self.known[prompt] = positions.segments(self._parts(prompt, tokens), len(states))
+        self.tick(1)
         return found
 
     def _tokenized(self, prompt: str) -> dict[str, Any]:
@@ -112,12 +117,17 @@ class ComfyEncoder(Segmented):
 
     def _parts(self, prompt: str, tokens: dict[str, Any]) -> list[tuple[Words, list[Any]]]:
         """The tokens of each segment."""
-        return [(self._words(name), positions.single(prompt, tokens[name])) for name in self._keys()]
+        return [(self._words(name), positions.single(prompt, tokens[name])) for name in self._keys]
 
+    @cached_property
+    def _towers(self) -> dict[str, Any]:
+        """The text encoders, by the names that their tokens have."""
+        found = {name: _part(self.clip.cond_stage_model, name) for name in self._tokenized("")}
+        return {name: tower for name, tower in found.items() if tower is not None}
+
+    @cached_property
     def _keys(self) -> list[str]:
-        stage = self.clip.cond_stage_model
-        there = [name for name in self._tokenized("") if _part(stage, name) is not None]
-        return positions.keys(self.family, there)
+        return positions.keys(self.family, list(self._towers))
 
     def _words(self, name: str) -> Words:
         tokenizer = self._tokenizer(name)
@@ -138,13 +148,14 @@ def skipped(clip: Any, family: Family) -> int:
     return 1 if clip.layer_idx is None else 1 + last - int(clip.layer_idx)
 
 
-def read(clip: Any, maps: Maps, asked: int | None = None) -> ComfyEncoder:
+def read(clip: Any, maps: Maps, asked: int | None = None, tick: Callable[[int], None] = lambda _: None) -> ComfyEncoder:
     """The text encoders of a CLIP, for a network.
 
     Args:
         clip: ComfyUI's.
         maps: the network's.
         asked: a manifest's length; ComfyUI's own stands in its place.
+        tick: as in `ComfyEncoder`.
 
     Raises:
         CheckpointError: they give it what it does not read.
@@ -153,15 +164,15 @@ def read(clip: Any, maps: Maps, asked: int | None = None) -> ComfyEncoder:
     norm = maps.weights[family.norm[0]] if family.norm else None
     encoder = ComfyEncoder(
         fingerprints=_fingerprints(clip, family, norm), clip_skip=skipped(clip, family), asked=asked,
-        states_of=PROGRAM, clip=clip, family=family, norm=norm,
+        states_of=PROGRAM, clip=clip, family=family, norm=norm, tick=tick,
     )  # fmt: skip
     for reader in encoder.readers:
         matrix = next(one for one in family.matrices if one.stream == reader.stream)
         width = maps.weights[maps.name(matrix)].shape[1]
         if width != reader.width and not (matrix.leading and width > reader.width):
             raise CheckpointError(
-                f"the CLIP gives {reader.stream} of width {reader.width}, and this MODEL, {family.name}, reads "
-                f"{width}; connect the CLIP that it is drawn with."
+                f"the CLIP gives {network.CALLED[reader.stream]} of width {reader.width}, and this MODEL, "
+                f"{family.name}, reads {width}; connect the CLIP that it is drawn with."
             )
     return encoder
 
@@ -190,7 +201,9 @@ def _fingerprints(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple
 
 def _of_weights(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
     """Fingerprints of the weights without patches, of the tensors that the command line looks at."""
-    stored = {name: one[0][0] for name, one in clip.patcher.get_key_patches().items()}
+    stage = clip.cond_stage_model
+    held = {**dict(stage.named_parameters(remove_duplicate=False)), **dict(stage.named_buffers())}
+    stored = {name: network.as_loaded(clip.patcher, name, held[name]) for name in stage.state_dict() if name in held}
     towers = []
     for name in dict.fromkeys(key.split(".")[0] for key in stored):
         prefix = f"{name}.transformer."
