@@ -21,6 +21,7 @@ import transformers
 from torch.nn import functional
 
 from timecli.errors import CheckpointError, PromptError, explained
+from timecli.files.quantised import numbers
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.comfyui import LEAST, PROGRAM
 from timecli.models.encoders import TABLES, EncoderFiles
@@ -297,7 +298,7 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     model, found = kind.from_pretrained(
         None,
         config=config,
-        state_dict=tensors,
+        state_dict=dict(numbers(tensors, dtype)),
         dtype=dtype,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
