@@ -1,7 +1,8 @@
 """Run beside a checkout of ComfyUI, with a family's name and a folder: ComfyUI's states against those of `--comfyui`.
 
 ComfyUI's own text encoders, small and random, are saved into a folder laid out as ComfyUI's, whose code is the
-checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own.
+checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own. With an argument
+before the folder language models are in fp8 with factors; with `rounded`, biases are numbers of fp8, too.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-family, home = sys.argv[1], Path(sys.argv[2])
+family, scaled, home = sys.argv[1], sys.argv[2:-1], Path(sys.argv[-1])
 
 import comfyui_small as small  # noqa: E402
+import scaling  # noqa: E402
 
 pack = small.node()
 
@@ -22,7 +24,7 @@ pack = small.node()
 import comfy  # noqa: E402
 import comfy.supported_models as models  # noqa: E402
 import torch  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from timecli_nodes import states as nodes  # noqa: E402
 
 from timecli.commands.comfyui import beside  # noqa: E402
@@ -65,7 +67,8 @@ def text(kind: Any, options: dict[str, Any]) -> Any:
     if family == "Qwen-Image":
         small.qwen_vl.Qwen2VLVisionTransformer = small.NoEyes
         target = models.supported_models_base.ClipTarget(small.qwen_image.QwenImageTokenizer, small.qwen_image.te())
-    return small.text(config, {f"{name}_model_config": value for name, value in options.items()}, target)
+    fp8 = {name: scaling.E4M3 for name in ("t5xxl_scaled_fp8", "scaled_fp8")[family == "Qwen-Image" :][:1] if scaled}
+    return small.text(config, {**{f"{name}_model_config": value for name, value in options.items()}, **fp8}, target)
 
 
 def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
@@ -85,6 +88,10 @@ def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
     for name in {key.split(".")[0] for key in state} if place.name != "checkpoints" else ():
         part = {key.split(".transformer.")[1]: t.clone() for key, t in state.items() if key.startswith(f"{name}.trans")}
         (home / "models" / "text_encoders").mkdir(exist_ok=True)
+        if scaled and not name.startswith("clip"):
+            part, _ = scaling.scaled({key: t.float() for key, t in part.items() if "scale" not in key})
+            rounded = [key for key in part if key.endswith("bias") and scaled == ["rounded"]]
+            part |= {key: part[key].to(scaling.E4M3) for key in rounded}
         save_file(part, home / "models" / "text_encoders" / f"{name[::-1]}.safetensors")
     return Path("model.safetensors")
 
@@ -98,6 +105,9 @@ def main() -> dict[str, Any]:
     kind, row, options, widths = FAMILIES[family]
     clip = text(kind, options)
     path, reading = beside(save(kind, row, clip, widths), Reading(comfyui=home))
+    for file in (home / "models" / "text_encoders").glob("*") if scaled else ():
+        wrong = clip.load_sd(load_file(file))
+        assert not wrong.missing_keys or set(wrong.missing_keys) <= {"logit_scale"}, wrong
     checkpoint = open_checkpoint(path, reading.config, reading.text_encoder or ())
     ours, plain = (read_text_encoder(checkpoint, None, small.CPU, comfyui=one) for one in (True, False))
     found: dict[str, Any] = {"family": checkpoint.family.name, "states_of": ours.states_of, "text": 0.0, "pooled": 0.0}
