@@ -1,39 +1,34 @@
 """Run beside a checkout of ComfyUI, with a family's name and a folder: ComfyUI's states against those of `--comfyui`.
 
 ComfyUI's own text encoders, small and random, are saved into a folder laid out as ComfyUI's, whose code is the
-checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own. With an argument
-before the folder language models are in fp8 with factors; with `rounded`, biases are numbers of fp8, too.
+checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own. An argument
+before the folder puts language models in fp8 with factors; `rounded` makes biases numbers of fp8, too.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-family, scaled, home = sys.argv[1], sys.argv[2:-1], Path(sys.argv[-1])
-
-import comfyui_small as small  # noqa: E402
-import scaling  # noqa: E402
-
-pack = small.node()
+import comfyui_small as small
+import scaling
 
 # isort: split
+import comfy
+import comfy.supported_models as models
+import torch
+from safetensors.torch import load_file, save_file
+from timecli_nodes import states as nodes
 
-import comfy  # noqa: E402
-import comfy.supported_models as models  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from timecli_nodes import states as nodes  # noqa: E402
+from timecli.commands.comfyui import beside
+from timecli.commands.groups import Reading
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.models.streams import POOLED, TEXT, Family
+from timecli.text.encoding import read_text_encoder
 
-from timecli.commands.comfyui import beside  # noqa: E402
-from timecli.commands.groups import Reading  # noqa: E402
-from timecli.models import layouts  # noqa: E402
-from timecli.models.checkpoint import open_checkpoint  # noqa: E402
-from timecli.models.streams import POOLED, TEXT, Family  # noqa: E402
-from timecli.text.encoding import read_text_encoder  # noqa: E402
-
+family, scaled, home = small.ARGUMENTS[0], small.ARGUMENTS[1:-1], Path(small.ARGUMENTS[-1])
 LONG = "a red cat on a roof in the rain at night, " * 8
 PROMPTS = ("", "a rose", "A blue rose, in the snow: 4k \u201cphoto\u201d", LONG[:240])
 VERY_LONG = LONG * 4

@@ -23,7 +23,7 @@ def scaled(
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A text encoder in fp8 with factors, and in float32."""
     older = form == "scale_weight"
-    stored, exact = {f"{prefix}scaled_fp8": torch.zeros(2).to(kind)} if older else {}, {}
+    stored, exact = {f"{prefix}scaled_fp8": torch.zeros(0).to(kind)} if older else {}, {}
     for name, tensor in tensors.items():
         exact[name] = stored[name] = tensor
         if is_scaled(name, tensor):
