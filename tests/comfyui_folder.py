@@ -1,37 +1,34 @@
 """Run beside a checkout of ComfyUI, with a family's name and a folder: ComfyUI's states against those of `--comfyui`.
 
 ComfyUI's own text encoders, small and random, are saved into a folder laid out as ComfyUI's, whose code is the
-checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own.
+checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own. An argument
+before the folder puts language models in fp8 with factors; `rounded` makes biases numbers of fp8, too.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-family, home = sys.argv[1], Path(sys.argv[2])
-
-import comfyui_small as small  # noqa: E402
-
-pack = small.node()
+import comfyui_small as small
+import scaling
 
 # isort: split
+import comfy
+import comfy.supported_models as models
+import torch
+from safetensors.torch import load_file, save_file
+from timecli_nodes import states as nodes
 
-import comfy  # noqa: E402
-import comfy.supported_models as models  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from timecli_nodes import states as nodes  # noqa: E402
+from timecli.commands.comfyui import beside
+from timecli.commands.groups import Reading
+from timecli.models import layouts
+from timecli.models.checkpoint import open_checkpoint
+from timecli.models.streams import POOLED, TEXT, Family
+from timecli.text.encoding import read_text_encoder
 
-from timecli.commands.comfyui import beside  # noqa: E402
-from timecli.commands.groups import Reading  # noqa: E402
-from timecli.models import layouts  # noqa: E402
-from timecli.models.checkpoint import open_checkpoint  # noqa: E402
-from timecli.models.streams import POOLED, TEXT, Family  # noqa: E402
-from timecli.text.encoding import read_text_encoder  # noqa: E402
-
+family, scaled, home = small.ARGUMENTS[0], small.ARGUMENTS[1:-1], Path(small.ARGUMENTS[-1])
 LONG = "a red cat on a roof in the rain at night, " * 8
 PROMPTS = ("", "a rose", "A blue rose, in the snow: 4k \u201cphoto\u201d", LONG[:240])
 VERY_LONG = LONG * 4
@@ -65,7 +62,8 @@ def text(kind: Any, options: dict[str, Any]) -> Any:
     if family == "Qwen-Image":
         small.qwen_vl.Qwen2VLVisionTransformer = small.NoEyes
         target = models.supported_models_base.ClipTarget(small.qwen_image.QwenImageTokenizer, small.qwen_image.te())
-    return small.text(config, {f"{name}_model_config": value for name, value in options.items()}, target)
+    fp8 = {name: scaling.E4M3 for name in ("t5xxl_scaled_fp8", "scaled_fp8")[family == "Qwen-Image" :][:1] if scaled}
+    return small.text(config, {**{f"{name}_model_config": value for name, value in options.items()}, **fp8}, target)
 
 
 def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
@@ -85,6 +83,10 @@ def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
     for name in {key.split(".")[0] for key in state} if place.name != "checkpoints" else ():
         part = {key.split(".transformer.")[1]: t.clone() for key, t in state.items() if key.startswith(f"{name}.trans")}
         (home / "models" / "text_encoders").mkdir(exist_ok=True)
+        if scaled and not name.startswith("clip"):
+            part, _ = scaling.scaled({key: t.float() for key, t in part.items() if "scale" not in key})
+            rounded = [key for key in part if key.endswith("bias") and scaled == ["rounded"]]
+            part |= {key: part[key].to(scaling.E4M3) for key in rounded}
         save_file(part, home / "models" / "text_encoders" / f"{name[::-1]}.safetensors")
     return Path("model.safetensors")
 
@@ -98,6 +100,9 @@ def main() -> dict[str, Any]:
     kind, row, options, widths = FAMILIES[family]
     clip = text(kind, options)
     path, reading = beside(save(kind, row, clip, widths), Reading(comfyui=home))
+    for file in (home / "models" / "text_encoders").glob("*") if scaled else ():
+        wrong = clip.load_sd(load_file(file))
+        assert not wrong.missing_keys or set(wrong.missing_keys) <= {"logit_scale"}, wrong
     checkpoint = open_checkpoint(path, reading.config, reading.text_encoder or ())
     ours, plain = (read_text_encoder(checkpoint, None, small.CPU, comfyui=one) for one in (True, False))
     found: dict[str, Any] = {"family": checkpoint.family.name, "states_of": ours.states_of, "text": 0.0, "pooled": 0.0}

@@ -352,6 +352,11 @@ def test_the_command_line_makes_comfyui_s_states_beside_its_folder(family: str, 
     found = beside_comfyui("comfyui_folder.py", tmp_path, family)
     own, theirs, plain = found["rows"]
     assert found["text"] < 1e-5 and found["pooled"] < 1e-5 and own == theirs
-    if family != "FLUX.1":  # of which the node counts a projection, too, that its text does not go through
-        assert found["fingerprint"], "the same as the node's, so that each takes the other's deltas"
+    assert found["fingerprint"], "the same as the node's, so that each takes the other's deltas"
     assert (found["states_of"] == "ComfyUI") == (own != plain), "recorded where it is another text than diffusers'"
+
+
+@pytest.mark.parametrize("family", ["FLUX.1", "Qwen-Image"])
+def test_the_command_line_makes_comfyui_s_states_of_fp8_with_factors(family: str, tmp_path: Path) -> None:
+    found = beside_comfyui("comfyui_folder.py", tmp_path, family, "rounded")
+    assert found["text"] < 1e-5 and found["pooled"] < 1e-5 and found["fingerprint"]

@@ -115,10 +115,10 @@ def test_every_command_reads_fp8(run: Run, picturebook: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("end", ["scale_weight", "weight_scale", "weight_scale_inv"])
-@pytest.mark.parametrize(
-    "where", [MATRICES[3], "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight"]
-)
-def test_scaled_fp8_is_refused_by_name(end: str, where: str, run: Run, picturebook: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", MATRICES[3:4])
+def test_scaled_fp8_is_refused_by_name_where_it_is_edited(
+    end: str, where: str, run: Run, picturebook: Path, tmp_path: Path
+) -> None:
     tensors = quantised(picturebook, tmp_path / "m.safetensors", (UNET, TEXT), E4M3)
     scale = where.removesuffix("weight") + end
     save_file({**tensors, scale: torch.tensor(0.5)}, tmp_path / "m.safetensors")

@@ -128,20 +128,6 @@ def test_scaled_fp8_is_refused_where_it_is_edited(
     assert run("edit", manifest, tmp_path / "m.safetensors", *given).code == 0, "the control"
 
 
-def test_scaled_fp8_text_encoders_are_refused(
-    run: Run, folder: Path, file: Path, manifest: Path, tmp_path: Path
-) -> None:
-    weights = small.text_encoders(folder)["text_encoder_2"]
-    t5 = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in weights.items()}
-    name = "encoder.block.0.layer.0.SelfAttention.k"
-    save_file({**t5, f"{name}.scale_weight": torch.tensor(2.0)}, tmp_path / "t5.safetensors")
-    done = run(
-        "edit", manifest, file, "--config", folder, "--text-encoder", tmp_path / "t5.safetensors", "--delta",
-        tmp_path / "d",
-    )  # fmt: skip
-    assert done.code == 2 and f"{name}.weight is quantised" in done.err
-
-
 @pytest.mark.parametrize("solve", ['matrices = ["v"]', "layers = [0]"])
 @pytest.mark.parametrize("command", ["edit", "plan", "verify"])
 def test_some_keys_values_or_layers_are_no_edit_here(

@@ -16,8 +16,10 @@ import torch
 from torch.nn import functional
 
 from timecli.errors import CheckpointError
+from timecli.files.quantised import numbers
 from timecli.models import layouts
 from timecli.models.maps import Maps
+from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import POOLED, TEXT, Family
 from timecli.text import fingerprints
 from timecli.text.segments import Segment, Segmented
@@ -216,8 +218,11 @@ def _of_weights(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[s
     order = sorted(towers, key=lambda one: TOWERS.index(one[0]) if one[0] in TOWERS else len(TOWERS))
     if not family.by_pipeline:
         return fingerprints.fingerprints(
-            [_as_read(tower, tensors) for tower, (_, tensors) in zip(family.towers, order, strict=False)]
+            [_as_read(tower, dict(numbers(tensors))) for tower, (_, tensors) in zip(family.towers, order, strict=False)]
         )
+    if not any(tower.model.endswith("WithProjection") for tower in family.towers):  # nothing goes through it
+        for _, tensors in order:
+            tensors.pop(HF_PROJECTION, None)
     return (fingerprints.of_tensors((*_floats(tensors for _, tensors in order), *([] if norm is None else [norm]))),)
 
 
@@ -230,4 +235,4 @@ def _as_read(tower: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Te
 
 def _floats(towers: Iterable[dict[str, torch.Tensor]]) -> Iterable[torch.Tensor]:
     for tensors in towers:
-        yield from (tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel())
+        yield from (tensor for _, tensor in numbers(tensors) if tensor.is_floating_point() and tensor.numel())

@@ -18,7 +18,8 @@ from timecli.drawing.prediction import Prediction
 from timecli.errors import CheckpointError, explained
 from timecli.files.code import INDEX
 from timecli.files.foreign import read_config
-from timecli.files.safefile import SafeFile, quantised
+from timecli.files.quantised import quantised
+from timecli.files.safefile import SafeFile
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.variants import groups

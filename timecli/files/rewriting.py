@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 
 from timecli.files.outfile import PAGE, OutFile, no_link, sync
-from timecli.files.safefile import ITEMSIZES, SafeFile, convertible
+from timecli.files.quantised import convertible
+from timecli.files.safefile import ITEMSIZES, SafeFile
 from timecli.files.staging import staged
 from timecli.files.tensors import SAFETENSORS_NAMES, convert, raw
 from timecli.files.writing import sha256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,14 +18,6 @@ from timecli.shown import amount
 if TYPE_CHECKING:  # a header is read, and refused, before torch is
     import torch
 
-SCALES = ("scale_weight", "weight_scale", "weight_scale_inv", "weight_scale_2", "scale")
-"""How the factor beside a quantised weight ends, in place of `weight`."""
-NOTES = ("comfy_quant", "SCB")
-"""What else stands beside a quantised weight, with how it is to be read."""
-QUANTISED = re.compile(r"\.(weight\._data|weight:\w+|_?weight_qdata|qweight|W_q)$")
-"""How a tensor is called whose weight a quantiser packed under another name."""
-MARK = "scaled_fp8"
-"""How the tensor ends by which a whole file says that its fp8 has factors."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 CONVERT = (
     "import sys, torch, safetensors.torch as s; d = torch.load(sys.argv[1], 'cpu', weights_only=True); "
@@ -34,8 +25,6 @@ CONVERT = (
     "s.save_file({k: v.clone() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])"
 )
 """Makes a safetensors file of a pickle of tensors, and runs nothing that is in it."""
-PART = re.compile(r"\.(weight([_:]\w+|\.[\w.]+)?|\w+)$")
-"""The end of a tensor's name behind that of its module; some quantisers put names behind `weight`."""
 PIECE = 2**24
 """Bytes that are read at once."""
 HEADER_LIMIT = 100_000_000
@@ -201,66 +190,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def require_floats(file: SafeFile, names: Iterable[str], way_out: str = "use a copy of the model in {}") -> None:
-    """Refuse tensors whose numbers are not all that they say: integers, and quantised weights with a factor beside.
-
-    Args:
-        file: has them.
-        names: of the tensors.
-        way_out: what to do about it, with a place for the dtypes that are read.
-
-    Raises:
-        CheckpointError: with the tensor's name.
-    """
-    for name in names:
-        if (kind := file.entries[name]["dtype"]) not in ITEMSIZES:
-            raise CheckpointError(f"{file.path}: {name} is {kind}; {way_out.format('fp16, bf16 or fp32')}.")
-        if name.endswith("weight"):
-            for end in SCALES:
-                if (scale := name.removesuffix("weight") + end) in file.entries:
-                    raise CheckpointError(
-                        f"{file.path}: {name} is quantised, with its factor in {scale}; "
-                        f"{way_out.format('fp16, bf16 or plain fp8')}."
-                    )
-
-
-def convertible(file: SafeFile) -> set[str]:
-    """The tensors that another dtype can hold: floats that are numbers of their own.
-
-    Whatever belongs to a quantised weight stays as its kernels read it, packed numbers, factors and notes; a bias is a
-    number of its own.
-    """
-    packed = quantised(file)
-    return {
-        name
-        for name, entry in file.entries.items()
-        if entry["dtype"] in ITEMSIZES
-        and not name.endswith(MARK)
-        and (_module(name) not in packed or name.endswith(".bias"))
-    }
-
-
-def quantised(file: SafeFile) -> set[str]:
-    """The parts of a network whose weights are packed, or have factors or notes beside them."""
-    modules: dict[str, set[str]] = {}
-    for name in file.entries:
-        module = _module(name)
-        modules.setdefault(module, set()).add(name.removeprefix(f"{module}."))
-    return {module for module, parts in modules.items() if _is_quantised(file, module, parts)}
-
-
-def _module(name: str) -> str:
-    """What a tensor is a part of: `x` of `x.weight`, `x.weight_scale`, `x.weight.absmax`, `x.scale_weight`."""
-    return PART.sub("", name)
-
-
-def _is_quantised(file: SafeFile, module: str, parts: set[str]) -> bool:
-    packed = any(QUANTISED.search(f".{part}") for part in parts) or bool(parts & {*NOTES})
-    if packed or "weight" not in parts:
-        return packed
-    return file.entries[f"{module}.weight"]["dtype"] not in ITEMSIZES or bool(parts & {*SCALES})
 
 
 DAMAGED = "the model is damaged, use another copy"

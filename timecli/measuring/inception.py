@@ -22,7 +22,8 @@ from PIL.Image import Image, new
 from torch.nn import functional
 
 from timecli.errors import CheckpointError, explained
-from timecli.files.safefile import open_file, require_finite, require_floats
+from timecli.files.quantised import require_floats
+from timecli.files.safefile import open_file, require_finite
 
 SIDE, CLASSES, EPSILON = 299, 1008, 0.001
 """Pixels that it looks at, classes that tell it from later Inceptions, and what batch norm adds to variances."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from timecli.errors import CheckpointError, ManifestError
 from timecli.files import code, foreign
 from timecli.files.foreign import read_config
-from timecli.files.safefile import SafeFile, require_finite, require_floats
+from timecli.files.quantised import numbers, require_floats
+from timecli.files.safefile import SafeFile, require_finite
 from timecli.manifests import records
 from timecli.models import classes, encoders, layouts, streams, towers, unets
 from timecli.models.encoders import EncoderFiles
@@ -128,8 +129,11 @@ class Checkpoint:
         return path if path is not None and path.exists() else None
 
     def text_encoders(self) -> list[dict[str, torch.Tensor]]:
-        """The tensors of each text encoder."""
-        return [text.read() for text in self.texts] + [text.read() for text in self.encoders]
+        """The tensors of each text encoder; fp8 with factors in float32 for SD 1, 2 and XL, else in bfloat16."""
+        import torch  # which is loaded, since there are tensors
+
+        others = [dict(numbers(text.read(), torch.bfloat16)) for text in self.encoders]
+        return [*(text.read() for text in self.texts), *others]
 
     def norm(self) -> torch.Tensor | None:
         """The weight `[d]` of the norm that the text goes through before its map; None for no norm."""

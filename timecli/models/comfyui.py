@@ -16,7 +16,8 @@ from typing import Any
 from timecli.errors import CheckpointError
 from timecli.files.code import INDEX
 from timecli.files.foreign import read, read_config
-from timecli.files.safefile import SafeFile, open_file, quantised
+from timecli.files.quantised import is_read
+from timecli.files.safefile import SafeFile, open_file
 from timecli.models import configs, encoders, layouts, listed, towers
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import POOLED, TEXT, Tower, tokenizer_of
@@ -186,10 +187,10 @@ def _fitting(opened: Sequence[SafeFile], tower: Tower, model: Checkpoint) -> lis
 
 
 def _rank(file: SafeFile) -> tuple[bool, float, int, str]:
-    """Plain numbers before quantised ones, those of more bytes first, then short names, which have no suffix."""
+    """What can be read before what cannot, those of more bytes first, then short names, which have no suffix."""
     numbers = sum(math.prod(entry["shape"]) for entry in file.entries.values())
     size = sum(stop - start for start, stop in (entry["data_offsets"] for entry in file.entries.values()))
-    return bool(quantised(file)), -round(size / numbers, 1), len(file.path.name), str(file.path)
+    return not is_read(file), -round(size / numbers, 1), len(file.path.name), str(file.path)
 
 
 def _opened(home: Path) -> tuple[list[SafeFile], list[str]]:

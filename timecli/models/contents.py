@@ -7,7 +7,8 @@ from pathlib import Path
 
 from timecli.errors import CheckpointError
 from timecli.files.parts import real
-from timecli.files.safefile import ITEMSIZES, convertible, open_file, require_floats
+from timecli.files.quantised import convertible, require_floats
+from timecli.files.safefile import ITEMSIZES, open_file
 from timecli.files.targets import entries
 from timecli.models import layouts
 from timecli.models.checkpoint import Checkpoint, Place

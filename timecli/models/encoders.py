@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
+from timecli.files import quantised
 from timecli.files.foreign import read_config
-from timecli.files.safefile import ITEMSIZES, SafeFile, open_file, require_finite, require_floats
+from timecli.files.safefile import ITEMSIZES, SafeFile, open_file
 from timecli.models import layouts
 from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import GIVE, Family, Tower, tokenizer_of
@@ -69,10 +71,10 @@ class EncoderFiles:
 
     @property
     def size(self) -> int:
-        """Bytes of the weights in memory, where fp8 takes two."""
+        """Bytes of the weights in memory: all have the dtype of the first, and two bytes in place of fp8."""
         entries = [file.entries[name] for file in self.files for name in self._taken(file)]
-        spans = [(*entry["data_offsets"], 2 if entry["dtype"].startswith("F8") else 1) for entry in entries]
-        return sum((stop - start) * times for start, stop, times in spans)
+        wide = next((ITEMSIZES[entry["dtype"]] for entry in entries if entry["dtype"] in ITEMSIZES), 1)
+        return sum(math.prod(entry["shape"]) * max(wide, 2) for entry in entries)
 
     def is_seen(self, name: str) -> bool:
         """Whether a state can depend on a tensor."""
@@ -90,7 +92,11 @@ class EncoderFiles:
     def _taken(self, file: SafeFile) -> list[str]:
         """The tensors of a file that are read: of what no state depends on those that a model is built with."""
         cut = self.tower.layers > 0
-        inner = {name: name.removeprefix(self.prefix) for name in file.entries if name.startswith(self.prefix)}
+        inner = {
+            name: name.removeprefix(self.prefix)
+            for name in file.entries
+            if name.startswith(self.prefix) and not quantised.is_beside(name)
+        }
         return [
             name
             for name, own in inner.items()
@@ -100,19 +106,18 @@ class EncoderFiles:
     def read(self) -> dict[str, torch.Tensor]:
         """Its tensors by transformers' names, in their stored dtypes; the weights stay on disk until they are used.
 
+        Beside fp8 that has a factor stands the factor, and `quantised.numbers` says what both are.
+
         Raises:
             CheckpointError: a weight is NaN or infinite, or quantised in a way that is not read here.
         """
-        weights: dict[str, torch.Tensor] = {}
-        for file in self.files:
-            names = self._taken(file)
-            require_floats(file, (name for name in names if self.is_seen(name.removeprefix(self.prefix))), GIVE)
-            for name, tensor in zip(names, file.mapped(names), strict=True):
-                inner = name.removeprefix(self.prefix)
-                if self.is_seen(inner):
-                    require_finite(tensor, f"{file.path}: {name}")
-                weights[self.tower.inner + inner if inner.startswith(TEXT_ALONE) else inner] = tensor
-        return self._projected(weights)
+        names = {name for file in self.files for name in self._taken(file)}
+        found = quantised.tensors(self.files, names, GIVE, lambda name: self.is_seen(name.removeprefix(self.prefix)))
+        return self._projected({self._renamed(name.removeprefix(self.prefix)): tensor for name, tensor in found})
+
+    def _renamed(self, inner: str) -> str:
+        """The name that a tensor has in transformers."""
+        return self.tower.inner + inner if inner.startswith(TEXT_ALONE) else inner
 
     def _projected(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors with the projection that a loader puts in the place of a missing one."""
@@ -126,8 +131,7 @@ class EncoderFiles:
             return weights
         import torch  # which is loaded, since there are tensors
 
-        kind = next((tensor.dtype for tensor in weights.values()), torch.float32)
-        return {**weights, HF_PROJECTION: torch.eye(int(width or 0)).to(kind)}
+        return {**weights, HF_PROJECTION: torch.eye(int(width or 0))}
 
 
 def find(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from timecli.files.safefile import QUANTISED
+from timecli.files.quantised import QUANTISED
 
 MODELS = "an SD 1.x, SD 2.x, SDXL, SD 3, FLUX, Chroma, Qwen-Image or Z-Image base model"
 """What is edited here."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
-from timecli.files.safefile import SafeFile, open_file, require_finite, require_floats
+from timecli.files import quantised
+from timecli.files.safefile import SafeFile, open_file
 from timecli.models import layouts, openclip, streams
 from timecli.models.configs import CLIP_POSITIONS
 from timecli.models.streams import GIVE
@@ -64,19 +65,18 @@ class TextWeights:
         Raises:
             CheckpointError: a weight is NaN or infinite, or quantised in a way that is not read here.
         """
-        weights: dict[str, torch.Tensor] = {}
-        for file in self.files:
-            names = {name: inner for name in file.entries if (inner := self._inner(name))}
-            require_floats(file, (name for name in names if not name.endswith(POSITIONS)), GIVE)
-            for name, tensor in zip(names, file.read(names), strict=True):
-                require_finite(tensor, f"{file.path}: {name}")
-                weights[names[name]] = tensor
+        names = {name: inner for file in self.files for name in file.entries if (inner := self._inner(name))}
+        stored = quantised.tensors(self.files, names, GIVE, lambda name: not name.endswith(POSITIONS))
+        # in memory of their own, which is that of the file as long as nothing calculates with them
+        weights = {names[name]: tensor.clone() for name, tensor in quantised.numbers(dict(stored))}
         return openclip.to_transformers(weights, self.tower.blocks) if self.openclip else weights
 
     def _inner(self, name: str) -> str | None:
         """A tensor's name within the text encoder; None for what is no part of it."""
         if self.tower.pooled and name == self.projection:
             return openclip.PROJECTION if self.openclip else openclip.HF_PROJECTION
+        if quantised.is_beside(name):
+            return None
         inner = name.removeprefix(self.prefix)
         own = (
             inner in openclip.OUTSIDE or inner.startswith(openclip.BLOCK) if self.openclip else inner.startswith(PARTS)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from timecli.files.quantised import numbers
 from timecli.files.tensors import raw
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.encoders import EncoderFiles
@@ -52,15 +53,15 @@ class Part(NamedTuple):
 
 
 def part(checkpoint: Checkpoint, text: EncoderFiles, weights: Mapping[str, torch.Tensor]) -> Part:
-    """Hashes of the tensors that states depend on, rounded to fp16.
+    """Hashes of the tensors that states depend on, rounded to fp16; of fp8 with a factor those of the product.
 
     Where the network reads the states of CLIP's text tower, a delta that was compiled for a UNet with the same tower is
     for it, too.
     """
-    hashes = {_hash(tensor) for name, tensor in weights.items() if tensor.is_floating_point() and text.is_seen(name)}
+    hashes = {_hash(tensor) for name, tensor in numbers(weights) if tensor.is_floating_point() and text.is_seen(name)}
     if [text.tower.folder] != list(checkpoint.family.sequence) or text.tower.model != CLIP:
         return Part(hashes, ())
-    return Part(hashes, fingerprints([{name.removeprefix("text_model."): weights[name] for name in weights}]))
+    return Part(hashes, fingerprints([{name.removeprefix("text_model."): tensor for name, tensor in numbers(weights)}]))
 
 
 def of_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import transformers
 from torch.nn import functional
 
 from timecli.errors import CheckpointError, PromptError, explained
+from timecli.files.quantised import is_beside, numbers
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.comfyui import LEAST, PROGRAM
 from timecli.models.encoders import TABLES, EncoderFiles
@@ -292,12 +293,13 @@ def _model(text: EncoderFiles, tensors: dict[str, torch.Tensor]) -> Any:
     words = config.get_text_config()  # a table may be longer, as after textual inversion
     words.vocab_size = max([words.vocab_size, *rows])
     require_no_larger(about, text.files, partial(kind, config))
-    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+    dtypes = (one.dtype for name, one in tensors.items() if one.is_floating_point() and not is_beside(name))
+    dtype = next(dtypes, torch.float32)
     dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
     model, found = kind.from_pretrained(
         None,
         config=config,
-        state_dict=tensors,
+        state_dict=dict(numbers(tensors, dtype)),
         dtype=dtype,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
