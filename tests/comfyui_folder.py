@@ -1,8 +1,8 @@
 """Run beside a checkout of ComfyUI, with a family's name and a folder: ComfyUI's states against those of `--comfyui`.
 
 ComfyUI's own text encoders, small and random, are saved into a folder laid out as ComfyUI's, whose code is the
-checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own. An argument
-before the folder puts language models in fp8 with factors; `rounded` makes biases numbers of fp8, too.
+checkout's. Prints how far the states that the command line makes of that folder are from ComfyUI's own. With
+`scaled` before the folder, language models are in fp8 with factors; their biases are numbers of fp8 in ComfyUI, too.
 """
 
 from __future__ import annotations
@@ -85,8 +85,6 @@ def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
         (home / "models" / "text_encoders").mkdir(exist_ok=True)
         if scaled and not name.startswith("clip"):
             part, _ = scaling.scaled({key: t.float() for key, t in part.items() if "scale" not in key})
-            rounded = [key for key in part if key.endswith("bias") and scaled == ["rounded"]]
-            part |= {key: part[key].to(scaling.E4M3) for key in rounded}
         save_file(part, home / "models" / "text_encoders" / f"{name[::-1]}.safetensors")
     return Path("model.safetensors")
 

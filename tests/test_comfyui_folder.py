@@ -26,6 +26,7 @@ from timecli.text.encoding import read_text_encoder
 
 from . import small
 from .conftest import Run, small_tensors
+from .scaling import scaled
 from .test_comfyui_model import FAMILIES, beside_comfyui
 from .test_transformers import CPU
 
@@ -174,6 +175,7 @@ def test_the_fullest_text_encoder_is_taken_and_others_are_named(flux: Path, caps
     save_file(stored(first, torch.bfloat16), home / "t5_bf16.safetensors")
     name = "encoder.block.0.layer.0.SelfAttention.q"
     save_file(t5 | {f"{name}.scale_weight": torch.ones(1)}, home / "b.safetensors")
+    save_file(scaled(t5)[0], home / "c.safetensors")  # which can be read, other than b
     # none of these can stand in T5's place
     second = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
     save_file(t5 | {second: torch.zeros(32, 2)}, home / "umt5.safetensors")
@@ -183,7 +185,7 @@ def test_the_fullest_text_encoder_is_taken_and_others_are_named(flux: Path, caps
     (home / "t5.ckpt").write_bytes(b"\x80")
     (home / "loop").symlink_to(home, target_is_directory=True)
     read(flux)
-    others = "not t5_bf16.safetensors or another_t5_fp16.safetensors or a.safetensors or b.safetensors"
+    others = "not t5_bf16.safetensors or another_t5_fp16.safetensors or c.safetensors or a.safetensors or b.safetensors"
     assert f"T5-XXL is {first}, {others}\n" in capsys.readouterr().err
     first.unlink()
     read(flux)
@@ -358,5 +360,5 @@ def test_the_command_line_makes_comfyui_s_states_beside_its_folder(family: str, 
 
 @pytest.mark.parametrize("family", ["FLUX.1", "Qwen-Image"])
 def test_the_command_line_makes_comfyui_s_states_of_fp8_with_factors(family: str, tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_folder.py", tmp_path, family, "rounded")
+    found = beside_comfyui("comfyui_folder.py", tmp_path, family, "scaled")
     assert found["text"] < 1e-5 and found["pooled"] < 1e-5 and found["fingerprint"]
