@@ -164,6 +164,8 @@ def test_what_a_pair_does_not_say_is_offered_and_not_edited() -> None:
         (("a red rose", "a rose"), []),
         (("a cow", "a cow with a hat on the head"), []),
         (("a car", "a red and blue car"), []),
+        (("a shirt", "a striped red shirt"), ["A striped yellow shirt", "A striped green shirt"]),
+        (("a clock", "a spotted square clock"), ["A striped square clock", "A checkered square clock"]),
     ],
 )
 def test_other_values_are_explicit_and_preserved(pair: tuple[str, str], others: list[str]) -> None:
@@ -207,6 +209,25 @@ def test_a_draft_goes_as_far_as_it_says_and_weighs_what_it_preserves_by_default(
 def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
     behind = [probe.destination for probe in made("a cow", "a cow on the beach").edits[0].positives]
     assert "A small cow on the beach" in behind and not [text for text in behind if "city" in text]
+
+
+def test_positives_of_what_is_somewhere_already_name_no_second_place() -> None:
+    for source, destination, small in (
+        ("a house in the snow", "a blue house in the snow", "A small house in the snow"),
+        ("houses near the sea", "blue houses near the sea", "Small houses near the sea"),
+        ("a man standing on the beach", "an old man standing on the beach", "A small man standing on the beach"),
+        ("a bowl of apples in the kitchen", "a bowl of green apples in the kitchen", ""),
+    ):
+        prompts = [probe.prompt for probe in made(source, destination).edits[0].positives]
+        assert prompts and not [text for text in prompts if re.search("city|forest|desert", text)]
+        assert small in prompts if small else len(prompts) == len(drafts.FRONT), "nothing wider than what was asked for"
+    for pair in (("a woman in a dress", "an old woman in a dress"), ("a rose", "a blue rose")):
+        assert [probe for probe in made(*pair).edits[0].positives if "in the" in probe.prompt], "the control"
+
+
+def test_a_name_has_no_small_one() -> None:
+    prompts = [probe.prompt for probe in made("Mona Lisa", "Mona Lisa with glasses").edits[0].positives]
+    assert prompts == ["A sketch of Mona Lisa", "A cartoon of Mona Lisa"]
 
 
 @pytest.mark.parametrize(

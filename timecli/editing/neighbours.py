@@ -73,7 +73,8 @@ def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEnco
         return draft
     found = _nearest(draft.change, delta, encoder, metric, world)
     along = tuple(
-        f"{prompt!r} would go {share:.0%} of the way if not preserved: taken for another word; change that if not."
+        f"{prompt!r} goes {share:.0%} of the way with the edit: it counts as another word for the source; "
+        "if it should stay, add it to preserve.prompts."
         for prompt, share in found.along
     )
     kept = tuple(prompt for prompt, _ in found.tests)
