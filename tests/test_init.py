@@ -225,6 +225,14 @@ def test_positives_of_what_is_somewhere_already_name_no_second_place() -> None:
         assert [probe for probe in made(*pair).edits[0].positives if "in the" in probe.prompt], "the control"
 
 
+def test_without_a_second_pair_nothing_is_tested_in_the_other_number() -> None:
+    draft = drafts.draft(wording.read("a cat", "a dog"))
+    assert draft.second == () and not [prompt for prompt, _ in draft.positives if "cats" in prompt.lower()]
+    assert "no second pair" in draft.left_out[0]
+    framed = drafts.draft(wording.read("a flock of sheep", "a flock of black sheep"))
+    assert framed.left_out == () and framed.wider, "the wider pair is in a comment"
+
+
 def test_a_name_has_no_small_one() -> None:
     prompts = [probe.prompt for probe in made("Mona Lisa", "Mona Lisa with glasses").edits[0].positives]
     assert prompts == ["A sketch of Mona Lisa", "A cartoon of Mona Lisa"]
@@ -300,6 +308,19 @@ def test_what_the_model_assumes_is_preserved_when_a_prompt_says_it(run: Run, pic
     assert "A brown house" not in [probe.prompt for probe in made("a house", "an orange house").edits[0].explicit]
     assert run("init", "a house", "a haunted house", picturebook, "-o", path, "--force").code == 0
     assert manifest.load(path).edits[0].explicit == (), "nothing to choose from"
+
+
+def test_what_shares_the_sources_own_value_stays(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """A red tulip goes along with a red rose since both are red, and is no other word for it."""
+    path = tmp_path / "x.toml"
+    outcome = run("init", "a red rose", "a blue rose", picturebook, "-o", path)
+    found = manifest.load(path)
+    prompts = {probe.prompt for probe in found.edits[0].negatives}
+    assert {"A red tulip", "A red poppy"} <= prompts <= {*found.preserve.prompts} and "another word" not in outcome.err
+    assert run("plan", path, picturebook).code == 0
+    assert run("init", "a vase with roses", "a vase with white roses", picturebook, "-o", path, "--force").code == 0
+    assert len(manifest.load(path).edits[0].negatives) == 5, "what else has roses"
+    assert "'A rosebud' would go" in run("init", "a rose", "a blue rose", picturebook, "-o", tmp_path / "y.toml").err
 
 
 def test_there_is_no_male_woman(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -139,3 +139,4 @@ def test_what_should_stay_and_shows_the_wrong_thing_before_is_not_called_wanted(
 def test_every_word_of_the_page_is_in_its_legend() -> None:
     assert {*report.INK} == {*page.KINDS}, "every kind of prompt"
     assert {"before", "oracle", "forecast", "kept", "reached", "another seed"} <= {*page.LEGEND}
+    assert {*report.SCORES, "baseline"} <= {*page.LEGEND}, "every row and column of the scores"

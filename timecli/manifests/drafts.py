@@ -131,7 +131,7 @@ def _positives(change: Change) -> list[Test]:
         found += [_in(wording, whole) for wording in BEHIND]
     elif sized and (change.behind or not change.framed):
         found.append(change.said(SMALL))
-    if otherwise and not change.framed:
+    if otherwise and not change.framed and in_common(*otherwise):
         found.append(_in(FRONT[0], otherwise))
         found.append(_in(BEHIND[0], otherwise) if not full else change.said_otherwise(SMALL) or otherwise)
     return found
@@ -217,15 +217,16 @@ def _left_out(change: Change) -> list[str]:
     found = []
     if not change.noun:
         found.append(f"what {change.source!r} is about was not understood; add its plural and other values yourself.")
-    elif change.other is None:
+    elif not change.framed and not ((both := change.said_otherwise()) and in_common(*both)):
         found.append(
             f"no second pair: {change.source!r} is not drafted in the other number (one or several); add that pair if "
             "it should change, too."
         )
-    if change.noun and not _explicit(change):
+    adds = {*" ".join((*change.new, change.becomes)).split()} - {*" ".join((*change.old, change.noun)).split()}
+    if change.noun and adds and not _explicit(change):
         found.append(
-            "no explicit prompts: `init` knows other values of one colour, material, flavour, number, gender, pattern, "
-            "shape or place alone; add prompts that name another value."
+            "no explicit prompts: `init` looks for one colour, material, flavour, number, gender, pattern, shape or "
+            "place, and finds none; add prompts that name another value."
         )
     return found
 
