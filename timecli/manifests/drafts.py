@@ -219,8 +219,8 @@ def _left_out(change: Change) -> list[str]:
         found.append(f"what {change.source!r} is about was not understood; add its plural and other values yourself.")
     elif not change.framed and not ((both := change.said_otherwise()) and in_common(*both)):
         found.append(
-            f"no second pair: {change.source!r} is not drafted in the other number (one or several); add that pair if "
-            "it should change, too."
+            f"no second pair: {change.noun!r} is not drafted in the other number (one or several); add that pair if it "
+            "should change, too."
         )
     adds = {*" ".join((*change.new, change.becomes)).split()} - {*" ".join((*change.old, change.noun)).split()}
     if change.noun and adds and not _explicit(change):
