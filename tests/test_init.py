@@ -159,6 +159,7 @@ def test_what_a_pair_does_not_say_is_offered_and_not_edited() -> None:
         (("dogs", "two dogs"), ["Three dogs", "Four dogs", "Five dogs", "Six dogs"]),
         (("a bride", "a bride with an orange hat"), ["A bride with a red hat", "A bride with a yellow hat"]),
         (("a cow", "a cow on the beach"), ["A cow in the snow", "A cow in the forest"]),
+        (("a cup of tea", "a cup of tea on the beach"), ["A cup of tea in the snow", "A cup of tea in the forest"]),
         (("a red rose", "a blue rose"), ["A yellow rose", "A green rose", "A white rose", "A black rose"]),
         (("a bear", "a polar bear"), []),
         (("a red rose", "a rose"), []),
@@ -231,6 +232,20 @@ def test_without_a_second_pair_nothing_is_tested_in_the_other_number() -> None:
     assert "no second pair" in draft.left_out[0]
     framed = drafts.draft(wording.read("a flock of sheep", "a flock of black sheep"))
     assert framed.left_out == () and framed.wider, "the wider pair is in a comment"
+
+
+def test_wordings_are_those_that_somebody_would_write() -> None:
+    def prompts(*pair: str) -> list[str]:
+        return [prompt for prompt, _ in drafts.draft(wording.read(*pair)).positives]
+
+    assert "A sketch of my dog" in prompts("my dog", "my green dog")
+    assert prompts("roses are red", "roses are blue") == [], "a sentence stands in no other prompt"
+    photos = prompts("a photo of a cat", "a photo of a black cat")
+    assert photos and not [prompt for prompt in photos if "sketch" in prompt], "a photo is no sketch"
+    flag = drafts.draft(wording.read("a red and white flag", "a blue and white flag"))
+    assert flag.second == () and not [prompt for prompt, _ in flag.positives if "reds" in prompt.lower()]
+    with pytest.raises(ManifestError, match="are both"):
+        wording.read("a house", "a house!")
 
 
 def test_a_name_has_no_small_one() -> None:

@@ -12,7 +12,7 @@ from timecli.manifests import values
 from timecli.manifests.common import in_common, is_english
 from timecli.manifests.manifest import folded
 from timecli.manifests.toml import line, probe, quoted
-from timecli.manifests.wording import Change, capital, small
+from timecli.manifests.wording import Change, capital, has_style, says, small
 
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
@@ -122,11 +122,11 @@ def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
 
 def _positives(change: Change) -> list[Test]:
     """Other wordings, in both numbers. What stands behind the noun leaves no room for more there."""
-    if not is_english(change.source, change.destination):
+    if not is_english(change.source, change.destination) or says(change.source):
         return []
     whole, otherwise = _whole(change), change.said_otherwise()
     full, sized = change.behind or any(map(_is_somewhere, whole)), bool(change.article or change.plural)
-    found = [_in(wording, whole) for wording in FRONT]
+    found = [] if has_style(change.source) else [_in(wording, whole) for wording in FRONT]
     if not full:
         found += [_in(wording, whole) for wording in BEHIND]
     elif sized and (change.behind or not change.framed):
@@ -182,7 +182,7 @@ def with_values(draft: Draft, tests: Sequence[Test]) -> Draft:
 
 def _others(change: Change, destination: str, most: int | None = None) -> list[str]:
     """The destination with other values in the place of what was added, of the first `most` of their kind."""
-    if change.old[1] != change.new[1] and (place := _place(change.new[1])):
+    if change.behind and (place := _place(change.new[1].removeprefix(change.old[1]).strip())):
         return [destination.replace(place, other) for other in values.PLACES if other != place]
     before = {word.lower() for part in change.old for word in part.split()}
     added = [word for part in change.new for word in part.lower().split() if word not in before]
