@@ -47,6 +47,10 @@ def test_a_folder_with_one_model_file_in_it_is_answered_with_the_file(run: Run, 
     shutil.copyfile(MODEL, tmp_path / "pb" / "judge" / "model.safetensors")
     assert f"give the file in it, {tmp_path / 'pb' / 'model.safetensors'}." in run("inspect", tmp_path / "pb").err
     shutil.rmtree(tmp_path / "pb" / "judge")
+    shutil.copyfile(MODEL, tmp_path / "pb" / "other.safetensors")
+    several = f"give one of the files in it, such as {tmp_path / 'pb' / 'model.safetensors'}."
+    assert several in run("inspect", tmp_path / "pb").err
+    (tmp_path / "pb" / "other.safetensors").unlink()
     (tmp_path / "pb" / "model.safetensors").unlink()
     assert "use a complete model." in run("inspect", tmp_path / "pb").err, "the control"
 

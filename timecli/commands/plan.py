@@ -77,7 +77,9 @@ def plan(
     if pairs and telling.as_json:
         raise OutputError("--pairs and --json are two forms of output; choose one.")
     if fix and trying.values():
-        raise ManifestError("--fix writes into MANIFEST, which has other values; put what you try there first.")
+        raise ManifestError(
+            "--fix writes into MANIFEST, which has other values; first write the values that you try there."
+        )
     if fix and len(manifest_paths) > 1:
         raise ManifestError(f"--fix writes into one manifest, and {len(manifest_paths)} are given; name one alone.")
     if model is None:

@@ -89,6 +89,8 @@ def _instead(path: Path) -> str:
     if len(files) != 1 and len(folders) == 1:
         return f"give the folder in it, {folders[0].parent}"
     files = files or sorted(path.rglob("*.safetensors"))
+    if len(files) > 1 and files[0].parent == path:
+        return f"give one of the files in it, such as {files[0]}"
     return f"give the file in it, {files[0]}" if len(files) == 1 else "use a complete model"
 
 
