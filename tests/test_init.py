@@ -248,6 +248,16 @@ def test_wordings_are_those_that_somebody_would_write() -> None:
         wording.read("a house", "a house!")
 
 
+def test_neighbours_of_a_gender_have_no_threshold_that_the_unedited_model_misses() -> None:
+    """A baker is drawn as a woman and as a man before anything is edited."""
+    for pair, limit in ((("a CEO", "a female CEO"), None), (("a rose", "a blue rose"), 0.9)):
+        draft = drafts.draft(wording.read(*pair))
+        draft = replace(draft, negatives=(("A baker", "A female baker"),))
+        assert manifest.parse(drafts.written(draft, "x")).verify.specificity == limit
+        if limit is None:
+            assert manifest.parse(drafts.written(drafts.balanced(draft), "x")).verify.specificity is None
+
+
 def test_a_name_has_no_small_one() -> None:
     prompts = [probe.prompt for probe in made("Mona Lisa", "Mona Lisa with glasses").edits[0].positives]
     assert prompts == ["A sketch of Mona Lisa", "A cartoon of Mona Lisa"]
