@@ -401,7 +401,7 @@ def test_the_default_says_what_it_loses(sdxl: Any, run: Run, tmp_path: Path, mon
     done = run(*command)
     found = json.loads(done.out)
     assert found["bytes"] < plain["bytes"] / 4 and found["lost"] > export.LOST, found
-    assert f"{found['lost']:.0%} of D is lost" in done.err and "--tolerance 0.01" in done.err
+    assert f"{found['lost']:.0%} of the edit is lost" in done.err and "--tolerance 0.01" in done.err
     assert found["lost"] * 0.5 < found["error"] < found["lost"] * 2
     done = run(*command, "--tolerance", "0.01")
     assert json.loads(done.out)["bytes"] == plain["bytes"], "a larger one on demand"

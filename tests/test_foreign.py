@@ -73,7 +73,7 @@ MODELS = {
     "cut.safetensors": (SHORT, r"is not a complete safetensors file \(10 of 79 bytes are missing\); download or copy"),
     "header.safetensors": (SHORT[:30], r"\(33 bytes of its header and all tensors are missing\)"),
     "long.safetensors": (SHORT + bytes(13), "is no safetensors file as it is, since 3 bytes follow its last tensor"),
-    "manifest.toml": (TEXT.encode(), "is a manifest, not a model or a delta; give MANIFEST first, then MODEL"),
+    "manifest.toml": (TEXT.encode(), "is a manifest, not a model or a delta; `plan`, `edit` and `verify` take man"),
 }  # fmt: skip
 
 

@@ -159,11 +159,14 @@ def test_what_a_pair_does_not_say_is_offered_and_not_edited() -> None:
         (("dogs", "two dogs"), ["Three dogs", "Four dogs", "Five dogs", "Six dogs"]),
         (("a bride", "a bride with an orange hat"), ["A bride with a red hat", "A bride with a yellow hat"]),
         (("a cow", "a cow on the beach"), ["A cow in the snow", "A cow in the forest"]),
+        (("a cup of tea", "a cup of tea on the beach"), ["A cup of tea in the snow", "A cup of tea in the forest"]),
         (("a red rose", "a blue rose"), ["A yellow rose", "A green rose", "A white rose", "A black rose"]),
         (("a bear", "a polar bear"), []),
         (("a red rose", "a rose"), []),
         (("a cow", "a cow with a hat on the head"), []),
         (("a car", "a red and blue car"), []),
+        (("a shirt", "a striped red shirt"), ["A striped yellow shirt", "A striped green shirt"]),
+        (("a clock", "a spotted square clock"), ["A striped square clock", "A checkered square clock"]),
     ],
 )
 def test_other_values_are_explicit_and_preserved(pair: tuple[str, str], others: list[str]) -> None:
@@ -207,6 +210,57 @@ def test_a_draft_goes_as_far_as_it_says_and_weighs_what_it_preserves_by_default(
 def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
     behind = [probe.destination for probe in made("a cow", "a cow on the beach").edits[0].positives]
     assert "A small cow on the beach" in behind and not [text for text in behind if "city" in text]
+
+
+def test_positives_of_what_is_somewhere_already_name_no_second_place() -> None:
+    for source, destination, small in (
+        ("a house in the snow", "a blue house in the snow", "A small house in the snow"),
+        ("houses near the sea", "blue houses near the sea", "Small houses near the sea"),
+        ("a man standing on the beach", "an old man standing on the beach", "A small man standing on the beach"),
+        ("a bowl of apples in the kitchen", "a bowl of green apples in the kitchen", ""),
+    ):
+        prompts = [probe.prompt for probe in made(source, destination).edits[0].positives]
+        assert prompts and not [text for text in prompts if re.search("city|forest|desert", text)]
+        assert small in prompts if small else len(prompts) == len(drafts.FRONT), "nothing wider than what was asked for"
+    for pair in (("a woman in a dress", "an old woman in a dress"), ("a rose", "a blue rose")):
+        assert [probe for probe in made(*pair).edits[0].positives if "in the" in probe.prompt], "the control"
+
+
+def test_without_a_second_pair_nothing_is_tested_in_the_other_number() -> None:
+    draft = drafts.draft(wording.read("a cat", "a dog"))
+    assert draft.second == () and not [prompt for prompt, _ in draft.positives if "cats" in prompt.lower()]
+    assert "no second pair" in draft.left_out[0]
+    framed = drafts.draft(wording.read("a flock of sheep", "a flock of black sheep"))
+    assert framed.left_out == () and framed.wider, "the wider pair is in a comment"
+
+
+def test_wordings_are_those_that_somebody_would_write() -> None:
+    def prompts(*pair: str) -> list[str]:
+        return [prompt for prompt, _ in drafts.draft(wording.read(*pair)).positives]
+
+    assert "A sketch of my dog" in prompts("my dog", "my green dog")
+    assert prompts("roses are red", "roses are blue") == [], "a sentence stands in no other prompt"
+    photos = prompts("a photo of a cat", "a photo of a black cat")
+    assert photos and not [prompt for prompt in photos if "sketch" in prompt], "a photo is no sketch"
+    flag = drafts.draft(wording.read("a red and white flag", "a blue and white flag"))
+    assert flag.second == () and not [prompt for prompt, _ in flag.positives if "reds" in prompt.lower()]
+    with pytest.raises(ManifestError, match="are both"):
+        wording.read("a house", "a house!")
+
+
+def test_neighbours_of_a_gender_have_no_threshold_that_the_unedited_model_misses() -> None:
+    """A baker is drawn as a woman and as a man before anything is edited."""
+    for pair, limit in ((("a CEO", "a female CEO"), None), (("a rose", "a blue rose"), 0.9)):
+        draft = drafts.draft(wording.read(*pair))
+        draft = replace(draft, negatives=(("A baker", "A female baker"),))
+        assert manifest.parse(drafts.written(draft, "x")).verify.specificity == limit
+        if limit is None:
+            assert manifest.parse(drafts.written(drafts.balanced(draft), "x")).verify.specificity is None
+
+
+def test_a_name_has_no_small_one() -> None:
+    prompts = [probe.prompt for probe in made("Mona Lisa", "Mona Lisa with glasses").edits[0].positives]
+    assert prompts == ["A sketch of Mona Lisa", "A cartoon of Mona Lisa"]
 
 
 @pytest.mark.parametrize(
@@ -279,6 +333,19 @@ def test_what_the_model_assumes_is_preserved_when_a_prompt_says_it(run: Run, pic
     assert "A brown house" not in [probe.prompt for probe in made("a house", "an orange house").edits[0].explicit]
     assert run("init", "a house", "a haunted house", picturebook, "-o", path, "--force").code == 0
     assert manifest.load(path).edits[0].explicit == (), "nothing to choose from"
+
+
+def test_what_shares_the_sources_own_value_stays(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    """A red tulip goes along with a red rose since both are red, and is no other word for it."""
+    path = tmp_path / "x.toml"
+    outcome = run("init", "a red rose", "a blue rose", picturebook, "-o", path)
+    found = manifest.load(path)
+    prompts = {probe.prompt for probe in found.edits[0].negatives}
+    assert {"A red tulip", "A red poppy"} <= prompts <= {*found.preserve.prompts} and "another word" not in outcome.err
+    assert run("plan", path, picturebook).code == 0
+    assert run("init", "a vase with roses", "a vase with white roses", picturebook, "-o", path, "--force").code == 0
+    assert len(manifest.load(path).edits[0].negatives) == 5, "what else has roses"
+    assert "'A rosebud' would go" in run("init", "a rose", "a blue rose", picturebook, "-o", tmp_path / "y.toml").err
 
 
 def test_there_is_no_male_woman(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -166,8 +166,8 @@ def test_plan_shows_strength_factor_and_share_and_the_delta_keeps_both(
 ) -> None:
     (tmp_path / "x.toml").write_text(asked(THINGS[:2]).text)
     done = run("plan", tmp_path / "x.toml", picturebook)
-    assert done.code == 0 and "strengths, and the factors that hold them: 'A rose' 1 by " in done.out
-    assert "'A car' 0.5 by " in done.out and "│ 50%" in done.out
+    assert done.code == 0 and "strengths, with the factors that keep them: 'A rose' 1 (factor " in done.out
+    assert "'A car' 0.5 (factor " in done.out and "│ 50%" in done.out
     assert run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d").code == 0
     about = run("inspect", tmp_path / "d").out
-    assert "strengths: 1.0, 0.5\n" in about and "\nfactors: " in about
+    assert "strengths: 1, 0.5\n" in about and "\nfactors: " in about

@@ -47,8 +47,45 @@ def test_a_folder_with_one_model_file_in_it_is_answered_with_the_file(run: Run, 
     shutil.copyfile(MODEL, tmp_path / "pb" / "judge" / "model.safetensors")
     assert f"give the file in it, {tmp_path / 'pb' / 'model.safetensors'}." in run("inspect", tmp_path / "pb").err
     shutil.rmtree(tmp_path / "pb" / "judge")
+    shutil.copyfile(MODEL, tmp_path / "pb" / "other.safetensors")
+    several = f"give one of the files in it, such as {tmp_path / 'pb' / 'model.safetensors'}."
+    assert several in run("inspect", tmp_path / "pb").err
+    (tmp_path / "pb" / "other.safetensors").unlink()
     (tmp_path / "pb" / "model.safetensors").unlink()
     assert "use a complete model." in run("inspect", tmp_path / "pb").err, "the control"
+
+
+def test_a_folder_around_a_models_folder_is_answered_with_that_folder(run: Run, tmp_path: Path) -> None:
+    inner = tmp_path / "hub" / "snapshots" / "model"
+    inner.mkdir(parents=True)
+    (inner / "model_index.json").write_text("{}")
+    done = run("inspect", tmp_path / "hub")
+    assert done.code == 2 and f"give the folder in it, {inner}." in done.err
+    (tmp_path / "hub" / "other").mkdir()
+    (tmp_path / "hub" / "other" / "model_index.json").write_text("{}")
+    assert "use a complete model." in run("inspect", tmp_path / "hub").err, "the control"
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("", "is empty; `timecli init` writes a manifest"),
+        ('{"name": "x"}', "`timecli init` writes a manifest"),
+        ("source,destination\na rose,a blue rose\n", "`timecli init` writes a manifest"),
+        ('name = "x"\n[[edit]]\nsource = “a rose”\n', "write straight quotes"),
+    ],
+)
+def test_what_is_no_manifest_is_answered_with_how_to_get_one(run: Run, tmp_path: Path, text: str, way: str) -> None:
+    (tmp_path / "x.toml").write_text(text, encoding="utf-8")
+    done = run("plan", tmp_path / "x.toml")
+    assert done.code == 2 and way in done.err
+    (tmp_path / "x.toml").write_text('name = "x"\n', encoding="utf-8")
+    assert "init" not in run("plan", tmp_path / "x.toml").err, "the control: a key is missing"
+
+
+def test_a_manifest_where_a_prompt_belongs_is_told(run: Run) -> None:
+    done = run("init", "roses.toml", MODEL)
+    assert done.code == 2 and "roses.toml is a manifest where a prompt belongs" in done.err
 
 
 def test_apply_chooses_an_output_as_edit_does(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,3 +143,4 @@ def test_what_should_stay_and_shows_the_wrong_thing_before_is_not_called_wanted(
 def test_every_word_of_the_page_is_in_its_legend() -> None:
     assert {*report.INK} == {*page.KINDS}, "every kind of prompt"
     assert {"before", "oracle", "forecast", "kept", "reached", "another seed"} <= {*page.LEGEND}
+    assert {*report.SCORES, "baseline"} <= {*page.LEGEND}, "every row and column of the scores"

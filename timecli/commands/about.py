@@ -7,8 +7,13 @@ from typing import Any
 
 from timecli.commands import terminal
 
-IF_ANY = ("cross_attention_matrices", "cross_attention_parameters", "twins", "length", "states_of")
+IF_ANY = (
+    *("cross_attention_matrices", "cross_attention_parameters", "twins", "length", "states_of"),
+    *("factors", "pooled_factors", "everyday", "everyday_weight"),
+)
 """What is told where there is some: a diffusion transformer has no cross-attention, most deltas no length."""
+MACHINES = ("edits", "tokens", "sketch")
+"""What only `--json` gives: nobody reads it."""
 
 
 def print_about(about: Mapping[str, Any]) -> None:
@@ -24,7 +29,7 @@ def print_about(about: Mapping[str, Any]) -> None:
             elif key == "copies":
                 for copy in value:
                     terminal.say(f"copy of the network: {copy['variant']}, {copy['form']}, {', '.join(copy['files'])}")
-            elif key not in ("edits", "tokens") and (value or key not in IF_ANY):
+            elif key not in MACHINES and (value or key not in IF_ANY):
                 terminal.say(f"{key}: {_plain(value)}")
 
 
@@ -36,7 +41,9 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {part}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def print_manifests(edits: Sequence[Mapping[str, Any]]) -> None:

@@ -28,7 +28,7 @@ def diff(
     *,
     telling: Telling,
 ) -> None:
-    """Say which tensors of two models differ, and whether B is A with an edit of this kind, by any tool."""
+    """Say which tensors of two models differ, and whether B is A with such an edit, made by any tool."""
     from timecli.editing import delta as deltas
     from timecli.files.targets import check_target
     from timecli.models import contents

@@ -59,8 +59,8 @@ def export(
     size = output.stat().st_size
     if by_default and lost > exporting.LOST:
         terminal.warn(
-            f"{lost:.0%} of D is lost, so that the LoRA has no more than 100 MB; --tolerance {exporting.TOLERANCE} "
-            "makes a larger one."
+            f"{lost:.0%} of the edit is lost, so that the LoRA has no more than 100 MB; "
+            f"--tolerance {exporting.TOLERANCE} makes a larger one."
         )
     if sentence := exporting.unread(form, checkpoint.family):
         terminal.warn(sentence)
@@ -68,6 +68,6 @@ def export(
     if telling.as_json:
         return terminal.print_json("export", {**summary, "written": [str(output)]})
     ranks = f"rank {small.operator.rank} of {delta.operator.rank}"
-    found = f"{lost:.2e} of D lost, error {made.error:.2e} with {dtype}, {size / 1e6:.3g} MB"
+    found = f"{lost:.2%} of the edit lost, {made.error:.2%} of the maps' change with {dtype}, {size / 1e6:.3g} MB"
     terminal.say(f"{delta.origin.name} as {form}: {ranks}, {found}")
     terminal.print_written([str(output)])

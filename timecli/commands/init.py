@@ -94,6 +94,8 @@ def _require_prompts(source: str, destination: str, model: Path | None) -> None:
 
     for text in (source, destination):
         path = Path(text)
+        if path.suffix == ".toml":
+            raise TimecliError(f"{text} is a manifest where a prompt belongs; `init` writes one from two prompts.")
         if path.suffix in (".safetensors", *PICKLES) or (path / "model_index.json").exists():
             prompts = [one for one in (source, destination, str(model or "")) if one and one != text]
             order = " ".join(f'"{one}"' for one in [*prompts, "DESTINATION"][:2])

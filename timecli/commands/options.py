@@ -93,7 +93,8 @@ AdapterDtype = Annotated[
     str, typer.Option("--dtype", callback=one_of("--dtype", "fp16", "bf16", "fp32"), help="fp16, bf16 or fp32.")
 ]
 Rank = Annotated[
-    int | None, typer.Option("--rank", min=1, help="Keep at most this many columns. [default: those of 100 MB]")
+    int | None,
+    typer.Option("--rank", min=1, help="Keep at most this many columns of the edit. [default: those of 100 MB]"),
 ]
 Tolerance = Annotated[
     float | None,
@@ -102,7 +103,7 @@ Tolerance = Annotated[
         min=0.0,
         max=1.0,
         callback=finite,
-        help="Drop columns while no more than this share of D is lost. [default: 0.01]",
+        help="Drop columns while no more than this share of the edit is lost. [default: 0.01]",
     ),
 ]
 AnyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Model or delta.")]
@@ -135,7 +136,9 @@ Tokenizer = Annotated[
 ]
 TextEncoders = Annotated[
     list[Path] | None,
-    typer.Option("--text-encoder", help="Model or text encoder (file or folder), where MODEL has none; once for each."),
+    typer.Option(
+        "--text-encoder", help="Model or text encoder (file or folder), if MODEL has none; give it once for each."
+    ),
 ]
 ClipSkip = Annotated[
     int | None,
@@ -171,7 +174,9 @@ WithHash = Annotated[
 ]
 Strength = Annotated[
     float,
-    typer.Option("--strength", min=-1.0, max=2.0, callback=finite, help="1 is the edit as compiled, 0 none."),
+    typer.Option(
+        "--strength", min=-1.0, max=2.0, callback=finite, help="How much of the edit to apply: 1 all of it, 0 none."
+    ),
 ]
 Seeds = Annotated[
     int | None,
@@ -203,7 +208,7 @@ Precision = Annotated[
 ]
 JudgePath = Annotated[
     Path | None,
-    typer.Option("--judge", help="CLIP model folder, to measure pictures. [default: 'judge' next to MODEL]"),
+    typer.Option("--judge", help="CLIP model folder that measures pictures. [default: 'judge' next to MODEL]"),
 ]
 Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[

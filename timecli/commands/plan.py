@@ -77,7 +77,9 @@ def plan(
     if pairs and telling.as_json:
         raise OutputError("--pairs and --json are two forms of output; choose one.")
     if fix and trying.values():
-        raise ManifestError("--fix writes into MANIFEST, which has other values; put what you try there first.")
+        raise ManifestError(
+            "--fix writes into MANIFEST, which has other values; first write the values that you try there."
+        )
     if fix and len(manifest_paths) > 1:
         raise ManifestError(f"--fix writes into one manifest, and {len(manifest_paths)} are given; name one alone.")
     if model is None:
@@ -222,12 +224,14 @@ def _print(manifest: Manifest, seen: Seen) -> None:
     vectors = [("" if one.pooled is None else f"{one.pooled:.0%}",) if pooled else () for one in found.forecasts]
     cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
     terminal.print_table((*head, "pooled vector") if pooled else head, cells)
+    terminal.say("of the way: 0% stays, 100% arrives at the destination; of pictures: how many will show it")
     if seen.delta.origin.factors:
         said = [
-            f"{edit.source!r} {manifest.strength(edit):g} by {own:.2f}" + (f" and {others:.2f}" if others else "")
+            f"{edit.source!r} {manifest.strength(edit):g} (factor {own:.2f}"
+            + (f", of its other wordings {others:.2f})" if others else ")")
             for edit, own, others in _factors(manifest, seen.delta)
         ]
-        terminal.say(f"strengths, and the factors that hold them: {', '.join(said)}")
+        terminal.say(f"strengths, with the factors that keep them: {', '.join(said)}")
     if told := [one.share for one in found.forecasts if one.row.kind == TOLD and one.share is not None]:
         far = f"they go {sum(told) / len(told):.0%} of the way on average"
         terminal.say(f"edited by another pair, and not counted: {amount(len(told), 'prompt')}; {far}")
@@ -237,11 +241,12 @@ def _print(manifest: Manifest, seen: Seen) -> None:
         terminal.say(f"forecast {name}: {figure(name, value)}{asked}")
     if found.everyday is None:
         terminal.say(
-            f"as the matrices see it, the empty prompt moves by {found.empty:.1%}; everyday prompts are not preserved"
+            f"the empty prompt moves by {found.empty:.1%}, as the edited matrices see it; everyday prompts are not "
+            "preserved"
         )
     else:
-        moved = f"{found.everyday:.1%} on average, the empty one by {found.empty:.1%}"
-        terminal.say(f"as the matrices see them, everyday prompts move by {moved}")
+        moved = f"{found.everyday:.1%} on average, the empty prompt by {found.empty:.1%}"
+        terminal.say(f"everyday prompts move by {moved}, as the edited matrices see them")
         terminal.say(
             "those that move most: " + ", ".join(f"{prompt!r} {moved:.0%}" for prompt, moved in found.most[:MOST])
         )

@@ -187,9 +187,9 @@ def _say_what_explains(edit: Mapping[str, Any]) -> None:
     if edit["fits"] is None:
         return say(f"it is not clear whether this is one edit of text space: {edit['doubt']}")
     kind = "is" if edit["fits"] else "is not"
-    rest = f"{edit['unexplained']:.2e} of it unexplained, {edit['limit']:.0%} allowed"
-    worst = f"{edit['worst']['unexplained']:.2e} of {edit['worst']['name']}"
-    say(f"this {kind} one edit of text space: rank {edit['rank']}, {rest}; at worst {worst}")
+    rest = f"{edit['unexplained']:.2%} of the change is not explained by it, up to {edit['limit']:.0%} may be"
+    worst = f"{edit['worst']['unexplained']:.2%} in {edit['worst']['name']}"
+    say(f"this {kind} one edit of text space, of rank {edit['rank']}: {rest}; at worst {worst}")
 
 
 @contextmanager

@@ -168,7 +168,11 @@ def _asked(origin: Origin) -> list[Any]:
 
 def _another(path: Path, names: str, manifest: Manifest) -> str:
     same = names == repr(manifest.name)
-    what = f"another version of {names}" if same else f"{names} and not with {manifest.name!r}"
+    what = (
+        f"another version of {names} (other pairs, strength or settings)"
+        if same
+        else f"{names} and not with {manifest.name!r}"
+    )
     return f"{path} was made with {what}, as its record says; the numbers are of that edit."
 
 

@@ -33,9 +33,16 @@ LEGEND = {
     "before": "the unedited model: what should stay should look like this",
     "oracle": "the unedited model, asked for the destination: what should follow should look like this",
     "forecast": "the share of pictures that shows the destination, as “plan” forecasts it from text",
+    "efficacy": "the share of pictures of sources that shows the destination",
+    "generality": "the same of positives",
+    "specificity": "the share of pictures of negatives that still shows the prompt and not the destination; the score "
+    "“explicit” is the same of explicit prompts",
+    "harmonic mean": "of efficacy, generality and specificity: low where one of them is low",
     "kept": "how much the pictures after look like those before; 1 is the same (cosine in the judge’s features)",
+    "worst": "kept of the everyday prompt that changed most",
     "reached": "how much the pictures after look like the oracle’s",
-    "another seed": "the same between two seeds of the unedited model, for comparison",
+    "baseline": "the unedited model, asked for the same prompts as the edited one",
+    "another seed": "kept and reached between two seeds of the unedited model, for comparison",
 }
 """Words of the page."""
 DRAWN = ("seeds", "steps", "guidance", "because", "precision", "device", "judge", "base", "timecli", "torch")

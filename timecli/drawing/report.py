@@ -32,10 +32,14 @@ EACH = ("kind", "prompt", "forecast", "shows the destination", "kept or reached"
 FORMS = {"forecast": ".0%", "shown": ".0%", "likeness": ".3f", "another_seed": ".3f"}
 """Its numbers, and how they are written."""
 COVERED = (
-    "*oracle* is the unedited model, asked for the destination. *kept* and *reached* are mean cosines to the pictures",
-    "before and to the oracle's, in the judge's features, *worst* that of the everyday prompt that changed most, and",
-    "*another seed* those of two pictures of the unedited model; the harmonic mean is of efficacy, generality and",
-    "specificity.",
+    "*efficacy* is the share of pictures of sources that show the destination, *generality* that of other wordings;",
+    "*specificity* is the share of pictures of neighbours that stay, *explicit* that of prompts that name another",
+    "value.",
+    "*baseline* is the unedited model, *oracle* the unedited model when it is asked for the destination. *kept*,",
+    "*worst* and *reached* say how alike two pictures are (cosine in the judge's features; 1 is the same). *kept* is",
+    "of before and after, where a prompt should stay; *worst* is the same of the everyday prompt that changed most;",
+    "*reached* is of after and oracle, where a prompt should follow. *another seed* compares two seeds of the unedited",
+    "model. The harmonic mean is of efficacy, generality and specificity.",
 )
 """What the columns are."""
 SHOWN = 4

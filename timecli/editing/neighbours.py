@@ -73,7 +73,8 @@ def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEnco
         return draft
     found = _nearest(draft.change, delta, encoder, metric, world)
     along = tuple(
-        f"{prompt!r} would go {share:.0%} of the way if not preserved: taken for another word; change that if not."
+        f"{prompt!r} would go {share:.0%} of the way with the edit, so it counts as another word for the source; if it "
+        "should stay, add it to preserve.prompts."
         for prompt, share in found.along
     )
     kept = tuple(prompt for prompt, _ in found.tests)
@@ -93,8 +94,9 @@ def _nearest(change: Change, delta: Delta, encoder: TextEncoder, metric: torch.T
     tests = [(_said(change, noun), _said(change.of_one(), noun)) for _, noun in order]
     tests = [both for both in tests if all(forecast.aligned(*test, encoder) for test in both)]
     shares = forecast.shares([single for _, single in tests], encoder, delta.operator, metric)
-    apart = [test for (test, _), share in zip(tests, shares, strict=True) if share < ALONG]
-    along = [(single[0], share) for (_, single), share in zip(tests, shares, strict=True) if share >= ALONG]
+    limit = float("inf") if any(change.old) else ALONG  # a red tulip goes along with a red rose since both are red
+    apart = [test for (test, _), share in zip(tests, shares, strict=True) if share < limit]
+    along = [(single[0], share) for (_, single), share in zip(tests, shares, strict=True) if share >= limit]
     return Neighbours(tuple(apart[:COUNT]), tuple(along))
 
 

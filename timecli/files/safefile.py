@@ -154,7 +154,7 @@ def _instead(path: Path, start: bytes, size: int, reason: str) -> str:
         lacks = _lacks(path, 8 + _length(start), size)
         return f"not a complete safetensors file ({lacks or reason}); download or copy it again"
     if path.suffix == ".toml":
-        return "a manifest, not a model or a delta; give MANIFEST first, then MODEL"
+        return "a manifest, not a model or a delta; `plan`, `edit` and `verify` take manifests first, and MODEL last"
     begins = f"text, not a complete safetensors file, and begins with {text[:60]!r}"
     return f"{begins}; give the model's own file, or download it again"
 

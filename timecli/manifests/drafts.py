@@ -12,11 +12,13 @@ from timecli.manifests import values
 from timecli.manifests.common import in_common, is_english
 from timecli.manifests.manifest import folded
 from timecli.manifests.toml import line, probe, quoted
-from timecli.manifests.wording import Change, capital, small
+from timecli.manifests.wording import Change, capital, has_style, says, small
 
 FRONT = ("a sketch of {}", "a cartoon of {}")
 BEHIND = ("{} in the city", "{} in the forest", "{} in the desert")
 SMALL = "small"
+AT = {"in", "on", "at", "near", "by", "under", "over"}
+"""Words before a place."""
 WORST = 0.65
 """Likeness that every everyday prompt keeps; drafts for picturebook's validation edits have .68 to .98."""
 LIGHT = 0.1
@@ -31,7 +33,7 @@ COMMON = 11
 UNKNOWN = (
     "What the pair is about was not understood, so it stands alone. Add what belongs to it:",
     "- explicit = [{ prompt = …, destination = … }]: prompts that name another value and keep it;",
-    "- another [[edit]] for each other way to say the same, as in another number;",
+    "- another [[edit]] for each other way to say it, such as the plural;",
     "- under [preserve], prompts: what must stay.",
 )
 """A comment where only the pair is known."""
@@ -120,18 +122,25 @@ def _tests(found: Sequence[Test], *known: Test) -> tuple[Test, ...]:
 
 def _positives(change: Change) -> list[Test]:
     """Other wordings, in both numbers. What stands behind the noun leaves no room for more there."""
-    if not is_english(change.source, change.destination):
+    if not is_english(change.source, change.destination) or says(change.source):
         return []
     whole, otherwise = _whole(change), change.said_otherwise()
-    found = [_in(wording, whole) for wording in FRONT]
-    if not change.behind:
+    full, sized = change.behind or any(map(_is_somewhere, whole)), bool(change.article or change.plural)
+    found = [] if has_style(change.source) else [_in(wording, whole) for wording in FRONT]
+    if not full:
         found += [_in(wording, whole) for wording in BEHIND]
-    elif change.noun:
+    elif sized and (change.behind or not change.framed):
         found.append(change.said(SMALL))
-    if otherwise and not change.framed:
+    if otherwise and not change.framed and in_common(*otherwise):
         found.append(_in(FRONT[0], otherwise))
-        found.append(_in(BEHIND[0], otherwise) if not change.behind else change.said_otherwise(SMALL) or otherwise)
+        found.append(_in(BEHIND[0], otherwise) if not full else change.said_otherwise(SMALL) or otherwise)
     return found
+
+
+def _is_somewhere(prompt: str) -> bool:
+    """Whether a prompt says where it is: a house in the snow is not in the city, too."""
+    words = re.findall(r"\w+", prompt.lower())
+    return any(word in AT and values.PLACE_NOUNS & {*words[i + 1 : i + 4]} for i, word in enumerate(words))
 
 
 def _whole(change: Change) -> Test:
@@ -173,14 +182,14 @@ def with_values(draft: Draft, tests: Sequence[Test]) -> Draft:
 
 def _others(change: Change, destination: str, most: int | None = None) -> list[str]:
     """The destination with other values in the place of what was added, of the first `most` of their kind."""
-    if change.old[1] != change.new[1] and (place := _place(change.new[1])):
+    if change.behind and (place := _place(change.new[1].removeprefix(change.old[1]).strip())):
         return [destination.replace(place, other) for other in values.PLACES if other != place]
     before = {word.lower() for part in change.old for word in part.split()}
     added = [word for part in change.new for word in part.lower().split() if word not in before]
-    known = [(word, kind) for word in added for kind in values.KINDS if word in kind]
-    if len({word for word, _ in known}) != 1:
+    known = [({*kind} & {*added}, kind) for kind in values.KINDS if {*kind} & {*added}]
+    if not known or len(known[0][0]) != 1:
         return []
-    word, kind = known[0]
+    (word,), kind = known[0]  # of a striped red shirt the colour: shirts of another colour stay
     return [_swapped(destination, word, other) for other in kind[:most] if other not in (word, *before)]
 
 
@@ -208,10 +217,17 @@ def _left_out(change: Change) -> list[str]:
     found = []
     if not change.noun:
         found.append(f"what {change.source!r} is about was not understood; add its plural and other values yourself.")
-    elif change.other is None:
-        found.append(f"no second pair: these words do not say {change.noun!r} in another number; add one if others do.")
-    if change.noun and not _explicit(change):
-        found.append("no explicit prompts: what was added is no colour, material, number, gender, shape or place.")
+    elif not change.framed and not ((both := change.said_otherwise()) and in_common(*both)):
+        found.append(
+            f"no second pair: {change.noun!r} is not drafted in the other number (one or several); add that pair if it "
+            "should change, too."
+        )
+    adds = {*" ".join((*change.new, change.becomes)).split()} - {*" ".join((*change.old, change.noun)).split()}
+    if change.noun and adds and not _explicit(change):
+        found.append(
+            "no explicit prompts: `init` looks for one colour, material, flavour, number, gender, pattern, shape or "
+            "place, and finds none; add prompts that name another value."
+        )
     return found
 
 
@@ -219,7 +235,7 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     """The TOML text, with a comment for each part."""
     change = draft.change
     lines = [
-        "# Written by `timecli init`. Read it, change what is not meant, and see what it will do with `timecli plan`.",
+        "# Written by `timecli init`. Read it, change what you do not mean, and see what it does with `timecli plan`.",
         line("name", name),
         line("description", f"{change.source}: {change.destination}."),
         *([line("model", model)] if model else []),
@@ -243,11 +259,11 @@ def written(draft: Draft, name: str, model: str = "") -> str:
         lines += ["", *(["# Singular or plural: to a model these are other words."] if i == 0 else [])]
         lines += _pair(*test)
     if draft.wider:
-        lines += ["", "# Only what the pair says is edited. Take the marks away to edit this, too."]
+        lines += ["", "# Only what the pair says is edited. Remove the # to edit this, too."]
         lines += [f"# {text}" for test in draft.wider for text in _pair(*test)]
     lines += solved(draft)
     if draft.preserved:
-        lines += ["", "[preserve]", "# More than the everyday prompts, which are preserved without being named."]
+        lines += ["", "[preserve]", "# These stay, and so do everyday prompts, which need no name here."]
         lines += ["prompts = [", *(f"    {quoted(prompt)}," for prompt in draft.preserved), "]"]
     lines += _balance(draft)
     lines += [
@@ -259,7 +275,9 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     ]
     lines += ["efficacy = 0.8"] * (draft.balance is None) + ["generality = 0.6"] * bool(draft.positives)
     lines += [f"worst = {WORST:g}"]
-    lines += ["specificity = 0.9"] * bool(draft.negatives) + ["explicit = 0.85"] * bool(draft.explicit)
+    gendered = bool({*change.destination.lower().split()} & {*values.GENDERS})  # people are drawn as either before, too
+    lines += ["specificity = 0.9"] * bool(draft.negatives and not gendered)
+    lines += ["explicit = 0.85"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,8 @@ from timecli.manifests import kinds
 from timecli.manifests.keys import AUGMENTATIONS, WORDINGS, Balance, Edit, Preserve, Probe, Solve, Verify
 from timecli.manifests.reading import key, read_table, table, table_schema
 
+BEGIN = "`timecli init` writes a manifest to begin with"
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -130,13 +132,20 @@ def parse(text: str, path: str = "manifest") -> Manifest:
         found = tomli.loads(text)
     except (tomli.TOMLDecodeError, RecursionError) as error:
         form = "; write every edit as [[edit]], in two brackets" if "('edit',) twice" in str(error) else ""
-        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}{form}.") from error
+        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}{form or _hint(text)}.") from error
     except ValueError as error:
         raise ManifestError(f"{path} has a number of thousands of digits; no key takes one.") from error
+    if not found:
+        raise ManifestError(f"{path} is empty; {BEGIN}.")
     manifest = read_table(Manifest, found, f"{path}: ")
     _check_edits(manifest, path)
     _check_thresholds(manifest, path)
     return replace(manifest, text=text)
+
+
+def _hint(text: str) -> str:
+    """What may help where a text is not TOML."""
+    return '; write straight quotes (") in place of “ and ”' if {*"“”„"} & {*text} else f"; {BEGIN}"
 
 
 def load(path: Path) -> Manifest:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from unicodedata import normalize
 
 from timecli.errors import ManifestError
 from timecli.manifests.common import ARTICLES, DETERMINERS, in_common, is_english, plain
 from timecli.manifests.manifest import same
 from timecli.manifests.plurals import plural_of, singular_of, with_article
-from timecli.manifests.values import NUMBERS
+from timecli.manifests.values import KINDS, NUMBERS
 
 PREPOSITIONS = {
     *("about", "above", "across", "against", "along", "among", "around", "as", "at", "behind", "below", "beneath"),
@@ -121,7 +122,13 @@ def capital(text: str) -> str:
 def small(text: str) -> str:
     """A prompt inside another one: its article is small."""
     first, _, rest = text.partition(" ")
-    return f"{first.lower()} {rest}" if rest and first.lower() in ARTICLES else text
+    return f"{first.lower()} {rest}" if rest and first.lower() in {*ARTICLES, *DETERMINERS} else text
+
+
+def has_style(prompt: str) -> bool:
+    """Whether a prompt begins with how it is drawn: "a photo of a cat"."""
+    head, of, _ = small(prompt).lower().partition(" of ")
+    return bool(of) and head.split()[-1] in STYLES
 
 
 def read(source: str, destination: str) -> Change:
@@ -134,7 +141,7 @@ def read(source: str, destination: str) -> Change:
     one, two = (text.rstrip(" .,;!").split() for text in (source, destination))
     if not one or not two:
         raise ManifestError("source or destination is empty; give two prompts.")
-    if same(source, destination):
+    if same(source, destination) or same(" ".join(one), " ".join(two)):
         raise ManifestError(f"source and destination are both {source!r}; name the attribute in the destination.")
     if not in_common(source, destination):
         what_to_do = _same_thing(source, destination)
@@ -148,7 +155,7 @@ def read(source: str, destination: str) -> Change:
     found = _noun(rest, rest_too)
     if found is None or rest == rest_too or (article and article_too and article != article_too):
         return whole
-    if {rest[0].lower(), rest_too[0].lower()} & DETERMINERS:
+    if {rest[0].lower(), rest_too[0].lower()} & DETERMINERS or says(source) or _joins_values(rest):
         return whole
     article = article or article_too
     noun, becomes, old, new = found
@@ -159,6 +166,16 @@ def read(source: str, destination: str) -> Change:
     paired = frame > 0 and one[frame - 2].lower() == "pair"
     plural, other = _number(article, noun, becomes, [*old, *new], paired)
     return Change(whole.source, whole.destination, article, noun, becomes, old, new, plural, other, frame > 0)
+
+
+def says(prompt: str) -> bool:
+    """Whether a prompt is a sentence, which cannot stand in another prompt: "roses are red"."""
+    return bool({*prompt.lower().split()} & {"is", "are", "was", "were"})
+
+
+def _joins_values(words: list[str]) -> bool:
+    """Whether "and" stands between values of one thing: a red and white flag is no red."""
+    return any(two.lower() == "and" and any(one.lower() in kind for kind in KINDS) for one, two in pairwise(words))
 
 
 def _same_thing(source: str, destination: str) -> str:

@@ -86,4 +86,4 @@ def require_tests(manifest: Manifest) -> None:
     """Refuse a manifest on which the harmonic mean cannot be measured."""
     for kind in ("positives", "negatives"):
         if not any(getattr(pair, kind) for pair in manifest.edits):
-            raise ManifestError(f"{manifest.name} has no {kind}, and generality and specificity need both; add some.")
+            raise ManifestError(f"{manifest.name} has no {kind}; `tune` needs positives and negatives; add some.")

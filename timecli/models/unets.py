@@ -76,12 +76,22 @@ def _first(path: Path, main: Path) -> Group:
         for file in sorted(main.iterdir()):
             if file.suffix in PICKLES:
                 open_file(file)  # refuses it, with the way out
-        inside = sorted(path.glob("*.safetensors")) or sorted(path.rglob("*.safetensors"))
-        one = f"give the file in it, {inside[0]}" if len(inside) == 1 else "use a complete model"
-        raise CheckpointError(f"{main} holds no .safetensors file; {one}.")
+        lacks = f"{path} is not a complete model: {main}" if main != path else f"{path}"
+        raise CheckpointError(f"{lacks} holds no .safetensors file; {_instead(path)}.")
     if main == path and not (path / "config.json").exists():
         raise CheckpointError(f"{path} is a folder of files and not a model; give one file, {found[0].files[0].path}.")
     return found[0]
+
+
+def _instead(path: Path) -> str:
+    """What to give in place of a folder that is no model: a model that lies in it."""
+    files, folders = sorted(path.glob("*.safetensors")), sorted(path.rglob("*/model_index.json"))
+    if len(files) != 1 and len(folders) == 1:
+        return f"give the folder in it, {folders[0].parent}"
+    files = files or sorted(path.rglob("*.safetensors"))
+    if len(files) > 1 and files[0].parent == path:
+        return f"give one of the files in it, such as {files[0]}"
+    return f"give the file in it, {files[0]}" if len(files) == 1 else "use a complete model"
 
 
 def _folders(path: Path) -> Iterator[Path]:
