@@ -140,7 +140,7 @@ def _search(
         found = tune.balance_all(tasks, drawings, report)
     else:
         (task,) = tasks
-        forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
+        forecasts = trials.Forecasts(checkpoint, encoder, exact, world(task))
         found = [tune.search(task, objective, forecasts, drawings, lambda trial: report(task.name, trial))]
     if objective == "balance" and max(tune.deltas(tasks, found)) >= tune.CLOSE:
         terminal.complain("no value balances all of it; the nearest one is kept.")

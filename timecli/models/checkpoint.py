@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,6 +75,7 @@ class Checkpoint:
         left_out: files of a folder that hold the UNet and are not edited; a copy of the folder goes without them.
         cautions: sentences that a user should see.
         encoders: the text encoders of a diffusion transformer, which diffusers reads.
+        metrics: what `forecast.metric` has summed.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Checkpoint:
     left_out: tuple[Path, ...] = ()
     cautions: tuple[str, ...] = ()
     encoders: tuple[EncoderFiles, ...] = ()
+    metrics: dict[Any, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def is_folder(self) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from timecli.models import layouts
 from timecli.models.streams import LDM, POOLED, TEXT, Family, Matrix
@@ -48,6 +48,10 @@ class Network(Protocol):
     def family(self) -> Family:
         """What kind of model it is."""
 
+    @property
+    def metrics(self) -> dict[Any, torch.Tensor]:
+        """What `forecast.metric` has summed."""
+
     def projections(
         self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
     ) -> Iterator[tuple[Spot, torch.Tensor]]:
@@ -71,12 +75,14 @@ class Maps:
         family: what kind of model it is.
         weights: by their names in a single file; a map is read when it is needed.
         channels: how many a UNet takes.
+        metrics: what `forecast.metric` has summed.
     """
 
     path: str
     family: Family
     weights: Mapping[str, torch.Tensor]
     channels: int
+    metrics: dict[Any, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def name(self, matrix: Matrix) -> str:
         """The name under which a map is held."""
