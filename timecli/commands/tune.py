@@ -65,7 +65,7 @@ def tune(
     manifest_paths, model = model_last(paths, "manifest")
     from timecli.measuring import objectives, schedule
     from timecli.models.carried import require_unedited
-    from timecli.models.checkpoint import require_maps
+    from timecli.models.maps import require_maps
 
     if objective is not None:
         options.choice(objective, "--objective", objectives.OBJECTIVES)

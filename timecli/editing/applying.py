@@ -19,7 +19,8 @@ from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import convert, raw
-from timecli.models.checkpoint import Checkpoint, require_maps
+from timecli.models.checkpoint import Checkpoint
+from timecli.models.maps import require_maps
 from timecli.models.streams import ENTRY, Matrix
 
 
