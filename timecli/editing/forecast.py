@@ -186,6 +186,11 @@ def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     return torch.where(part == 0, part, part / whole)
 
 
+def length(states: torch.Tensor, metric: torch.Tensor) -> float:
+    """‖c‖_M of states `[positions, d]`, all positions together."""
+    return float(((states @ metric) * states).sum().clamp(min=0).sqrt())
+
+
 def _squares(states: torch.Tensor, metric: torch.Tensor) -> torch.Tensor:
     """‖c‖²_M of states `[..., d]`."""
     return ((states @ metric) * states).sum(-1).clamp(min=0)
