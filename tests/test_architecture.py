@@ -25,7 +25,7 @@ HOMES = {
     "matplotlib": {"measuring/plots"},
     "ray": {"measuring/cluster"},
     "torchmetrics": {"measuring/quality"},
-    "platformdirs": {"text/everyday"},
+    "platformdirs": {"text/worlds"},
     "jinja2": {"drawing/html"},
     "yaml": {"models/listed"},
     "markupsafe": {"drawing/html"},

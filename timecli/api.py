@@ -134,11 +134,11 @@ def everyday_world(
     Returns:
         Their root R `[d, d]`, float64, and the states at their ends; None where the manifest preserves none.
     """
-    from timecli.text import everyday
+    from timecli.text import worlds
 
     if not manifest.preserve.world:
         return None
-    return everyday.kept(manifest, model.encoder, cache or everyday.cache(), tick)
+    return worlds.kept(manifest, model.encoder, cache or worlds.cache(), tick)
 
 
 def compile(manifest: Manifest, model: Loaded, everyday: Everyday | None = None) -> Delta:
