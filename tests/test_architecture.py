@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "timecli"
 ROOMS = ["files", "manifests", "models", "text", "editing", "shipping", "drawing", "measuring", "commands"]
-GROUND, ROOF = ["errors", "shown"], ["api", "cli", "__main__"]
+GROUND, ROOF = ["errors", "shown"], ["opened", "api", "cli", "__main__"]
 ORDER = [*GROUND, *ROOMS, *ROOF]
 STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
 """Rooms that know nothing of each other, although one stands before the other."""
