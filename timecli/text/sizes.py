@@ -192,7 +192,7 @@ def require_no_larger(config: Path, files: Iterable[SafeFile], build: Callable[[
     FITTING.add(known)
 
 
-def require_plausible(config: Path, files: Iterable[SafeFile] = (), counts_alone: bool = False) -> None:
+def require_plausible(config: Path, files: Iterable[SafeFile], counts_alone: bool = False) -> None:
     """Refuse a config that describes a network larger than its weights, or anything that no machine can hold.
 
     Args:
