@@ -288,10 +288,15 @@ def plan_table(model: Path, device: torch.device) -> list[Row]:
     world = worlds.kept(edit, encoder, worlds.cache())
     delta = compiling.compile_edit(edit, checkpoint, encoder, device, world)
     prompts = list(encoder.memory)
+
+    def anew(function: Callable[[], object]) -> float:
+        """Seconds of a function that reads the maps."""
+        return seconds(lambda: (checkpoint.metrics.clear(), function()))
+
     rows = {
-        "compile": seconds(lambda: compiling.compile_edit(edit, checkpoint, encoder, device, world)),
+        "compile": anew(lambda: compiling.compile_edit(edit, checkpoint, encoder, device, world)),
         "of it encoding": seconds(lambda: encoder.encode(prompts)),
-        "M of all matrices": seconds(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
+        "M of all matrices": anew(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
     }
 
     def forecasts() -> None:
