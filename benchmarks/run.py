@@ -43,7 +43,7 @@ from timecli.files.tensors import DTYPES
 from timecli.manifests import manifest
 from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping import export
-from timecli.text import encoding, everyday
+from timecli.text import encoding, everyday, worlds
 from timecli.text.pairing import columns
 
 EDIT = Path(__file__).parent.parent / "edits" / "sd-1.4" / "blue-roses.toml"
@@ -285,13 +285,18 @@ def plan_table(model: Path, device: torch.device) -> list[Row]:
     """What `timecli plan` does once the model is open and the everyday list is at hand; how much of it is encoding."""
     edit, checkpoint = manifest.load(EDIT), open_checkpoint(model)
     encoder = encoding.read_text_encoder(checkpoint, None, device)
-    world = everyday.kept(edit, encoder, everyday.cache())
+    world = worlds.kept(edit, encoder, worlds.cache())
     delta = compiling.compile_edit(edit, checkpoint, encoder, device, world)
     prompts = list(encoder.memory)
+
+    def anew(function: Callable[[], object]) -> float:
+        """Seconds of a function that reads the maps."""
+        return seconds(lambda: (checkpoint.metrics.clear(), function()))
+
     rows = {
-        "compile": seconds(lambda: compiling.compile_edit(edit, checkpoint, encoder, device, world)),
+        "compile": anew(lambda: compiling.compile_edit(edit, checkpoint, encoder, device, world)),
         "of it encoding": seconds(lambda: encoder.encode(prompts)),
-        "M of all matrices": seconds(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
+        "M of all matrices": anew(lambda: forecast.metric(checkpoint, delta.origin, encoder)),
     }
 
     def forecasts() -> None:
@@ -326,7 +331,7 @@ def pairs(model: Path, folder: Path) -> None:
     checkpoint = open_checkpoint(model)
     encoder = encoding.read_text_encoder(checkpoint, None, torch.device("cpu"))
     edit = manifest.load(folder / "many.toml")
-    world = everyday.kept(edit, encoder, everyday.cache())
+    world = worlds.kept(edit, encoder, worlds.cache())
     encode, spent = type(encoder).encode, []
 
     def timed(*arguments: Any) -> Any:

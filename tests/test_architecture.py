@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "timecli"
 ROOMS = ["files", "manifests", "models", "text", "editing", "shipping", "drawing", "measuring", "commands"]
-GROUND, ROOF = ["errors", "shown"], ["api", "cli", "__main__"]
+GROUND, ROOF = ["errors", "shown"], ["opened", "api", "cli", "__main__"]
 ORDER = [*GROUND, *ROOMS, *ROOF]
 STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
 """Rooms that know nothing of each other, although one stands before the other."""
@@ -25,7 +25,7 @@ HOMES = {
     "matplotlib": {"measuring/plots"},
     "ray": {"measuring/cluster"},
     "torchmetrics": {"measuring/quality"},
-    "platformdirs": {"text/everyday"},
+    "platformdirs": {"text/worlds"},
     "jinja2": {"drawing/html"},
     "yaml": {"models/listed"},
     "markupsafe": {"drawing/html"},

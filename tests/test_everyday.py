@@ -20,7 +20,7 @@ from timecli.editing.solve import apply, solve
 from timecli.errors import CheckpointError, ManifestError
 from timecli.manifests.manifest import Manifest, parse
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
-from timecli.text import encoding, everyday, pairing
+from timecli.text import encoding, everyday, pairing, worlds
 from timecli.text.readers import TextEncoder
 
 from .conftest import ROSES, Run
@@ -212,10 +212,10 @@ def test_a_manifest_that_preserves_none_takes_it_from_no_other(encoder: TextEnco
 def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: Path, tmp_path: Path) -> None:
     counted: list[int] = []
     folder, wanted = tmp_path / "cache", task(listed)
-    made = everyday.kept(wanted, encoder, folder, counted.append)
+    made = worlds.kept(wanted, encoder, folder, counted.append)
     (file,) = folder.iterdir()
     assert (
-        torch.equal(everyday.kept(wanted, encoder, folder, counted.append).roots["text"], made.roots["text"])
+        torch.equal(worlds.kept(wanted, encoder, folder, counted.append).roots["text"], made.roots["text"])
         and sum(counted) == 4
     )
     whole = file.read_bytes()
@@ -227,11 +227,11 @@ def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: P
         assert damage != whole
         file.write_bytes(damage)
         before = sum(counted)
-        again = everyday.kept(wanted, encoder, folder, counted.append)
+        again = worlds.kept(wanted, encoder, folder, counted.append)
         assert torch.equal(again.roots["text"], made.roots["text"])
         assert sum(counted) == before + 4
     folder.chmod(0o500)
-    assert torch.equal(everyday.kept(task(listed, "weight = 2.0\n"), encoder, folder).roots["text"], made.roots["text"])
+    assert torch.equal(worlds.kept(task(listed, "weight = 2.0\n"), encoder, folder).roots["text"], made.roots["text"])
     folder.chmod(0o700)
 
 
@@ -239,7 +239,7 @@ def test_each_kind_of_device_has_its_own_cache(encoder: TextEncoder, listed: Pat
     """Their last digits differ, and an edit would have other bytes than without it."""
     folder, counted = tmp_path / "cache", list[int]()
     for kind in ("cpu", "cuda", "cpu", "cuda"):
-        everyday.kept(task(listed), replace(encoder, device=torch.device(kind)), folder, counted.append)
+        worlds.kept(task(listed), replace(encoder, device=torch.device(kind)), folder, counted.append)
     assert sum(counted) == 2 * 4 and len(list(folder.iterdir())) == 2
 
 
@@ -252,7 +252,7 @@ def test_a_file_for_another_encoder_or_of_another_kind_is_refused(
         done = run("edit", tmp_path / "x.toml", picturebook, "--delta", tmp_path / "d", "--everyday", path)
         assert done.code == 2 and sentence in done.err and not (tmp_path / "d").exists(), done.err
     with pytest.raises(CheckpointError):
-        everyday.load(ROSES)
+        worlds.load(ROSES)
 
 
 def test_a_root_that_has_less_than_its_prompts_is_refused(
@@ -273,13 +273,13 @@ def test_a_root_that_has_less_than_its_prompts_is_refused(
         (root, ends.clone().index_fill_(0, torch.tensor([1]), 0)),
         (torch.zeros_like(root), torch.zeros_like(ends)),
     ):
-        everyday.save(replace(made, roots={"text": wrong}, ends={"text": its}), path)
+        worlds.save(replace(made, roots={"text": wrong}, ends={"text": its}), path)
         done = run(*given)
         assert done.code == 2 and "is no file of everyday prompts" in done.err and done.err.count("\n") == 1, (
             wrong,
             its,
         )
-    everyday.save(made, path)
+    worlds.save(made, path)
     assert run(*given).code == 0, "the control"
 
 

@@ -368,16 +368,8 @@ def test_a_lora_of_sdxl_has_a_size_that_people_share(sdxl: Any, run: Run, tmp_pa
     """Of the real shapes no more columns fit than 100 MB hold; what is cut is said, and less is cut on demand."""
     rows = {640: 48, 1280: 92}  # of SDXL's 140 keys and values
     shapes = [(size, 2048) for size, count in rows.items() for _ in range(count)] + [(1280, 2816)]
-    entries = {
-        m.names[streams.DIFFUSERS]: {"shape": list(s)} for m, s in zip(layouts.SDXL.matrices, shapes, strict=True)
-    }
-    file = SimpleNamespace(entries=entries)
-    places = [
-        SimpleNamespace(matrix=m, file=file, name=name, twin=False)
-        for m, name in zip(layouts.SDXL.matrices, entries, strict=True)
-    ]
-    maps = [(place, torch.empty(entries[place.name]["shape"], device="meta")) for place in places]
-    held = SimpleNamespace(places=places, projections=lambda twins: maps)
+    sizes = dict(zip(layouts.SDXL.matrices, shapes, strict=True))
+    held = SimpleNamespace(family=layouts.SDXL, shape=sizes.__getitem__)
     whole = random_delta()
     both = Delta({"text": whole.operator, "pooled": whole.operator}, whole.origin)
     for dtype, size in ((torch.float16, 2), (torch.float32, 4)):

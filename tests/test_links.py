@@ -21,7 +21,7 @@ from timecli.manifests import editors
 from timecli.manifests.manifest import load
 from timecli.manifests.timed import COLUMNS
 from timecli.models.checkpoint import open_checkpoint
-from timecli.text import encoding, everyday
+from timecli.text import encoding, worlds
 
 from .conftest import FEW, PICTUREBOOK, Run, small_manifest
 
@@ -103,7 +103,7 @@ def cached(tmp_path: Path) -> tuple[Path, Callable[[], int]]:
 
     def encoded() -> int:
         counted = [0]
-        everyday.kept(load(tmp_path / "x.toml"), encoder, tmp_path / "cache", counted.append)
+        worlds.kept(load(tmp_path / "x.toml"), encoder, tmp_path / "cache", counted.append)
         return sum(counted)
 
     return tmp_path / "cache", encoded

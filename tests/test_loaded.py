@@ -19,6 +19,7 @@ from timecli.manifests.manifest import Manifest, parse
 from timecli.models import layouts
 from timecli.models.maps import Maps
 from timecli.models.streams import LDM, POOLED, TEXT
+from timecli.shipping import export
 from timecli.text.segments import Segment, Segmented
 
 CPU = torch.device("cpu")
@@ -94,6 +95,22 @@ def test_maps_in_memory_are_those_of_the_file(picturebook: Path, manifest: Manif
     bent = held({name: t * (1 + torch.arange(t.shape[-1]) % 3) for name, t in weights.items() if "attn2" in name})
     third = timecli.compile(manifest, timecli.Loaded(bent, model.encoder, CPU))
     assert not torch.equal(third.operator.left, other.operator.left), "the control: the maps say how far a prompt goes"
+
+
+def test_every_map_is_read_once_and_its_shape_without_reading(manifest: Manifest) -> None:
+    read: list[str] = []
+
+    class Counted(dict[str, torch.Tensor]):
+        def __getitem__(self, name: str) -> torch.Tensor:
+            read.append(name)
+            return super().__getitem__(name)
+
+    weights = Counted(random(24))
+    model = timecli.Loaded(held(weights), Words(fingerprints=("f",)), CPU)
+    delta = timecli.compile(manifest, model)
+    timecli.plan(manifest, model, delta)
+    assert sorted(read) == sorted(weights)
+    assert export.fitting(model.checkpoint, delta, torch.float16) > 0 and len(read) == len(weights)
 
 
 def test_maps_of_another_width_or_of_no_model_are_refused(manifest: Manifest) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from timecli.editing.delta import Delta, load_delta, save_delta
 from timecli.models.checkpoint import open_checkpoint
 from timecli.models.streams import POOLED, TEXT
-from timecli.text import encoding, everyday, fingerprints
+from timecli.text import encoding, fingerprints, worlds
 
 from . import small
 from .conftest import Run
@@ -174,7 +174,7 @@ def test_a_file_of_everyday_prompts_has_every_stream(run: Run, tmp_path: Path) -
     listed.write_text("A dog\nA painting of the snow\n")
     done = run("everyday", model, "--list", listed, "-o", tmp_path / "world")
     assert done.code == 0, done.err
-    found = everyday.load(tmp_path / "world")
+    found = worlds.load(tmp_path / "world")
     assert {stream: root.shape[1] for stream, root in found.roots.items()} == {TEXT: 16, POOLED: 12}
     for reader in encoding.read_text_encoder(open_checkpoint(model), None, CPU).readers:
         rows, root = torch.cat(list(reader.embed(found.prompts))), found.roots[reader.stream]
@@ -189,7 +189,7 @@ def test_a_file_of_everyday_prompts_has_every_stream(run: Run, tmp_path: Path) -
 
     given, own = compiled('"list.txt"', "--everyday", tmp_path / "world"), compiled('"list.txt"')
     assert given.read_bytes() == own.read_bytes()
-    everyday.save(replace(found, roots={TEXT: found.roots[TEXT]}, ends={TEXT: found.ends[TEXT]}), tmp_path / "text")
+    worlds.save(replace(found, roots={TEXT: found.roots[TEXT]}, ends={TEXT: found.ends[TEXT]}), tmp_path / "text")
     done = run("edit", tmp_path / "m.toml", model, "--delta", tmp_path / "d", "--everyday", tmp_path / "text")
     assert done.code == 2 and "lacks a stream of text" in done.err and not (tmp_path / "d").exists()
     alone = load_delta(compiled("false"))

@@ -188,7 +188,7 @@ def test_trials_encode_the_same_prompts_once(model: Checkpoint, encoder: TextEnc
 
     own = replace(encoder)
     object.__setattr__(own, "encode", counting)
-    forecasts = trials.forecasts(task, model, own, torch.device("cpu"), None)
+    forecasts = trials.Forecasts(model, own, torch.device("cpu"), None)
     values = [replace(task, solve=replace(task.solve, strength=strength)) for strength in (0.5, 0.8, 1.1)]
     first = forecasts.mean(values[0])
     once = sum(read)

@@ -5,11 +5,11 @@ Mistakes raise `timecli.errors.TimecliError` with one sentence for people. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from os import PathLike
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from timecli.opened import Loaded, Model, Pathlike
 
 if TYPE_CHECKING:
     import torch
@@ -18,40 +18,7 @@ if TYPE_CHECKING:
     from timecli.editing.delta import Delta
     from timecli.editing.preview import Preview
     from timecli.manifests.manifest import Manifest
-    from timecli.models.checkpoint import Checkpoint
-    from timecli.models.maps import Maps, Network
     from timecli.text.everyday import Everyday
-    from timecli.text.readers import TextEncoder
-
-Pathlike = str | PathLike[str]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model that another program holds in memory: what an edit is compiled and forecast for.
-
-    Attributes:
-        checkpoint: its maps that read text, from `loaded_maps`.
-        encoder: a `timecli.text.readers.TextEncoder` that gives the states which the network is fed with.
-        device: where to calculate.
-    """
-
-    checkpoint: Network
-    encoder: TextEncoder
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class Model(Loaded):
-    """A model on disk with its text encoder in memory.
-
-    Attributes:
-        checkpoint: where its tensors are.
-        encoder: its text encoders, float32; `encoder.embed` gives states `[positions, d]` of each prompt, float64.
-        device: where to calculate.
-    """
-
-    checkpoint: Checkpoint
 
 
 def load_manifest(path: Pathlike) -> Manifest:
@@ -63,58 +30,6 @@ def load_manifest(path: Pathlike) -> Manifest:
     from timecli.manifests import manifest
 
     return manifest.load(Path(path))
-
-
-def open_model(
-    path: Pathlike,
-    config: Pathlike | None = None,
-    text_encoder: Sequence[Pathlike] = (),
-    tokenizer: Pathlike | None = None,
-    clip_skip: int = 1,
-    length: int | None = None,
-    device: str = "cpu",
-) -> Model:
-    """Open a model and read its text encoder; no UNet is built.
-
-    Args:
-        path: a single .safetensors file, or a diffusers folder.
-        config: a diffusers folder with configs and tokenizers; by default one named `config` beside the file.
-        text_encoder: files or folders of text encoders, for a model that has none.
-        tokenizer: a tokenizer folder.
-        clip_skip: which layer's states the model is drawn with, counted from the last as A1111 counts.
-        length: how many positions a diffusion transformer's text is filled up to; None for as many as diffusers.
-        device: where to encode and to calculate: "cpu", "cuda", "cuda:1". Edits are solved in float64.
-
-    Raises:
-        CheckpointError: it is no model of a known family in safetensors form, or damaged.
-    """
-    import torch
-
-    from timecli.models.checkpoint import open_checkpoint
-    from timecli.text.encoding import read_text_encoder
-
-    folder = None if config is None else Path(config)
-    checkpoint = open_checkpoint(Path(path), folder, [Path(one) for one in text_encoder])
-    where = torch.device(device)
-    encoder = read_text_encoder(checkpoint, None if tokenizer is None else Path(tokenizer), where, clip_skip, length)
-    return Model(checkpoint, encoder, where)
-
-
-def loaded_maps(weights: Mapping[str, torch.Tensor], shapes: Mapping[str, Sequence[int]], name: str) -> Maps:
-    """The maps of a network that another program holds in memory.
-
-    Args:
-        weights: maps `[out, d]` by the names that a single file with the network alone has for them; each is asked for
-            when it is needed, and by a name of the table of `timecli.models.layouts`.
-        shapes: of all tensors of the network, by which its family is told.
-        name: how errors call the network.
-
-    Raises:
-        CheckpointError: it is no model of a known family.
-    """
-    from timecli.models import maps
-
-    return maps.find(weights, {key: tuple(shape) for key, shape in shapes.items()}, name)
 
 
 def everyday_world(
@@ -134,11 +49,11 @@ def everyday_world(
     Returns:
         Their root R `[d, d]`, float64, and the states at their ends; None where the manifest preserves none.
     """
-    from timecli.text import everyday
+    from timecli.text import worlds
 
     if not manifest.preserve.world:
         return None
-    return everyday.kept(manifest, model.encoder, cache or everyday.cache(), tick)
+    return worlds.kept(manifest, model.encoder, cache or worlds.cache(), tick)
 
 
 def compile(manifest: Manifest, model: Loaded, everyday: Everyday | None = None) -> Delta:

@@ -158,11 +158,10 @@ def patched(model: ModelPatcher, delta: Delta, strength: float) -> ModelPatcher:
 def _require_fit(delta: Delta, found: Maps) -> None:
     """Refuse an edit of another kind of model."""
     about, family = f"the delta {delta.origin.name!r} was made for", found.family
-    shapes = found.weights.shapes if isinstance(found.weights, Weights) else {}
     for stream, operator in delta.operators.items():
         matrix = next((one for one in family.matrices if one.stream == stream), None)
-        if matrix is None or not _fits(matrix, shapes[found.name(matrix)][-1], operator.width):
-            reads = "no such vector" if matrix is None else f"{shapes[found.name(matrix)][-1]}"
+        if matrix is None or not fits(matrix, found, operator.width):
+            reads = "no such vector" if matrix is None else found.shape(matrix)[-1]
             raise DeltaError(
                 f"{about} {CALLED[stream]} of width {operator.width}, and this MODEL, {family.name}, reads {reads}; "
                 "compile the edit for this model."
@@ -172,5 +171,7 @@ def _require_fit(delta: Delta, found: Maps) -> None:
         raise DeltaError(f"{about} text {side}, and this MODEL is {family.name}; compile the edit for this model.")
 
 
-def _fits(matrix: Matrix, width: int, wanted: int) -> bool:
+def fits(matrix: Matrix, found: Maps, wanted: int) -> bool:
+    """Whether a map reads text of a width."""
+    width = found.shape(matrix)[-1]
     return width == wanted or (matrix.leading and width > wanted)

@@ -12,13 +12,11 @@ from . import package
 from .conditioning import edited, read
 
 FOLDER = "timecli"
-STRENGTH = {"default": 1.0, "min": -1.0, "max": 2.0, "step": 0.05, "round": 0.001, "display": "slider"}
-STRENGTH_SAYS = "1 is the edit, 0 none, less than 0 the other way"
+STRENGTH = {
+    "default": 1.0, "min": -1.0, "max": 2.0, "step": 0.05, "round": 0.001, "display": "slider",
+    "tooltip": "1 is the edit, 0 none, less than 0 the other way",
+}  # fmt: skip
 folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-
-
-def _delta() -> tuple[list[str], dict[str, str]]:
-    return folder_paths.get_filename_list(FOLDER), {"tooltip": "a file in models/timecli"}
 
 
 def _place(delta: str) -> str:
@@ -26,7 +24,28 @@ def _place(delta: str) -> str:
     return path
 
 
-class ApplyDelta:
+class OfDelta:
+    """A node that is given a delta, and what it edits.
+
+    Attributes:
+        GIVEN: ComfyUI's name for that.
+    """
+
+    GIVEN: str
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """What the node is given; the deltas are the files in `models/timecli`."""
+        delta = (folder_paths.get_filename_list(FOLDER), {"tooltip": "a file in models/timecli"})
+        return {"required": {cls.GIVEN.lower(): (cls.GIVEN,), "delta": delta, "strength": ("FLOAT", STRENGTH)}}
+
+    @classmethod
+    def IS_CHANGED(cls, delta: str, **others: Any) -> float:
+        """A delta that was compiled anew is read anew."""
+        return os.path.getmtime(_place(delta))
+
+
+class ApplyDelta(OfDelta):
     """CONDITIONING in, the same with an edit out."""
 
     CATEGORY = "conditioning"
@@ -34,19 +53,9 @@ class ApplyDelta:
         "The edit of a timecli delta, made on the conditioning: put one behind the positive prompt and one behind the "
         "negative, and it is the edit of the weights."
     )
+    GIVEN = "CONDITIONING"
     RETURN_TYPES = ("CONDITIONING",)
     FUNCTION = "apply"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """What the node is given; the deltas are the files in `models/timecli`."""
-        strength = ("FLOAT", {**STRENGTH, "tooltip": STRENGTH_SAYS})
-        return {"required": {"conditioning": ("CONDITIONING",), "delta": _delta(), "strength": strength}}
-
-    @classmethod
-    def IS_CHANGED(cls, delta: str, **others: Any) -> float:
-        """A delta that was compiled anew is read anew."""
-        return os.path.getmtime(_place(delta))
 
     def apply(self, conditioning: list[Any], delta: str, strength: float) -> tuple[list[Any]]:
         """The edited conditioning."""
@@ -74,7 +83,7 @@ class EditAssumption:
                 "model": ("MODEL",),
                 "clip": ("CLIP", {"tooltip": "the CLIP that the prompts are encoded with"}),
                 "text": ("STRING", text),
-                "strength": ("FLOAT", {**STRENGTH, "tooltip": STRENGTH_SAYS}),
+                "strength": ("FLOAT", STRENGTH),
             },
             "hidden": {"node": "UNIQUE_ID"},
         }
@@ -95,25 +104,15 @@ class EditAssumption:
         return network.patched(model, solved.delta, strength), solved.delta
 
 
-class ApplyToModel:
+class ApplyToModel(OfDelta):
     """MODEL and a delta in, the MODEL with the edit out."""
 
     CATEGORY = "timecli"
     DESCRIPTION = "The edit of a timecli delta, as a patch of the MODEL: all prompts read it, and one node is enough."
+    GIVEN = "MODEL"
     RETURN_TYPES = ("MODEL", "TIMECLI_EDIT")
     RETURN_NAMES = ("model", "edit")
     FUNCTION = "apply"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """What the node is given; the deltas are the files in `models/timecli`."""
-        strength = ("FLOAT", {**STRENGTH, "tooltip": STRENGTH_SAYS})
-        return {"required": {"model": ("MODEL",), "delta": _delta(), "strength": strength}}
-
-    @classmethod
-    def IS_CHANGED(cls, delta: str, **others: Any) -> float:
-        """A delta that was compiled anew is read anew."""
-        return os.path.getmtime(_place(delta))
 
     def apply(self, model: Any, delta: str, strength: float) -> tuple[Any, Any]:
         """The edited MODEL, and the edit."""

@@ -16,7 +16,7 @@ from timecli.editing import conflicts
 from timecli.editing.delta import Delta
 from timecli.editing.preview import Preview
 from timecli.manifests.manifest import Manifest
-from timecli.text import everyday
+from timecli.text import everyday, worlds
 
 from . import asking, network, states
 
@@ -61,7 +61,7 @@ def solved(model: Any, clip: Any, text: str) -> Solved:
 def _solve(manifest: Manifest, model: timecli.Loaded, layout: str) -> Solved:
     """With the everyday prompts that ComfyUI reads, kept apart from the command line's."""
     with torch.no_grad():
-        world = timecli.everyday_world(manifest, model, everyday.cache() / "comfyui" / layout)
+        world = timecli.everyday_world(manifest, model, worlds.cache() / "comfyui" / layout)
         delta = timecli.compile(manifest, model, world)
         seen = timecli.plan(manifest, model, delta, world)
         against = conflicts.conflicts(manifest, model.checkpoint, model.encoder, delta)

@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import torch
-from torch.nn import functional
 
 from timecli.errors import CheckpointError
 from timecli.files.quantised import numbers
@@ -22,7 +21,7 @@ from timecli.models.maps import Maps
 from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import POOLED, TEXT, Family
 from timecli.text import fingerprints
-from timecli.text.segments import Segment, Segmented
+from timecli.text.segments import OfFamily
 
 from . import batches, network, positions
 from .positions import Words
@@ -35,22 +34,16 @@ _KNOWN: WeakKeyDictionary[torch.nn.Module, tuple[str, ...]] = WeakKeyDictionary(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComfyEncoder(Segmented):
+class ComfyEncoder(OfFamily):
     """The text encoders that ComfyUI has loaded.
 
     Attributes:
         clip: ComfyUI's.
-        family: of the network that reads the states.
-        norm: the weight `[d]` of the norm that the network has before its map of the text.
         tick: called with the number of prompts that were encoded since the last call.
-        known: the segments of every prompt that was encoded.
     """
 
     clip: Any
-    family: Family
-    norm: torch.Tensor | None = None
     tick: Callable[[int], None] = field(default=lambda _: None, repr=False, compare=False)
-    known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def width(self) -> int:
@@ -62,11 +55,6 @@ class ComfyEncoder(Segmented):
         """The d of the vector for the whole prompt; 0 where the network is given none."""
         found = self.remembered([""], 0)[0]
         return int(found[POOLED].shape[1]) if POOLED in found else 0
-
-    @property
-    def behind_norm(self) -> bool:
-        """Whether the network has a norm before its map of the text."""
-        return self.norm is not None
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt without padding, of the text's last segment; raises PromptError for one too long."""
@@ -82,12 +70,6 @@ class ComfyEncoder(Segmented):
         last = -1 if tokenizer.tokenizer_adds_end_token else None
         return [self._words(name).text(token) for token in ids[tokenizer.tokens_start : last]]
 
-    def segments(self, prompt: str) -> tuple[Segment, ...]:
-        """The tokens at a prompt's positions, one segment behind the other."""
-        if prompt not in self.known:
-            self.remembered([prompt], 0)
-        return self.known[prompt]
-
     def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
         """What each prompt gives to every stream, rows `[positions, d]` float32; `positions` is all."""
         tokens = [self._tokenized(prompt) for prompt in prompts]
@@ -97,9 +79,7 @@ class ComfyEncoder(Segmented):
     def _encoded(self, prompt: str, tokens: dict[str, Any]) -> dict[str, torch.Tensor]:
         comfy.model_management.throw_exception_if_processing_interrupted()
         made = self.clip.encode_from_tokens(tokens, return_dict=True)
-        states = made["cond"][0].float().cpu()
-        if self.norm is not None and self.family.norm is not None:
-            states = functional.rms_norm(states, self.norm.shape, self.norm, self.family.norm[1])
+        states = self.normed(made["cond"][0].float().cpu())
         found = {TEXT: states}
         if POOLED in self.family.streams:
             if made["pooled_output"] is None:
@@ -170,11 +150,10 @@ def read(clip: Any, maps: Maps, asked: int | None = None, tick: Callable[[int], 
     )  # fmt: skip
     for reader in encoder.readers:
         matrix = next(one for one in family.matrices if one.stream == reader.stream)
-        width = maps.weights[maps.name(matrix)].shape[1]
-        if width != reader.width and not (matrix.leading and width > reader.width):
+        if not network.fits(matrix, maps, reader.width):
             raise CheckpointError(
                 f"the CLIP gives {network.CALLED[reader.stream]} of width {reader.width}, and this MODEL, "
-                f"{family.name}, reads {width}; connect the CLIP that it is drawn with."
+                f"{family.name}, reads {maps.shape(matrix)[1]}; connect the CLIP that it is drawn with."
             )
     return encoder
 

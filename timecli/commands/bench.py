@@ -198,7 +198,7 @@ def _check(checkpoint: Checkpoint, tasks: Sequence[Manifest], wanted: Sequence[C
     """Refuse what cannot be measured before anything is drawn."""
     from timecli.measuring.schedule import TRAINED
     from timecli.models.carried import require_unedited
-    from timecli.models.checkpoint import require_maps
+    from timecli.models.maps import require_maps
 
     require_unedited(checkpoint, "give the original")
     for task in tasks:

@@ -54,7 +54,7 @@ def edit(
         manifest = load_together(manifest_paths, reading, trying)
         require_readable(reading)
         from timecli.models.carried import require_unedited
-        from timecli.models.checkpoint import require_maps
+        from timecli.models.maps import require_maps
 
         model, reading = beside(model, reading)
         checkpoint = open_model(model, reading.config, reading.text_encoder, not writing.leave_ema)

@@ -53,11 +53,12 @@ def everyday(
     check_target(output, given(model, list_file, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
 
     from timecli.text import everyday as world
+    from timecli.text import worlds
 
     encoder = read_encoder(checkpoint, reading, options.pick_device(reading.device), task.solve)
     prompts = world.prompts(task, encoder)
     with terminal.progress("everyday prompts", len(prompts), "prompts") as tick:
-        world.save(world.measured(task, encoder, tick), output, force, follow=True)
+        worlds.save(world.measured(task, encoder, tick), output, force, follow=True)
     if telling.as_json:
         return terminal.print_json("everyday", {"prompts": len(prompts), "written": [str(output)]})
     terminal.say(f"{amount(len(prompts), 'prompt')}, the empty one among them")

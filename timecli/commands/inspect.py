@@ -49,7 +49,7 @@ def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | SafeFile | None
     """What a file is, as plain data, and the model or LoRA where it is one; its tensors are not looked at."""
     from timecli.editing import delta as deltas
     from timecli.files.safefile import open_file
-    from timecli.models import checkpoint as files
+    from timecli.models import contents
 
     settle(file)
     header = None if file.is_dir() else open_file(file)
@@ -61,7 +61,7 @@ def _described(file: Path) -> tuple[dict[str, Any], Checkpoint | SafeFile | None
     if header and exporting.is_adapter(header):
         return exporting.describe(header), header
     checkpoint = open_model(file, needs="nothing")
-    return files.describe(checkpoint), checkpoint
+    return contents.describe(checkpoint), checkpoint
 
 
 def _print_for_git(file: Path) -> None:

@@ -53,7 +53,6 @@ def _device(value: str) -> str:
     return value
 
 
-ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Edit manifest (TOML).")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Single .safetensors file or diffusers folder.")]
 ManifestPaths = Annotated[
     list[Path], typer.Argument(metavar="MANIFEST... MODEL", help="Manifests, and the model last.")

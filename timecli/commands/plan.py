@@ -128,7 +128,7 @@ def _look(
 def _unfit(manifest: Manifest, checkpoint: Checkpoint) -> list[str]:
     """Everything for which `edit` would refuse this model."""
     from timecli.models.carried import require_unedited
-    from timecli.models.checkpoint import require_maps
+    from timecli.models.maps import require_maps
 
     found = []
     checks = (

@@ -181,16 +181,16 @@ def with_reading(manifest: Manifest, reading: Reading) -> Manifest:
 
 def everyday_world(manifest: Manifest, encoder: TextEncoder, reading: Reading) -> Everyday | None:
     """What the edit preserves in expectation: from a file, the user's cache, or encoded with progress."""
-    from timecli.text import everyday
+    from timecli.text import everyday, worlds
 
     if not manifest.preserve.world:
         return None
     if reading.everyday is not None:
-        return everyday.given(manifest, encoder, reading.everyday)
-    folder = None if reading.no_cache else everyday.cache()
+        return worlds.given(manifest, encoder, reading.everyday)
+    folder = None if reading.no_cache else worlds.cache()
     prompts = len(everyday.prompts(manifest, encoder))
     with terminal.progress("everyday prompts", prompts, "prompts") as tick:
-        return everyday.kept(manifest, encoder, folder, tick)
+        return worlds.kept(manifest, encoder, folder, tick)
 
 
 def everyday_worlds(encoder: TextEncoder, reading: Reading) -> Callable[[Manifest], Everyday | None]:

@@ -65,7 +65,7 @@ def tune(
     manifest_paths, model = model_last(paths, "manifest")
     from timecli.measuring import objectives, schedule
     from timecli.models.carried import require_unedited
-    from timecli.models.checkpoint import require_maps
+    from timecli.models.maps import require_maps
 
     if objective is not None:
         options.choice(objective, "--objective", objectives.OBJECTIVES)
@@ -140,7 +140,7 @@ def _search(
         found = tune.balance_all(tasks, drawings, report)
     else:
         (task,) = tasks
-        forecasts = trials.forecasts(task, checkpoint, encoder, exact, world(task))
+        forecasts = trials.Forecasts(checkpoint, encoder, exact, world(task))
         found = [tune.search(task, objective, forecasts, drawings, lambda trial: report(task.name, trial))]
     if objective == "balance" and max(tune.deltas(tasks, found)) >= tune.CLOSE:
         terminal.complain("no value balances all of it; the nearest one is kept.")

@@ -14,7 +14,7 @@ from timecli.files.foreign import read
 from timecli.files.parts import remove
 from timecli.files.seals import SIZE, Sealer, sealer
 from timecli.files.writing import make_folder, write_bytes
-from timecli.text import everyday
+from timecli.text import worlds
 
 FOLDER = ".drawn"
 """Where a report's folder has them."""
@@ -47,7 +47,7 @@ class Album:
 
 def mine() -> Sealer:
     """What the user's own runs are told by."""
-    return sealer(everyday.cache())
+    return sealer(worlds.cache())
 
 
 def sealed(picture: Image.Image, what: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timecli.drawing.album import png
-from timecli.drawing.report import COVERED, SCORES, Column, balance_lines, best, score_rows, sheet
+from timecli.drawing.report import Column, balance_lines, best, score_table, sheet
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.rows import BALANCE, Row
 from timecli.shown import harmless, in_markdown, table_row
@@ -97,9 +97,7 @@ def _numbers(found: Mapping[str, Any]) -> list[str]:
     if not best(found):
         return [*lines, "Nothing was measured: no judge was given."]
     drawn = f"{len(found['seeds'])} seeds, {found['steps']} steps, guidance {found['guidance']:g}"
-    table = [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
-    table += [table_row(*cells) for cells in score_rows(found["scores"])]
-    return [*lines, f"Shares of pictures ({drawn}), judged by CLIP.", "", *table, "", *COVERED]
+    return [*lines, f"Shares of pictures ({drawn}), judged by CLIP.", "", *score_table(found["scores"])]
 
 
 def _undo(manifest: Manifest, found: Mapping[str, Any]) -> list[str]:

@@ -89,7 +89,7 @@ def load_pipeline(
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True, "use_safetensors": True, **given}
     with explained(f"{checkpoint.path} cannot be loaded for drawing; diffusers says", parts.way_out(checkpoint)):
         if checkpoint.is_folder:
-            variant = _variant(checkpoint)
+            variant = checkpoint.copies[0].variant or None  # of the UNet that is edited first; None is the plain one
             pipeline = kind.from_pretrained(checkpoint.path, variant=variant, trust_remote_code=False, **options)
         else:
             with _as_safetensors(checkpoint.path) as file:
@@ -171,11 +171,6 @@ def _parts(checkpoint: Checkpoint, encoder: TextEncoder, dtype: torch.dtype) -> 
     if len(pairs) == 1:
         found[folders[0]] = libraries.text_encoder(encoder.towers[0].model, dtype)
     return found
-
-
-def _variant(checkpoint: Checkpoint) -> str | None:
-    """The variant of the UNet that is edited first, as diffusers calls it; None for the plain one."""
-    return checkpoint.copies[0].variant or None
 
 
 @contextmanager

@@ -151,9 +151,7 @@ def markdown(found: dict[str, Any]) -> str:
         *([""] * bool(found["doubts"])),
     ]
     if found["scores"]:
-        lines += [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
-        lines += [table_row(*cells) for cells in score_rows(found["scores"])]
-        lines += ["", *COVERED]
+        lines += score_table(found["scores"])
     else:
         tested = ", and no threshold was tested" * bool(found["thresholds"])
         lines.append(f"No judge was given, so nothing was measured{tested}.")
@@ -189,6 +187,12 @@ def balance_lines(found: Mapping[str, Any]) -> list[str]:
                 f"with 95 % confidence the share is {low:.0%} to {high:.0%}"
             )
     return lines
+
+
+def score_table(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The table of scores in Markdown, and what its columns are."""
+    head = [f"| | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
+    return [*head, *(table_row(*cells) for cells in score_rows(scores)), "", *COVERED]
 
 
 def score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

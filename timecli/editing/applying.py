@@ -19,7 +19,8 @@ from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
 from timecli.files.safefile import plain
 from timecli.files.tensors import convert, raw
-from timecli.models.checkpoint import Checkpoint, require_maps
+from timecli.models.checkpoint import Checkpoint
+from timecli.models.maps import require_maps
 from timecli.models.streams import ENTRY, Matrix
 
 
@@ -129,16 +130,9 @@ def for_matrix(deltas: Sequence[Delta], matrix: Matrix) -> list[Operator]:
     ]
 
 
-def edit_matrix(
-    before: torch.Tensor,
-    where: str,
-    operators: Sequence[Operator],
-    device: torch.device,
-    strength: float,
-    dtype: torch.dtype | None,
-) -> torch.Tensor:
-    """One matrix `[out, d]` after some operators, in `dtype` or its own; `where` is how errors call it."""
-    return _rounded(_exact(before, operators, device, strength), dtype or before.dtype, where)
+def edit_matrix(before: torch.Tensor, where: str, operators: Sequence[Operator], device: torch.device) -> torch.Tensor:
+    """One matrix `[out, d]` after some operators, in its own dtype; `where` is how errors call it."""
+    return _rounded(_exact(before, operators, device, 1.0), before.dtype, where)
 
 
 def require_width(before: torch.Tensor, where: str, width: int, leading: bool) -> None:

@@ -16,12 +16,11 @@ from timecli.editing.solve import Operator, solve
 from timecli.errors import CheckpointError, PromptError
 from timecli.manifests.company import preserved
 from timecli.manifests.manifest import Manifest
-from timecli.models.checkpoint import require_maps
-from timecli.models.maps import Network
+from timecli.models.maps import Network, require_maps
 from timecli.models.streams import POOLED, TEXT
 from timecli.text import everyday, pairing
 from timecli.text.everyday import Everyday
-from timecli.text.readers import Reader, TextEncoder
+from timecli.text.readers import Reader, TextEncoder, require_finite
 
 
 def problems(manifest: Manifest, encoder: TextEncoder) -> list[str]:
@@ -133,7 +132,9 @@ def _blocks(
     manifest: Manifest, reader: Reader, device: torch.device, world: Everyday | None
 ) -> Iterator[pairing.Columns]:
     """The rows of one stream's solve, where they are calculated with."""
-    return (_finite(block, device) for block in pairing.columns(manifest, reader, world))
+    for block in pairing.columns(manifest, reader, world):
+        require_finite("the prompts", block.source, block.destination)
+        yield pairing.Columns(*(part.to(device) for part in block))
 
 
 def _on_cpu(operator: Operator) -> Operator:
@@ -159,14 +160,6 @@ def origin(manifest: Manifest, encoder: TextEncoder, world: Everyday | None = No
         length=encoder.asked,
         states_of=encoder.states_of,
     )
-
-
-def _finite(columns: pairing.Columns, device: torch.device) -> pairing.Columns:
-    if not (torch.isfinite(columns.source).all() and torch.isfinite(columns.destination).all()):
-        raise CheckpointError(
-            "the text encoder turns the prompts into NaN or infinite values; the model is damaged, use another copy."
-        )
-    return pairing.Columns(*(part.to(device) for part in columns))
 
 
 def moved(manifest: Manifest, encoder: TextEncoder, operator: Operator) -> list[float]:

@@ -45,20 +45,16 @@ def conflicts(manifest: Manifest, checkpoint: Network, encoder: TextEncoder, del
     ways = list(forecast.ways([(edit.source, edit.destination) for edit in manifest.edits], encoder, metric))
     for i, (edit, way) in enumerate(zip(manifest.edits, ways, strict=True)):
         moved, wanted = delta.operator.shift(way.states), manifest.strength(edit)
-        share, whole = float((moved * way.toward).sum()), _length(way.change, metric)
+        share, whole = float((moved * way.toward).sum()), forecast.length(way.change, metric)
         if not whole:  # the maps do not tell it from its destination
             continue
-        aside = _length(moved - share * way.change, metric) / whole
+        aside = forecast.length(moved - share * way.change, metric) / whole
         far = f"{edit.source!r} goes {share:.0%} of the way to {edit.destination!r}"
         if abs(share - wanted) > SHORT:
             found.append(f"{far}, not the {wanted:.0%} of its strength{_pulling(manifest, i, moved, ways)}.")
         elif aside > (ASIDE if len(ways) > 1 else ALONE) * max(abs(wanted), 1):
             found.append(f"{far}, and {aside:.0%} aside{_pulling(manifest, i, moved, ways)}.")
     return found
-
-
-def _length(states: torch.Tensor, metric: torch.Tensor) -> float:
-    return float(((states @ metric) * states).sum().clamp(min=0).sqrt())
 
 
 def _pulling(manifest: Manifest, i: int, moved: torch.Tensor, ways: Sequence[Way]) -> str:

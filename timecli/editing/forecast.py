@@ -41,11 +41,18 @@ drawn on those edits, .78 and .69 with TIME."""
 
 
 def metric(checkpoint: Network, origin: Origin, reader: Reader) -> torch.Tensor:
-    """M = Σ Wᵀ W over the maps of a stream that an edit covers, `[d, d]` float64.
+    """M = Σ Wᵀ W over the maps of a stream that an edit covers, `[d, d]` float64; a model remembers it.
 
     Raises:
         CheckpointError: those that read the text's states are zero, so that no edit changes what is drawn.
     """
+    key = reader.stream, reader.width, origin.matrices, origin.layers
+    if key not in checkpoint.metrics:
+        checkpoint.metrics[key] = _summed(checkpoint, origin, reader)
+    return checkpoint.metrics[key]
+
+
+def _summed(checkpoint: Network, origin: Origin, reader: Reader) -> torch.Tensor:
     total = torch.zeros(reader.width, reader.width, dtype=torch.float64)
     for place, weight in checkpoint.projections(twins=False, streams=(reader.stream,)):
         if covers(origin, place.matrix):
@@ -177,6 +184,11 @@ def moves(states: torch.Tensor, operator: Operator, metric: torch.Tensor) -> tor
 def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """`part / whole`; of nothing, nothing is 0."""
     return torch.where(part == 0, part, part / whole)
+
+
+def length(states: torch.Tensor, metric: torch.Tensor) -> float:
+    """‖c‖_M of states `[positions, d]`, all positions together."""
+    return float(((states @ metric) * states).sum().clamp(min=0).sqrt())
 
 
 def _squares(states: torch.Tensor, metric: torch.Tensor) -> torch.Tensor:

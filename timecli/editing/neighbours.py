@@ -111,9 +111,8 @@ def _known(change: Change, encoder: TextEncoder, metric: torch.Tensor) -> list[t
     tests = [(bare, test) for bare, test in drafts.others(change) if _readable(bare, test[0], encoder)]
     said = [(bare, test) for bare, test in tests if all(forecast.aligned(bare, text, encoder) for text in test)]
     lengths = [
-        [float(((way.change @ metric) * way.change).sum().clamp(min=0).sqrt()) for way in ways]
+        [forecast.length(way.change, metric) for way in forecast.ways([(bare, text) for text in test], encoder, metric)]
         for bare, test in said
-        for ways in [forecast.ways([(bare, text) for text in test], encoder, metric)]
     ]
     return [test for (_, test), (moved, wanted) in zip(said, lengths, strict=True) if moved > STILL * wanted]
 

@@ -74,6 +74,15 @@ def _only(encoder: TextEncoder) -> Tower:
     return tower
 
 
+def _lessons(
+    manifest: Manifest, encoder: TextEncoder, tower: Tower, like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids `[n, positions]` of every source, and its destination's states `[n, positions, d]`, as `like` is."""
+    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
+    goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).to(like)
+    return tower.padded([encoder.tokens(source) for source, _ in pairs]), goals
+
+
 def uce_columns(manifest: Manifest, encoder: TextEncoder) -> Columns:
     """UCE's rows: of every prompt the last token before the end, λ 0.5, preserved prompts with weight 1."""
     pairs = [(pair.source, pair.destination) for pair in manifest.edits]
@@ -105,9 +114,7 @@ def finetune(
     weights = {name: tensor.clone().requires_grad_() for name, tensor in tower.model.weights.items()}
     trained = replace(tower.model, weights=weights)
     metric = forecast.metric(checkpoint, compiling.origin(manifest, encoder), encoder)
-    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
-    goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).float().to(device)
-    ids = tower.padded([encoder.tokens(source) for source, _ in pairs])
+    ids, goals = _lessons(manifest, encoder, tower, tower.model.weights[HF_MARK])
     root = torch.linalg.cholesky(metric + 1e-9 * metric.diagonal().mean() * torch.eye(len(metric))).float().to(device)
     optimizer = torch.optim.Adam(weights.values(), lr=RATE, weight_decay=eta)
     for _ in range(iterations):
@@ -133,9 +140,7 @@ def embedit(manifest: Manifest, encoder: TextEncoder) -> dict[str, torch.Tensor]
     tower = _only(encoder)
     table = tower.model.weights[HF_MARK]
     words = torch.tensor(sorted({encoder.tokens(pair.source)[-2] for pair in manifest.edits})).to(table.device)
-    pairs = [pair for one in manifest.edits for pair in pairing.augmented_pairs(one, manifest.templates)]
-    goals = torch.stack([encoder.embed([d])[0][encoder.alignment(s, d)] for s, d in pairs]).to(table)
-    ids = tower.padded([encoder.tokens(source) for source, _ in pairs])
+    ids, goals = _lessons(manifest, encoder, tower, table)
     rows = table[words].clone().requires_grad_()
     optimizer = torch.optim.Adam([rows], lr=EMBEDIT_RATE)
     for _ in range(EMBEDIT_STEPS):

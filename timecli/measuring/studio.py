@@ -89,7 +89,7 @@ class Studio:
         for matrix, tensor in self.matrices.items():
             name = matrix.names[streams.DIFFUSERS]
             if operators := applying.for_matrix([delta], matrix):
-                found[name] = applying.edit_matrix(tensor, name, operators, device, 1.0, None)
+                found[name] = applying.edit_matrix(tensor, name, operators, device)
         return found
 
 

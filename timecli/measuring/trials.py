@@ -105,35 +105,33 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What a manifest will give, from text alone.
-
-    Attributes:
-        metric: M of the matrices that are edited, `[d, d]` float64.
-    """
+    """What a manifest will give, from text alone."""
 
     checkpoint: Checkpoint
     encoder: TextEncoder
     device: torch.device
     world: Everyday | None
-    metric: torch.Tensor
 
     def mean(self, manifest: Manifest) -> float:
         """Harmonic mean of generality, specificity, kept and reached, which what goes past its destination lowers."""
         delta = self._compiled(manifest)
+        metric = forecast.metric(self.checkpoint, delta.origin, self.encoder)
         table = [row for row in rows(manifest) if row.destination]
         pairs = [(row.prompt, row.destination or "") for row in table]
-        shares = forecast.told(pairs, self.encoder, delta.operator, self.metric)
+        shares = forecast.told(pairs, self.encoder, delta.operator, metric)
         shown = [UNTOLD if share is None else forecast.shown(share) for share in shares]
         staying = [row.prompt for row in table if row.kind not in FOLLOW]
-        kept = forecast.kept(staying, self.encoder, delta.operator, self.metric)
+        kept = forecast.kept(staying, self.encoder, delta.operator, metric)
         follow = [pair for row, pair in zip(table, pairs, strict=True) if row.kind in FOLLOW]
-        reached = forecast.reached(follow, self.encoder, delta.operator, self.metric)
+        reached = forecast.reached(follow, self.encoder, delta.operator, metric)
         return _mean(table, shown, fmean(kept), fmean(reached))
 
     def moved(self, manifest: Manifest) -> float:
         """How far the sources go, on average."""
         pairs = [(edit.source, edit.destination) for edit in manifest.edits]
-        return fmean(forecast.shares(pairs, self.encoder, self._compiled(manifest).operator, self.metric))
+        delta = self._compiled(manifest)
+        metric = forecast.metric(self.checkpoint, delta.origin, self.encoder)
+        return fmean(forecast.shares(pairs, self.encoder, delta.operator, metric))
 
     def _compiled(self, manifest: Manifest) -> Delta:
         """All trials have the same prompts, which are encoded once."""
@@ -146,11 +144,3 @@ def _mean(table: Sequence[Row], shown: Sequence[float], *likeness: float) -> flo
     for row, share in zip(table, shown, strict=True):
         kinds.setdefault(row.kind, []).append(share)
     return harmonic_mean([fmean(kinds["positive"]), 1 - fmean(kinds["negative"]), *(max(one, 0.0) for one in likeness)])
-
-
-def forecasts(
-    manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, device: torch.device, world: Everyday | None
-) -> Forecasts:
-    """Forecasts for the matrices that a manifest edits."""
-    metric = forecast.metric(checkpoint, compiling.origin(manifest, encoder), encoder)
-    return Forecasts(checkpoint, encoder, device, world, metric)

@@ -6,23 +6,20 @@ Either way a `Checkpoint` says where the maps that read text and the text encode
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from timecli.errors import CheckpointError, ManifestError
 from timecli.files import code, foreign
-from timecli.files.foreign import read_config
 from timecli.files.quantised import numbers, require_floats
 from timecli.files.safefile import SafeFile, require_finite
 from timecli.manifests import records
 from timecli.models import classes, encoders, layouts, streams, towers, unets
 from timecli.models.encoders import EncoderFiles
-from timecli.models.maps import Network, channels
+from timecli.models.maps import channels
 from timecli.models.streams import POOLED, TEXT
 from timecli.models.towers import TextWeights
 from timecli.models.variants import Group
@@ -75,6 +72,7 @@ class Checkpoint:
         left_out: files of a folder that hold the UNet and are not edited; a copy of the folder goes without them.
         cautions: sentences that a user should see.
         encoders: the text encoders of a diffusion transformer, which diffusers reads.
+        metrics: what `forecast.metric` has summed.
     """
 
     path: Path
@@ -87,6 +85,7 @@ class Checkpoint:
     left_out: tuple[Path, ...] = ()
     cautions: tuple[str, ...] = ()
     encoders: tuple[EncoderFiles, ...] = ()
+    metrics: dict[Any, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def is_folder(self) -> bool:
@@ -96,15 +95,17 @@ class Checkpoint:
     @property
     def width(self) -> int:
         """The d of the text's states."""
-        first = self.places[0]
-        return int(first.file.entries[first.name]["shape"][-1])
+        return self.shape(self.places[0].matrix)[-1]
+
+    def shape(self, matrix: streams.Matrix) -> tuple[int, ...]:
+        """`[out, d]` of a map."""
+        place = next(place for place in self.places if place.matrix == matrix)
+        return tuple(place.file.entries[place.name]["shape"])
 
     def width_of(self, stream: str) -> int:
         """The d of a stream: as wide as its first map, of which text may be a part that the text encoder tells."""
-        place = next(place for place in self.places if place.matrix.stream == stream)
-        if place.matrix.leading and self.texts:
-            return self.texts[-1].projected
-        return int(place.file.entries[place.name]["shape"][-1])
+        first = next(matrix for matrix in self.family.matrices if matrix.stream == stream)
+        return self.texts[-1].projected if first.leading and self.texts else self.shape(first)[-1]
 
     @property
     def edits(self) -> list[dict[str, Any]]:
@@ -155,23 +156,6 @@ class Checkpoint:
             for place, tensor in zip(places, places[0].file.read(place.name for place in places), strict=True):
                 require_finite(tensor, place.where)
                 yield place, tensor
-
-
-def require_maps(checkpoint: Network, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
-    """Refuse keys, values or layers of which the model has none."""
-    if all(matrix.kind == streams.ENTRY for matrix in checkpoint.family.matrices):
-        if layers is not None or set(matrices) != {"k", "v"}:
-            raise CheckpointError(
-                f"{checkpoint.path} is {checkpoint.family.name}, whose text enters by one map and not by the keys and "
-                "values of layers; an edit of some of these has nothing to edit here, so leave out solve.matrices and "
-                "solve.layers."
-            )
-        return
-    last = max(matrix.layer for matrix in checkpoint.family.matrices)
-    if layers is not None and max(layers) > last:
-        raise CheckpointError(
-            f"{checkpoint.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
-        )
 
 
 def edits(file: SafeFile) -> list[dict[str, Any]]:
@@ -231,7 +215,7 @@ def open_checkpoint(
     for place in places:
         require_floats(place.file, [place.name])
     width = first.shapes[places[0].name][-1]
-    family = _of_config(family, config, width, needs != "nothing")
+    family = classes.of_config(family, config, width, needs != "nothing")
     texts: tuple[TextWeights, ...] = ()
     others: tuple[EncoderFiles, ...] = ()
     if needs != "nothing" and family.by_pipeline:
@@ -246,21 +230,6 @@ def open_checkpoint(
     return Checkpoint(
         path, family, tuple(places), texts, config, taken, found.copies, found.left_out, found.cautions, others
     )
-
-
-def _of_config(family: streams.Family, config: Path | None, width: int, compiled: bool) -> streams.Family:
-    """The kind of a family that a folder says it is, or else its width: kinds differ in their text encoders alone.
-
-    Raises:
-        CheckpointError: the text is `compiled`, and the pipeline that the folder names makes another.
-    """
-    index = config / "model_index.json" if config is not None else None
-    said = read_config(index).get("_class_name") if index is not None else None
-    found = classes.of_class(family, said) if isinstance(said, str) else None
-    if found is None and compiled and isinstance(said, str):
-        classes.refuse(family, said, str(index))
-    by_width = family if not family.kinds or width == family.towers[0].width else family.kinds[0]
-    return found or by_width
 
 
 def _places(group: Group, where: str, twin: bool) -> tuple[streams.Family, list[Place]]:
@@ -280,26 +249,3 @@ def _averages(places: Iterable[Place]) -> list[Place]:
         for name in layouts.twins(place.matrix)
         if name in place.file.entries
     ]
-
-
-def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoders' files."""
-    files = {place.file.path: place.file for place in checkpoint.places}
-    files |= {file.path: file for text in checkpoint.texts for file in text.files}
-    entries = [entry for file in files.values() for entry in file.entries.values()]
-    edited = [place for place in checkpoint.places if not place.twin]
-    cross = [place.file.entries[place.name]["shape"] for place in edited if place.matrix.kind != streams.ENTRY]
-    return {
-        "form": "diffusers folder" if checkpoint.is_folder else "single file",
-        "architecture": checkpoint.family.name,
-        "text_width": checkpoint.width,
-        "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
-        "parameters": sum(math.prod(entry["shape"]) for entry in entries),
-        "maps": len(edited),
-        "cross_attention_matrices": len(cross),
-        "cross_attention_parameters": sum(map(math.prod, cross)),
-        "streams": list(checkpoint.family.streams),
-        "twins": len(checkpoint.places) - len(edited),
-        "copies": [copy.describe() for copy in checkpoint.copies],
-        "edits": checkpoint.edits,
-    }

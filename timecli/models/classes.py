@@ -5,7 +5,11 @@ Others have templates of their own, or a picture in place of the text. diffusers
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from timecli.errors import CheckpointError
+from timecli.files.code import INDEX
+from timecli.files.foreign import read_config
 from timecli.models.streams import Family
 
 
@@ -49,13 +53,28 @@ SAME_TEXT = {
 }  # fmt: skip
 
 
-def of_class(family: Family, name: str) -> Family | None:
+def of_config(family: Family, config: Path | None, width: int, compiled: bool) -> Family:
+    """The kind of a family that a folder says it is, or else its width: kinds differ in their text encoders alone.
+
+    Raises:
+        CheckpointError: the text is `compiled`, and the pipeline that the folder names makes another.
+    """
+    index = config / INDEX if config is not None else None
+    said = read_config(index).get("_class_name") if index is not None else None
+    found = _of_class(family, said) if isinstance(said, str) else None
+    if found is None and compiled and isinstance(said, str):
+        _refuse(family, said, str(index))
+    by_width = family if not family.kinds or width == family.towers[0].width else family.kinds[0]
+    return found or by_width
+
+
+def _of_class(family: Family, name: str) -> Family | None:
     """The family, or that of its kinds, whose text a pipeline's class makes; None where it makes another."""
     kinds = (family, *family.kinds)
     return next((one for one in kinds if name == one.pipeline or name in SAME_TEXT.get(one.pipeline, ())), None)
 
 
-def refuse(family: Family, name: str, index: str) -> None:
+def _refuse(family: Family, name: str, index: str) -> None:
     """Refuse a folder whose pipeline makes its text in another way."""
     own = " or ".join(one.pipeline for one in (family, *family.kinds))
     raise CheckpointError(

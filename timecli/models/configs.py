@@ -8,6 +8,8 @@ from timecli.models.layouts import CLIP, HF_MARK, QWEN_VL, T5, Shapes
 from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import Tower
 
+WIDTHS = ("hidden_size", "d_model")
+"""How configs call a text encoder's width."""
 CLIP_HEAD, QWEN_HEAD = 64, 128
 """How wide every attention head is."""
 CLIP_POSITIONS = 77
@@ -44,10 +46,15 @@ def of_tower(tower: Tower, shapes: Shapes) -> dict[str, Any] | None:
     return {T5.model: _t5, QWEN_VL.model: _qwen_vl}.get(tower.model, _clip)(shapes)
 
 
-def width(config: dict[str, Any]) -> int:
-    """The d of its states."""
-    about = config.get("text_config", config)
-    return int(about.get("d_model") or about["hidden_size"])
+def of_text(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config says of the text, where it is of several parts."""
+    return config["text_config"] if isinstance(config.get("text_config"), dict) else config
+
+
+def width(config: dict[str, Any]) -> int | None:
+    """The d of the states; None where a config does not name it."""
+    about = of_text(config)
+    return next((about[key] for key in WIDTHS if isinstance(about.get(key), int)), None)
 
 
 def _clip(shapes: Shapes) -> dict[str, Any] | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from timecli.errors import CheckpointError
 from timecli.files.parts import real
 from timecli.files.quantised import convertible, require_floats
 from timecli.files.safefile import ITEMSIZES, open_file
 from timecli.files.targets import entries
-from timecli.models import layouts
+from timecli.models import layouts, streams
 from timecli.models.checkpoint import Checkpoint, Place
 
 WEIGHTS = ".safetensors"
@@ -89,3 +92,26 @@ def over(path: Path, base: Checkpoint) -> Checkpoint | None:
             places = tuple(own.get(place.matrix, place) for place in base.places if not place.twin)
             return replace(base, path=path, places=places)
     return None
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `timecli inspect` says of a model. Parameters are counted in the UNet's and the text encoders' files."""
+    files = {place.file.path: place.file for place in checkpoint.places}
+    files |= {file.path: file for text in checkpoint.texts for file in text.files}
+    entries = [entry for file in files.values() for entry in file.entries.values()]
+    edited = [place for place in checkpoint.places if not place.twin]
+    cross = [place.file.entries[place.name]["shape"] for place in edited if place.matrix.kind != streams.ENTRY]
+    return {
+        "form": "diffusers folder" if checkpoint.is_folder else "single file",
+        "architecture": checkpoint.family.name,
+        "text_width": checkpoint.width,
+        "dtypes": dict(Counter(entry["dtype"] for entry in entries)),
+        "parameters": sum(math.prod(entry["shape"]) for entry in entries),
+        "maps": len(edited),
+        "cross_attention_matrices": len(cross),
+        "cross_attention_parameters": sum(map(math.prod, cross)),
+        "streams": list(checkpoint.family.streams),
+        "twins": len(checkpoint.places) - len(edited),
+        "copies": [copy.describe() for copy in checkpoint.copies],
+        "edits": checkpoint.edits,
+    }

@@ -18,7 +18,7 @@ from timecli.errors import CheckpointError
 from timecli.files import quantised
 from timecli.files.foreign import read_config
 from timecli.files.safefile import ITEMSIZES, SafeFile, open_file
-from timecli.models import layouts
+from timecli.models import configs, layouts
 from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import GIVE, Family, Tower, tokenizer_of
 from timecli.models.variants import groups, other_weights
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 TABLES = ("embed_tokens.weight", "token_embedding.weight", "shared.weight")
 """How the name of a table of token embeddings ends, `[vocabulary, width]`."""
-WIDTHS = ("hidden_size", "d_model")
-"""How configs call a text encoder's width."""
 TEXT_ALONE = ("model.layers.", "model.embed_tokens.", "model.norm.")
 """How the names of a language model begin in a file that has no other part."""
 WEIGHTS = ("weight", "bias")
@@ -62,9 +60,7 @@ class EncoderFiles:
     @cached_property
     def layers(self) -> int | None:
         """How many layers the text goes through; None for all, with the norm behind them."""
-        about = read_config(self.folder / "config.json")
-        about = about["text_config"] if isinstance(about.get("text_config"), dict) else about
-        total = about.get("num_hidden_layers")
+        total = configs.of_text(read_config(self.folder / "config.json")).get("num_hidden_layers")
         if not self.tower.layers or not isinstance(total, int) or total <= self.tower.layers:
             return None
         return self.tower.layers if self.tower.layers > 0 else total + self.tower.layers
@@ -225,10 +221,8 @@ def _as_listed(tower: Tower, config: Path) -> Tower:
 
 
 def _width(config: Path) -> int | None:
-    """The width that a config names, of its text where it has several parts."""
-    about = read_config(config)
-    about = about["text_config"] if isinstance(about.get("text_config"), dict) else about
-    return next((about[key] for key in WIDTHS if isinstance(about.get(key), int)), None)
+    """The width that a config file names."""
+    return configs.width(read_config(config))
 
 
 def _table(file: SafeFile, prefix: str) -> int | None:

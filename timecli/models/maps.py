@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
+from timecli.errors import CheckpointError
 from timecli.models import layouts
-from timecli.models.streams import LDM, POOLED, TEXT, Family, Matrix
+from timecli.models.streams import ENTRY, LDM, POOLED, TEXT, Family, Matrix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,13 @@ class Network(Protocol):
     def family(self) -> Family:
         """What kind of model it is."""
 
+    @property
+    def metrics(self) -> dict[Any, torch.Tensor]:
+        """What `forecast.metric` has summed."""
+
+    def shape(self, matrix: Matrix) -> tuple[int, ...]:
+        """`[out, d]` of a map."""
+
     def projections(
         self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
     ) -> Iterator[tuple[Spot, torch.Tensor]]:
@@ -70,17 +78,25 @@ class Maps:
         path: how errors call the network.
         family: what kind of model it is.
         weights: by their names in a single file; a map is read when it is needed.
+        shapes: by the same names.
         channels: how many a UNet takes.
+        metrics: what `forecast.metric` has summed.
     """
 
     path: str
     family: Family
     weights: Mapping[str, torch.Tensor]
+    shapes: layouts.Shapes
     channels: int
+    metrics: dict[Any, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def name(self, matrix: Matrix) -> str:
         """The name under which a map is held."""
         return matrix.names[LDM]
+
+    def shape(self, matrix: Matrix) -> tuple[int, ...]:
+        """`[out, d]` of a map."""
+        return self.shapes[self.name(matrix)]
 
     def projections(
         self, twins: bool = True, streams: Collection[str] = (TEXT, POOLED)
@@ -105,7 +121,7 @@ def find(weights: Mapping[str, torch.Tensor], shapes: layouts.Shapes, name: str)
         CheckpointError: it is no model of a known family.
     """
     family, _, _ = layouts.find(shapes, name)
-    return Maps(name, family, weights, channels(family, shapes))
+    return Maps(name, family, weights, shapes, channels(family, shapes))
 
 
 def channels(family: Family, shapes: layouts.Shapes) -> int:
@@ -114,3 +130,20 @@ def channels(family: Family, shapes: layouts.Shapes) -> int:
         return NOISE
     name = next((name for end in CONV_IN for name in shapes if name.endswith(end)), None)
     return shapes[name][1] if name and len(shapes[name]) > 1 else NOISE
+
+
+def require_maps(network: Network, matrices: Collection[str], layers: tuple[int, ...] | None) -> None:
+    """Refuse keys, values or layers of which the model has none."""
+    if all(matrix.kind == ENTRY for matrix in network.family.matrices):
+        if layers is not None or set(matrices) != {"k", "v"}:
+            raise CheckpointError(
+                f"{network.path} is {network.family.name}, whose text enters by one map and not by the keys and "
+                "values of layers; an edit of some of these has nothing to edit here, so leave out solve.matrices and "
+                "solve.layers."
+            )
+        return
+    last = max(matrix.layer for matrix in network.family.matrices)
+    if layers is not None and max(layers) > last:
+        raise CheckpointError(
+            f"{network.path} has no cross-attention layer {max(layers)}; its layers go from 0 to {last}."
+        )

@@ -73,8 +73,7 @@ def truncated(operator: Operator, rank: int | None, tolerance: float | None) -> 
 
 def fitting(checkpoint: Network, delta: Delta, dtype: torch.dtype) -> int:
     """How many columns a LoRA of `LARGEST` bytes has for every map of a model."""
-    maps = checkpoint.projections(twins=False)
-    sizes = [sum(weight.shape) for place, weight in maps if for_matrix([delta], place.matrix)]
+    sizes = [sum(checkpoint.shape(matrix)) for matrix in checkpoint.family.matrices if for_matrix([delta], matrix)]
     return max(1, LARGEST // max(1, dtype.itemsize * sum(sizes)))
 
 

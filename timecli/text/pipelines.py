@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ from timecli.models.streams import MASK, POOLED, TEXT, Family, tokenizer_of
 from timecli.shown import brief
 from timecli.text import fingerprints, segments
 from timecli.text.readers import EVERYDAY
-from timecli.text.segments import Segment, Segmented
+from timecli.text.segments import OfFamily, Segment
 from timecli.text.sizes import require_no_larger, require_plausible, require_stated
 
 UNREAD = "the text encoders cannot read {!r}; diffusers says"
@@ -38,25 +38,19 @@ LONGEST = 2**20
 
 
 @dataclass(frozen=True)
-class PipelineEncoder(Segmented):
+class PipelineEncoder(OfFamily):
     """A family's pipeline without its network.
 
     Attributes:
-        family: the row of the table.
         pipeline: diffusers' own.
         widths: the d of every stream.
-        norm: the weight `[d]` of the RMS norm that the network has before its map of the text.
         least: how many positions the text is filled up to where a longer prompt has more, as ComfyUI does it; 0 where
             all prompts have as many.
-        known: the segments of every prompt that was encoded.
     """
 
-    family: Family
     pipeline: Any
     widths: dict[str, int]
-    norm: torch.Tensor | None = None
     least: int = 0
-    known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def width(self) -> int:
@@ -102,11 +96,6 @@ class PipelineEncoder(Segmented):
         left_out = getattr(self.pipeline, "prompt_template_encode_start_idx", 0)
         return (len(ids) if mask is None else int(mask.sum())) - left_out - len(self.tokenizer("")["input_ids"])
 
-    @property
-    def behind_norm(self) -> bool:
-        """Whether the network has a norm before its map of the text."""
-        return self.norm is not None
-
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt without its template.
 
@@ -148,9 +137,8 @@ class PipelineEncoder(Segmented):
         ]  # behind are zeros for an encoder that is not here
         if MASK in outputs:
             states = states[: int(outputs[MASK].sum())]
-        if self.norm is not None and self.family.norm is not None:
-            states = functional.rms_norm(states.float().cpu(), self.norm.shape, self.norm.float(), self.family.norm[1])
-        found = {TEXT: states.cpu()}
+        states = self.normed(states.cpu())
+        found = {TEXT: states}
         if POOLED in outputs:
             found[POOLED] = outputs[POOLED][None].cpu()
         self.known[prompt] = tuple(self._segment(prompt, name, *calls[name], len(states)) for name in calls)
@@ -179,12 +167,6 @@ class PipelineEncoder(Segmented):
         """That of a text encoder, where it has a processor of text and pictures the tokenizer in it."""
         found = getattr(self.pipeline, tokenizer_of(encoder))
         return getattr(found, "tokenizer", found)
-
-    def segments(self, prompt: str) -> tuple[Segment, ...]:
-        """The tokens at a prompt's positions, one segment behind the other."""
-        if prompt not in self.known:
-            self.remembered([prompt], 0)
-        return self.known[prompt]
 
 
 class _Enough(Exception):
@@ -253,8 +235,8 @@ def read(
     least = LEAST.get(family.name, 0) if comfyui else 0
     stamp, everyday = fingerprints.of_parts(checkpoint, stamps), checkpoint.beside_config(EVERYDAY)
     encoder = PipelineEncoder(
-        family, pipeline, widths, checkpoint.norm(), fingerprints=stamp, asked=length, everyday=everyday, device=device,
-        cautions=left_out, least=least, states_of=PROGRAM if least else "",
+        pipeline, widths, least, family=family, norm=checkpoint.norm(), fingerprints=stamp, asked=length,
+        everyday=everyday, device=device, cautions=left_out, states_of=PROGRAM if least else "",
     )  # fmt: skip
     if length is not None and length > encoder.most_tokens:
         raise CheckpointError(

@@ -14,12 +14,20 @@ from typing import TypeAlias
 
 import torch
 
+from timecli.errors import CheckpointError
+from timecli.files.safefile import DAMAGED
 from timecli.models.streams import POOLED, TEXT
 
 EVERYDAY = "everyday.txt"
 """In a model's config folder: the everyday prompts that suit it, one a line."""
 MEMORY = 3 * 2**30
 """Bytes of states that are remembered: those of 13,000 prompts in SD 1, or of a thousand edits."""
+
+
+def require_finite(what: str, *states: torch.Tensor) -> None:
+    """Refuse states of some prompts that are no numbers."""
+    if not all(torch.isfinite(one).all() for one in states):
+        raise CheckpointError(f"the text encoder turns {what} into NaN or infinite values; {DAMAGED}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,13 @@ word, so that "Roses" meets the roses of "Blue roses".
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional
 
 from timecli.errors import PromptError
+from timecli.models.streams import Family
 from timecli.text.align import align
 from timecli.text.readers import TextEncoder
 
@@ -91,3 +95,35 @@ class Segmented(TextEncoder):
 
     def fresh(self) -> None:
         """Prompts are encoded one at a time, so that what is remembered is what would be encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfFamily(Segmented):
+    """A text encoder for the networks of a family, which tells the segments when it encodes.
+
+    Attributes:
+        family: of the network that reads the states.
+        norm: the weight `[d]` of the RMS norm that the network has before its map of the text.
+        known: the segments of every prompt that was encoded.
+    """
+
+    family: Family
+    norm: torch.Tensor | None = None
+    known: dict[str, tuple[Segment, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def behind_norm(self) -> bool:
+        """Whether the network has a norm before its map of the text."""
+        return self.norm is not None
+
+    def normed(self, states: torch.Tensor) -> torch.Tensor:
+        """What the norm, if there is one, makes of states `[positions, d]`."""
+        if self.norm is None or self.family.norm is None:
+            return states
+        return functional.rms_norm(states.float(), self.norm.shape, self.norm.float(), self.family.norm[1])
+
+    def segments(self, prompt: str) -> tuple[Segment, ...]:
+        """The tokens at a prompt's positions, one segment behind the other."""
+        if prompt not in self.known:
+            self.remembered([prompt], 0)
+        return self.known[prompt]

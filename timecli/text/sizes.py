@@ -18,6 +18,7 @@ from timecli.errors import CheckpointError
 from timecli.files import foreign
 from timecli.files.safefile import SafeFile
 from timecli.models import layouts, streams
+from timecli.models.configs import of_text
 from timecli.shown import brief
 from timecli.text.clip import ACTIVATIONS
 
@@ -135,7 +136,7 @@ def require_stated(config: Path, kind: Any) -> None:
             f"{config}: model_type is {brief(said)}, and the text encoder of this kind of model is {kind.model_type}; "
             "use the model's own folder."
         )
-    text = found["text_config"] if isinstance(found.get("text_config"), dict) else found
+    text = of_text(found)
     lacking = [names[0] for names in STATED if not any(name in text for name in names)]
     lacking += [part for part in kind.sub_configs if part != "text_config" and not found.get(part)]
     if lacking:
@@ -191,7 +192,7 @@ def require_no_larger(config: Path, files: Iterable[SafeFile], build: Callable[[
     FITTING.add(known)
 
 
-def require_plausible(config: Path, files: Iterable[SafeFile] = (), counts_alone: bool = False) -> None:
+def require_plausible(config: Path, files: Iterable[SafeFile], counts_alone: bool = False) -> None:
     """Refuse a config that describes a network larger than its weights, or anything that no machine can hold.
 
     Args:
