@@ -16,7 +16,8 @@ from timecli.files.safefile import open_file
 from timecli.files.staging import staged
 from timecli.files.targets import check_target
 from timecli.models import layouts, streams
-from timecli.models.checkpoint import EDITS, describe, open_checkpoint
+from timecli.models.checkpoint import EDITS, open_checkpoint
+from timecli.models.contents import describe
 from timecli.shipping.publish import write_checkpoint
 
 from .conftest import ldm, small_tensors

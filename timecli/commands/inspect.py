@@ -28,11 +28,12 @@ def inspect(file: options.AnyFile, textconv: options.Textconv = False, *, tellin
     if textconv:
         return _print_for_git(file)
 
+    about, found = _described(file)
+
     from timecli.files.safefile import SafeFile
     from timecli.models import carried
     from timecli.shipping import export as exporting
 
-    about, found = _described(file)
     if found is not None and about["edits"]:
         held = exporting.holds(found) if isinstance(found, SafeFile) else carried.holds(found)
         about["record"] = RECORD[held]
