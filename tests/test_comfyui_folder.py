@@ -351,7 +351,7 @@ def test_the_shapes_of_released_text_encoders_give_their_configs() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_command_line_makes_comfyui_s_states_beside_its_folder(family: str, tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_folder.py", tmp_path, family)
+    found = beside_comfyui("comfyui_folder.py", family, tmp_path)
     own, theirs, plain = found["rows"]
     assert found["text"] < 1e-5 and found["pooled"] < 1e-5 and own == theirs
     assert found["fingerprint"], "the same as the node's, so that each takes the other's deltas"
@@ -360,5 +360,5 @@ def test_the_command_line_makes_comfyui_s_states_beside_its_folder(family: str, 
 
 @pytest.mark.parametrize("family", ["FLUX.1", "Qwen-Image"])
 def test_the_command_line_makes_comfyui_s_states_of_fp8_with_factors(family: str, tmp_path: Path) -> None:
-    found = beside_comfyui("comfyui_folder.py", tmp_path, family, "scaled")
+    found = beside_comfyui("comfyui_folder.py", family, "scaled", tmp_path)
     assert found["text"] < 1e-5 and found["pooled"] < 1e-5 and found["fingerprint"]
