@@ -111,6 +111,15 @@ def test_what_another_pair_edits_is_no_negative() -> None:
     assert alone["A sketch of pigs"] == "negative", "the control"
 
 
+def test_everyday_prompts_are_of_every_manifest_and_a_source_of_its_own() -> None:
+    together = both(ROSES, PIGS)
+    everyday = rows.Row("everyday", "A barn", None)
+    table = [*rows.rows(together), everyday]
+    for part, source in zip(together.parts, ("A rose", "A pig"), strict=True):
+        found = rows.of_part(table, part, together)
+        assert everyday in found and [row.prompt for row in found if row.kind == "source"] == [source]
+
+
 @pytest.mark.parametrize(
     ("prompt", "source", "destination", "told"),
     [
