@@ -15,12 +15,13 @@ from timecli.drawing import verify
 from timecli.drawing.judge import load_judge
 from timecli.drawing.likeness import between_seeds, likeness, measured, yardstick
 from timecli.drawing.verify import Score
-from timecli.editing import compiling, forecast
+from timecli.editing import compiling, forecast, preview
 from timecli.manifests.manifest import parse
 from timecli.manifests.rows import EVERYDAY, Row, everyday_rows, names, rows, speaks_of
 from timecli.measuring import prompts
-from timecli.models.checkpoint import open_checkpoint
+from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import encoding, everyday
+from timecli.text.readers import TextEncoder
 
 from .conftest import PICTUREBOOK, Run
 
@@ -200,3 +201,13 @@ def test_how_good_forecasts_are_is_counted_by_hand() -> None:
     assert "| time | 2 | 1.000 | 0.000 |" in page and "finetune" not in page
     assert list(prompts.agreement([untold])) == []
     assert "| x | source | a rose | a blue rose | - | 100% | 0.500 | - |" in prompts.page("title", [untold])
+
+
+def test_of_several_edits_what_any_of_them_moves_most_comes_first(model: Checkpoint, encoder: TextEncoder) -> None:
+    """Two edits move different prompts most, and the first of both is the first of one of them."""
+    tasks = [parse(TULIPS), parse(TULIPS.replace("tulip", "car").replace("yellow", "red"))]
+    world = everyday.measured(tasks[0], encoder)
+    deltas = [compiling.compile_edit(task, model, encoder, torch.device("cpu"), world) for task in tasks]
+    firsts = [preview.moving(tasks[0], model, encoder, [delta], world)[0] for delta in deltas]
+    found = preview.moving(tasks[0], model, encoder, deltas, world)
+    assert found[0] in firsts and len({*firsts}) == 2
