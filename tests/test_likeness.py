@@ -211,3 +211,6 @@ def test_of_several_edits_what_any_of_them_moves_most_comes_first(model: Checkpo
     firsts = [preview.moving(tasks[0], model, encoder, [delta], world)[0] for delta in deltas]
     found = preview.moving(tasks[0], model, encoder, deltas, world)
     assert found[0] in firsts and len({*firsts}) == 2
+    told = preview.preview(tasks[0], model, encoder, deltas[0], world)
+    far = [moved for _, moved in told.most]
+    assert told.most[0][0] == firsts[0] and far == sorted(far, reverse=True) and far[0] > (told.everyday or 1.0)
