@@ -214,3 +214,6 @@ def test_of_several_edits_what_any_of_them_moves_most_comes_first(model: Checkpo
     told = preview.preview(tasks[0], model, encoder, deltas[0], world)
     far = [moved for _, moved in told.most]
     assert told.most[0][0] == firsts[0] and far == sorted(far, reverse=True) and far[0] > (told.everyday or 1.0)
+    metric = forecast.metric(model, deltas[0].origin, encoder)
+    kept = forecast.kept([prompt for prompt, _ in told.most], encoder, deltas[0].operator, metric)
+    assert told.metrics["worst"] == pytest.approx(min(kept), abs=1e-6) and min(kept) < max(kept) - 1e-3
