@@ -24,6 +24,12 @@ from timecli.text.readers import TextEncoder
 from .conftest import PICTUREBOOK, ROSES, Run
 
 CEO = PICTUREBOOK / "bench" / "professions" / "female-ceo.toml"
+TESTED = (
+    'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
+    'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
+    'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n'
+)
+"""A pair with a test of either kind."""
 
 
 def scored(attempt: Callable[[float], float]) -> Callable[[float], Trial]:
@@ -175,11 +181,7 @@ def test_a_forecast_does_not_reward_what_goes_past_its_destination(
 def test_trials_encode_the_same_prompts_once(model: Checkpoint, encoder: TextEncoder, tmp_path: Path) -> None:
     """Of one manifest, and reach what edits with nothing remembered reach. The control: those encode them each time."""
     path = tmp_path / "x.toml"
-    path.write_text(
-        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
-        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
-        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[preserve]\neveryday = false\n'
-    )
+    path.write_text(f"{TESTED}[preserve]\neveryday = false\n")
     task, read = manifest.load(path), []
 
     def counting(prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
@@ -203,11 +205,7 @@ def test_trials_encode_the_same_prompts_once(model: Checkpoint, encoder: TextEnc
 
 def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
-    path.write_text(
-        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
-        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
-        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n'
-    )
+    path.write_text(TESTED)
     done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
     assert done.code == 0, done.err
     assert done.err.startswith("the result is only printed; -o or --in-place write it.")
@@ -219,11 +217,7 @@ def test_the_harmonic_objective_measures_kept_on_pictures(run: Run, picturebook:
 
 def test_a_threshold_that_no_value_meets_is_named(run: Run, picturebook: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
-    path.write_text(
-        'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
-        'positives = [{prompt = "A photo of a rose", destination = "A photo of a blue rose"}]\n'
-        'negatives = [{prompt = "A dog", destination = "A blue dog"}]\n[verify]\nreached = 1.0\nkept = 0.0\n'
-    )
+    path.write_text(f"{TESTED}[verify]\nreached = 1.0\nkept = 0.0\n")
     done = run("tune", path, picturebook, "--seeds", 1, "--steps", 1, "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
