@@ -27,7 +27,6 @@ import timecli
 from timecli.editing.solve import apply
 
 family, place = small.ARGUMENTS[0], Path(small.ARGUMENTS[1])
-FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
 MANIFEST = """
 name = "blue"
 [solve]
@@ -88,7 +87,7 @@ def plain_lora(before: dict[str, torch.Tensor], maps: Any) -> dict[str, torch.Te
 
 def batched(encoder: Any) -> dict[str, Any]:
     """Prompts that are read together against each alone: how far apart, and of how many each tower is asked for."""
-    prompts = [*FEW.splitlines(), "A dog", "a dog", "(a dog:1.3) with a very long and detailed tail", ""]
+    prompts = [*small.FEW.splitlines(), "A dog", "a dog", "(a dog:1.3) with a very long and detailed tail", ""]
     counts: list[int] = []
 
     def together(count: int) -> list[dict[str, torch.Tensor]]:
@@ -117,7 +116,7 @@ def batched(encoder: Any) -> dict[str, Any]:
 
 @torch.inference_mode()
 def main() -> dict[str, Any]:
-    (place / "few.txt").write_text(FEW)
+    (place / "few.txt").write_text(small.FEW)
     (place / "m.toml").write_text(MANIFEST)
     patcher, clip = small.FAMILIES[family]()
     found: dict[str, Any] = {}

@@ -28,6 +28,8 @@ import torch  # noqa: E402
 
 NODE = Path(__file__).parent.parent / "integrations" / "comfyui"
 CPU = torch.device("cpu")
+FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
+"""Everyday prompts."""
 CLIP = {"hidden_size": 24, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
 T5 = {"d_model": 24, "d_ff": 32, "d_kv": 8, "num_heads": 2, "num_layers": 2}
 UNET: dict[str, Any] = {

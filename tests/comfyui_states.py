@@ -25,7 +25,6 @@ from timecli.models.streams import POOLED, TEXT
 from timecli.text.pipelines import PipelineEncoder
 
 family, place = small.ARGUMENTS[0], Path(small.ARGUMENTS[1])
-FEW = "a dog\na dog in the snow\na tall tree\na red house\na barn\nthree cats\n"
 MANIFEST = """
 name = "x"
 [solve]
@@ -128,7 +127,7 @@ def share(read: timecli.Loaded, solved: timecli.Loaded, lines: str = "") -> floa
 
 @torch.inference_mode()
 def main() -> dict[str, Any]:
-    (place / "few.txt").write_text(FEW)
+    (place / "few.txt").write_text(small.FEW)
     patcher, clip = small.qwen(WIDE) if family == "Qwen-Image" else small.FAMILIES[family]()
     maps: Maps = network.maps(patcher)
     ours = states.read(clip, maps)
