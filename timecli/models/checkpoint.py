@@ -196,8 +196,8 @@ def open_checkpoint(
     if config is None:
         nearby = [path, path.parent / "config"]
         nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]
-        config = next((folder for folder in nearby if (folder / "model_index.json").exists()), None)
-    elif not (config / "model_index.json").exists():
+        config = next((folder for folder in nearby if (folder / code.INDEX).exists()), None)
+    elif not (config / code.INDEX).exists():
         raise CheckpointError(f"{config} has no model_index.json; --config takes a diffusers folder.")
     for folder in dict.fromkeys([path, *([config] if config else []), *text_encoder]):
         code.require_none(folder)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from timecli.errors import CheckpointError
 from timecli.files import quantised
+from timecli.files.code import INDEX
 from timecli.files.foreign import read_config
 from timecli.files.safefile import ITEMSIZES, SafeFile, open_file
 from timecli.models import configs, layouts
@@ -182,7 +183,7 @@ def _is_somewhere(tower: Tower, sources: Sequence[tuple[SafeFile, ...]], config:
     if not (folder / "config.json").exists():
         return False
     inside = any(_of_source(tower, files, _width(folder / "config.json")) is not None for files in sources)
-    listed = read_config(config / "model_index.json").get(tower.folder) != [None, None]
+    listed = read_config(config / INDEX).get(tower.folder) != [None, None]
     return inside or (listed and bool(groups(folder) or other_weights(folder)))
 
 
@@ -215,7 +216,7 @@ def _found(tower: Tower, path: Path, sources: Sequence[tuple[SafeFile, ...]], co
 
 def _as_listed(tower: Tower, config: Path) -> Tower:
     """The tower as a folder's index lists it: another class that is known here may stand in its place."""
-    listed = read_config(config / "model_index.json").get(tower.folder)
+    listed = read_config(config / INDEX).get(tower.folder)
     known = {one.model for family in layouts.TRANSFORMERS for one in family.towers}
     return replace(tower, model=listed[1]) if isinstance(listed, list) and listed[-1] in known else tower
 
