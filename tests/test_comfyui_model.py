@@ -137,6 +137,8 @@ def beside_comfyui(script: str, *arguments: str | Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if "skip" in said:
+        pytest.skip(said["skip"])
     return said
 
 
@@ -149,6 +151,8 @@ FAMILIES = {
     "FLUX.1": (["pooled", "text"], False),
     "Chroma": (["text"], False),
     "Qwen-Image": (["text"], True),
+    "FLUX.2 dev": (["text"], False),
+    "Z-Image": (["text"], True),
 }
 
 
