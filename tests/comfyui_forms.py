@@ -16,7 +16,6 @@ import comfyui_small as small
 
 # isort: split
 import comfy.supported_models as models
-import comfy.utils
 import scaling
 import torch
 from timecli_nodes import network
@@ -76,13 +75,11 @@ def apart(one: Any, other: Any) -> float:
 
 
 def loaded(tensors: dict[str, torch.Tensor]) -> Any:
-    """A MODEL as ComfyUI loads a file with these tensors, the older form of scaled fp8 as the version at hand does."""
-    if convert := getattr(comfy.utils, "convert_old_quants", None):
-        tensors, _ = convert(dict(tensors))
+    """A MODEL as ComfyUI loads a file with these tensors."""
     _, patcher = small.model(
         models.Flux, SIZES, torch.float32, scaled_fp8=torch.float8_e4m3fn, quant_config={"mixed_ops": True}
     )  # fmt: skip
-    wrong = patcher.model.diffusion_model.load_state_dict(tensors, strict=False)
+    wrong = patcher.model.diffusion_model.load_state_dict(small.as_read(tensors), strict=False)
     assert all("scale" in name for name in (*wrong.missing_keys, *wrong.unexpected_keys)), wrong
     return patcher
 

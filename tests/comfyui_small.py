@@ -26,6 +26,7 @@ import comfy.sd  # noqa: E402
 import comfy.supported_models as models  # noqa: E402
 import comfy.text_encoders.qwen_image as qwen_image  # noqa: E402
 import comfy.text_encoders.qwen_vl as qwen_vl  # noqa: E402
+import comfy.utils  # noqa: E402
 import tekken  # noqa: E402
 import torch  # noqa: E402
 from comfy.ldm.chroma.model import ChromaParams  # noqa: E402
@@ -167,8 +168,8 @@ def qwen(width: int = 32) -> tuple[Any, Any]:
     return small(models.QwenImage, {**QWEN, "joint_attention_dim": width}, {"qwen25_7b": text}, target)
 
 
-def mistral() -> tuple[Any, dict[str, Any]]:
-    """FLUX.2's text encoder, and its tokenizer as the file of that holds it."""
+def mistral(pruned: bool = False) -> tuple[Any, dict[str, Any]]:
+    """FLUX.2's text encoder, perhaps without the layers that are not read, and its tokenizer as its file holds it."""
     import comfy.text_encoders.flux as own
 
     if importlib.util.find_spec("transformers.models.pixtral.convert_pixtral_weights_to_hf") is None:
@@ -176,7 +177,7 @@ def mistral() -> tuple[Any, dict[str, Any]]:
             tekken.converted,
             tekken.Ready,
         )  # made for transformers 4
-    target = models.supported_models_base.ClipTarget(own.Flux2Tokenizer, own.flux2_te())
+    target = models.supported_models_base.ClipTarget(own.Flux2Tokenizer, own.flux2_te(pruned=pruned))
     return target, {"tekken_model": tekken.tensor()}
 
 
@@ -188,6 +189,12 @@ def flux2() -> tuple[Any, Any]:
             if any(part in name for part in ("query_norm", "key_norm", "linear1", "final_layer")):
                 tensor.mul_(6)  # so that few words are heard among 512 positions
     return patcher, clip
+
+
+def as_read(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A file's tensors as ComfyUI reads them: later versions rename the older form of scaled fp8."""
+    convert = getattr(comfy.utils, "convert_old_quants", None)
+    return convert(dict(tensors))[0] if convert else tensors
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
