@@ -29,6 +29,7 @@ import comfy.text_encoders.qwen_vl as qwen_vl  # noqa: E402
 import comfy.utils  # noqa: E402
 import tekken  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from comfy.ldm.chroma.model import ChromaParams  # noqa: E402
 from comfy.ldm.flux.model import FluxParams  # noqa: E402
 
@@ -172,11 +173,8 @@ def mistral(pruned: bool = False) -> tuple[Any, dict[str, Any]]:
     """FLUX.2's text encoder, perhaps without the layers that are not read, and its tokenizer as its file holds it."""
     import comfy.text_encoders.flux as own
 
-    if importlib.util.find_spec("transformers.models.pixtral.convert_pixtral_weights_to_hf") is None:
-        own.load_mistral_tokenizer, own.MistralTokenizerClass = (
-            tekken.converted,
-            tekken.Ready,
-        )  # made for transformers 4
+    if transformers.__version__ >= "5":  # which ComfyUI's way of making the tokenizer is not for
+        own.load_mistral_tokenizer, own.MistralTokenizerClass = tekken.converted, tekken.Ready
     target = models.supported_models_base.ClipTarget(own.Flux2Tokenizer, own.flux2_te(pruned=pruned))
     return target, {"tekken_model": tekken.tensor()}
 
@@ -184,10 +182,11 @@ def mistral(pruned: bool = False) -> tuple[Any, dict[str, Any]]:
 def flux2() -> tuple[Any, Any]:
     target, words = mistral()
     patcher, clip = small(models.Flux2, FLUX2, {"mistral3_24b": MISTRAL}, target, words)
-    with torch.no_grad():
+    with torch.no_grad():  # few words among 512 positions are heard, each for itself
+        clip.cond_stage_model.mistral3_24b.transformer.model.embed_tokens.weight.mul_(20)
         for name, tensor in patcher.model.diffusion_model.named_parameters():
-            if any(part in name for part in ("query_norm", "key_norm", "linear1", "final_layer")):
-                tensor.mul_(6)  # so that few words are heard among 512 positions
+            if any(part in name for part in ("query_norm", "key_norm", "linear", "img_attn.proj", "final_layer")):
+                tensor.mul_(6)
     return patcher, clip
 
 

@@ -14,6 +14,12 @@ from typing import Any
 TENSOR = "tekken_model"
 """The tensor that a text encoder's file holds it in, its bytes as uint8."""
 START, PAD = "<s>", "<pad>"
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How ComfyUI cuts a text before the vocabulary is asked: as the converter in transformers 4 does on its own account,
+since it does not hand over the pattern that the file has."""
 LONGEST = 512
 """Bytes of a token that are more than any has; each is split at every place."""
 _PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -34,11 +40,13 @@ def tokenizer(stored: bytes) -> dict[str, Any]:
     about = json.loads(stored)
     special = [str(one["token_str"]) for one in sorted(about["special_tokens"], key=lambda one: int(one["rank"]))]
     room = about["config"]["default_vocab_size"] - len(special)  # a file has more tokens than text encoders know
-    kept = sorted((one["rank"], b64decode(one["token_bytes"])) for one in about["vocab"] if one["rank"] < room)
+    kept = sorted(
+        (one["rank"], b64decode(one["token_bytes"], validate=True)) for one in about["vocab"] if one["rank"] < room
+    )
     tokens = [token for _, token in kept]
     numbers = {name: number for number, name in enumerate(chain(special, map(_letters, tokens)))}
     ends = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    split = {"type": "Split", "pattern": {"Regex": about["config"]["pattern"]}, "behavior": "Isolated", "invert": False}
+    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
     return {
         "version": "1.0",
         "added_tokens": [_added(number, name) for number, name in enumerate(special)],
