@@ -15,6 +15,7 @@ from typing import Any
 import comfyui_small as small
 
 # isort: split
+import comfy.model_management
 import comfy.supported_models as models
 import scaling
 import torch
@@ -136,6 +137,18 @@ def put_on(patcher: Any) -> dict[str, list[torch.Tensor]]:
     return found
 
 
+def used(changed: Any, wanted: Any, given: list[Any]) -> float:
+    """How far the network is from one in float32 if it patches a weight when it is used, as where memory is short."""
+    comfy.model_management.unload_all_models()
+    (states, extras), latent = given[0], torch.linspace(-1, 1, 1024).view(1, 16, 8, 8)
+    step = (latent, torch.tensor([0.5]), states, extras["pooled_output"])
+    plain = changed.model.diffusion_model(*step)
+    changed.load(small.CPU, lowvram_model_memory=1)
+    made, exact = changed.model.diffusion_model(*step), wanted.model.diffusion_model(*step)
+    changed.unpatch_model(small.CPU)
+    return float((made - exact).norm() / (plain - exact).norm())
+
+
 def quantised(words: Any, form: str) -> dict[str, Any]:
     """The node on weights of a form against ComfyUI itself, which is told what the edited numbers are."""
     tensors, exact = FORMS[form]()
@@ -148,7 +161,9 @@ def quantised(words: Any, form: str) -> dict[str, Any]:
     after = put_on(changed)
     texts = [small.conditioning(words, prompt) for prompt in ("a rose in the snow", "")]
     drawn, made = small.drawn(patcher, *texts), small.drawn(changed, *texts)
+    rest = {name: tensor for name, tensor in tensors.items() if name in plain.model.diffusion_model.state_dict()}
     return {
+        "used": used(changed, filled({**rest, **edited(patcher, delta)}), texts[0]),
         "rounded": same(after, put_on(told)),
         "restored": same(stored(patcher), before) and torch.equal(small.drawn(patcher, *texts), drawn),
         "solved": apart(delta, solved(plain, words)[1]),

@@ -78,6 +78,8 @@ def test_what_is_no_tokenizer_is_one_sentence(stored: bytes | None, run: Run, tm
     said = done.err.splitlines()[-1]
     assert done.code == 2 and "Traceback" not in done.err, done.err
     if stored is None:
+        done = run("verify", tmp_path / "m.toml", "net.safetensors", "--comfyui", home, "-o", tmp_path / "v")
+        assert done.code == 2 and "is FLUX.2 dev, to which ComfyUI gives a prompt without the padding" in done.err
         assert "mistral.safetensors has no tekken_model, in which" in said and "Comfy-Org/flux2-dev has it" in said
     else:
         assert "mistral.safetensors: tekken_model is no tokenizer of Mistral's (" in said
