@@ -110,10 +110,11 @@ HEARD = ("attn2.to_v", "attn2.to_out", "txt_in.weight", "vector_in.in_layer.weig
 
 
 class NoEyes(torch.nn.Module):
-    """In place of what sees pictures, of which text asks nothing."""
+    """In place of what sees pictures, of which text asks nothing: a weight that no state depends on."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2), requires_grad=False)
 
 
 def sized(module: torch.nn.Module, scale: float = 0.2) -> None:

@@ -17,7 +17,7 @@ STRANGERS = {("drawing", "shipping"), ("measuring", "shipping")}
 HOMES = {
     "inflect": {"manifests/plurals"},
     "tomli": {"manifests/manifest"},
-    "transformers": {"drawing/libraries", "drawing/judge", "drawing/parts", "drawing/quiet", "text/pipelines"},
+    "transformers": {"drawing/libraries", "drawing/judge", "drawing/parts", "drawing/quiet", "text/loading"},
     "tokenizers": {"text/tokenizers"},
     "diffusers": {"drawing/parts", "drawing/render", "drawing/quiet", "text/pipelines"},
     "safetensors": {"files/safefile", "files/rewriting"},

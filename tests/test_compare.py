@@ -28,6 +28,9 @@ def test_an_edit_is_recovered_from_its_result(run: Run, picturebook_fp32: Path, 
     done = run("diff", picturebook_fp32, tmp_path / "b", "--delta", tmp_path / "again.delta", "--json")
     found = json.loads(done.out)
     assert len(found["differences"]) == 32 and found["edit"]["fits"] and found["edit"]["unexplained"] < 1e-3
+    assert found["edit"]["unexplained"] == float(f"{found['edit']['unexplained']:.6g}"), (
+        "the digits that two runs share"
+    )
     one, other = (deltas.load_delta(tmp_path / name).operator for name in ("x.delta", "again.delta"))
     d = one.left.double() @ one.right.double()
     assert (other.left.double() @ other.right.double() - d).norm() / d.norm() < 1e-2

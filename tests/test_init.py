@@ -12,7 +12,7 @@ import torch
 
 from timecli.editing import compiling, forecast, neighbours
 from timecli.errors import ManifestError
-from timecli.manifests import drafts, keys, manifest, wording
+from timecli.manifests import draft_text, drafts, keys, manifest, wording
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text import encoding
 
@@ -21,7 +21,7 @@ from .conftest import Run
 
 def made(source: str, destination: str) -> manifest.Manifest:
     """The manifest of a pair, read back."""
-    return manifest.parse(drafts.written(drafts.draft(wording.read(source, destination)), "x"))
+    return manifest.parse(draft_text.written(drafts.draft(wording.read(source, destination)), "x"))
 
 
 def pairs(found: manifest.Manifest) -> list[tuple[str, str]]:
@@ -199,12 +199,12 @@ def test_positives_are_other_wordings_than_those_that_are_edited(value: str, tem
 def test_a_draft_goes_as_far_as_it_says_and_weighs_what_it_preserves_by_default() -> None:
     colour, bare = made("a rose", "a blue rose"), made("a bear", "a polar bear")
     draft = replace(drafts.draft(wording.read("a bear", "a polar bear")), preserved=("A fox",))
-    beside = manifest.parse(drafts.written(draft, "x"))
+    beside = manifest.parse(draft_text.written(draft, "x"))
     assert colour.preserve.prompts and beside.preserve.prompts and not bare.preserve.prompts
     for found in (colour, bare, beside):
         assert found.strength(found.edits[0]) == 1 and found.preserve.weight == keys.Preserve().weight
         assert found.preserve.everyday_weight == keys.Preserve().everyday_weight
-        assert found.verify.worst == drafts.WORST
+        assert found.verify.worst == draft_text.WORST
 
 
 def test_positives_of_what_stands_behind_say_nothing_more_there() -> None:
@@ -253,9 +253,9 @@ def test_neighbours_of_a_gender_have_no_threshold_that_the_unedited_model_misses
     for pair, limit in ((("a CEO", "a female CEO"), None), (("a rose", "a blue rose"), 0.9)):
         draft = drafts.draft(wording.read(*pair))
         draft = replace(draft, negatives=(("A baker", "A female baker"),))
-        assert manifest.parse(drafts.written(draft, "x")).verify.specificity == limit
+        assert manifest.parse(draft_text.written(draft, "x")).verify.specificity == limit
         if limit is None:
-            assert manifest.parse(drafts.written(drafts.balanced(draft), "x")).verify.specificity is None
+            assert manifest.parse(draft_text.written(drafts.balanced(draft), "x")).verify.specificity is None
 
 
 def test_a_name_has_no_small_one() -> None:

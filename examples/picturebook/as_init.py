@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from timecli.editing import compiling, neighbours
-from timecli.manifests import drafts, manifest, wording
+from timecli.manifests import draft_text, drafts, manifest, wording
 from timecli.models.checkpoint import Checkpoint, open_checkpoint
 from timecli.text import everyday
 from timecli.text.encoding import read_text_encoder
@@ -31,9 +31,9 @@ def rewritten(path: Path, checkpoint: Checkpoint, encoder: TextEncoder, world: E
     """A manifest of the benchmark with the second pair and the preserved prompts of `init`."""
     task = manifest.load(path)
     draft = drafts.draft(wording.read(task.edits[0].source, task.edits[0].destination))
-    delta = compiling.compile_edit(drafts.pairs_alone(draft, task.name), checkpoint, encoder, CPU, world)
+    delta = compiling.compile_edit(draft_text.pairs_alone(draft, task.name), checkpoint, encoder, CPU, world)
     draft = neighbours.fitted(draft, delta, checkpoint, encoder, world)
-    lines = [f"prompts = {json.dumps(draft.preserved)}", *drafts.solved(draft)]
+    lines = [f"prompts = {json.dumps(draft.preserved)}", *draft_text.solved(draft)]
     text = task.text.replace("everyday = false", "\n".join(lines))
     for source, destination in draft.second:
         text += f"\n[[edit]]\nsource = {json.dumps(source)}\ndestination = {json.dumps(destination)}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from timecli.commands import options, terminal
 from timecli.commands.groups import Telling, grouped
 from timecli.commands.shared import given, open_model, warn_of_record
 from timecli.errors import DeltaError
+
+if TYPE_CHECKING:
+    from timecli.shipping.compare import Share
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Model before.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Model after.")]
@@ -54,9 +57,9 @@ def diff(
         summary["edit"] = {
             "fits": recovered.fits,
             "doubt": recovered.doubt if recovered.fits is None else None,
-            "unexplained": recovered.whole.unexplained,
+            "unexplained": _told(recovered.whole),
             "limit": recovered.whole.limit(compare.FIT),
-            "worst": {"name": recovered.worst.name, "unexplained": recovered.worst.unexplained},
+            "worst": {"name": recovered.worst.name, "unexplained": _told(recovered.worst)},
             "rows": recovered.rows,
             "width": recovered.width,
             "rank": max(operator.rank for operator in recovered.delta.operators.values()),
@@ -74,3 +77,8 @@ def diff(
         raise DeltaError(f"{other} is not {one} with an edit of text space, so there is no delta to write.")
     deltas.save_delta(recovered.delta, delta_path, force)
     terminal.say(f"wrote {delta_path}", stderr=telling.as_json)
+
+
+def _told(share: Share) -> float:
+    """What stays unexplained, without the digits that depend on where in memory a matrix begins."""
+    return float(f"{share.unexplained:.6g}")

@@ -58,21 +58,21 @@ def init(
     """Write a manifest for one pair: its plural, prompts that should follow, prompts that should stay."""
     from timecli.files.targets import check_target, require_no_link
     from timecli.files.writing import write_bytes
-    from timecli.manifests import drafts, editors, wording
+    from timecli.manifests import draft_text, drafts, editors, wording
     from timecli.manifests import manifest as manifests
 
     _require_prompts(source, destination, model)
     change = wording.read(source, destination)
-    name = name or drafts.slug(output.stem if output else change.destination) or "edit"
+    name = name or draft_text.slug(output.stem if output else change.destination) or "edit"
     target = output or Path(f"{name}.toml")
     if output is None:
         require_no_link(target)
     check_target(target, given(model, reading.config, reading.tokenizer, reading.text_encoder), force, 0)
     draft = drafts.balanced(drafts.draft(change)) if balance else drafts.draft(change)
-    manifests.parse(drafts.written(draft, name), str(target))
+    manifests.parse(draft_text.written(draft, name), str(target))
     if model is not None:
         draft = _as_the_model_reads(draft, name, model, reading)
-    text = f"{editors.line(target)}\n{drafts.written(draft, name, model.resolve().stem if model else '')}"
+    text = f"{editors.line(target)}\n{draft_text.written(draft, name, model.resolve().stem if model else '')}"
     manifests.parse(text, str(target))
     write_bytes(target, text.encode(), force, follow=output is not None)
     written = [str(target), *map(str, editors.put(target))]
@@ -106,13 +106,13 @@ def _require_prompts(source: str, destination: str, model: Path | None) -> None:
 
 def _as_the_model_reads(draft: Draft, name: str, model: Path, reading: Reading) -> Draft:
     """The draft with the value that is assumed and the nearest everyday nouns, all of which are preserved."""
-    from timecli.manifests import drafts
+    from timecli.manifests import draft_text
     from timecli.manifests import manifest as manifests
 
     require_readable(reading)
     model, reading = beside(model, reading)
-    manifest = with_reading(manifests.parse(drafts.written(draft, name)), reading)
-    pairs = with_reading(drafts.pairs_alone(draft, name), reading)
+    manifest = with_reading(manifests.parse(draft_text.written(draft, name)), reading)
+    pairs = with_reading(draft_text.pairs_alone(draft, name), reading)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
 
     from timecli.editing import compiling, neighbours
