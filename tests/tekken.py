@@ -27,7 +27,7 @@ SPECIAL = [
 ]  # fmt: skip
 WHOLE = (
     "You are an AI that reasons about image descriptions You give structured responses focusing on object relationships"
-    " attribution and actions without speculation rose blue cat green hat red dog in the snow"
+    " attribution and actions without speculation rose blue cat green hat red dog in the snow iPhone"
 )
 """Words that are one token, those of the template and some of prompts."""
 

@@ -42,7 +42,7 @@ def test_tokens_are_those_of_transformers_converter(known: Any) -> None:
     assert [made.encode(text).ids for text in texts] == [known.encode(text).ids for text in texts]
     assert made.get_vocab() == known.get_vocab() and " beyond" not in made.get_vocab(), "what text encoders know"
     assert made.encode("a rose").tokens == ["<s>", "a", "Ġrose"]
-    assert made.encode(")rose").tokens == ["<s>", ")", "rose"]
+    assert made.encode("iPhone").tokens == ["<s>", "iPhone"], "which the file's own pattern cuts before the P"
 
 
 MANIFEST = 'name = "x"\n[[edit]]\nsource = "a rose"\ndestination = "a blue rose"\n'
