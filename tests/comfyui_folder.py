@@ -13,6 +13,7 @@ from typing import Any
 
 import comfyui_small as small
 import scaling
+import tekken
 
 # isort: split
 import comfy
@@ -40,6 +41,8 @@ L, G = {**HEADS, "hidden_size": 768, "num_attention_heads": 12}, {
 WIDE = {**HEADS, "hidden_size": 128, "num_attention_heads": 2, "projection_dim": 128}
 DEEP = {**HEADS, "num_hidden_layers": 24}
 QWEN = {**small.QWEN_TEXT, "hidden_size": 256, "num_attention_heads": 2, "num_key_value_heads": 1}
+MISTRAL = {**small.MISTRAL, "num_hidden_layers": 30, "hidden_size": 5120, "num_attention_heads": 1, "vocab_size": 1000}
+"""As wide as the released one, since its width tells FLUX.2 dev from klein."""
 FAMILIES: dict[str, tuple[Any, Family, dict[str, Any], dict[str, int]]] = {
     # ComfyUI's class, the family, its small text encoders, the widths of the network's maps
     "SD 1": (models.SD15, layouts.SD1, {"clip_l": HEADS}, {TEXT: 64}),
@@ -52,18 +55,36 @@ FAMILIES: dict[str, tuple[Any, Family, dict[str, Any], dict[str, int]]] = {
     "FLUX.1": (models.Flux, layouts.FLUX1, {"clip_l": HEADS, "t5xxl": small.T5}, {TEXT: 24, POOLED: 64}),
     "Chroma": (models.Chroma, layouts.CHROMA, {"t5xxl": small.T5}, {TEXT: 24}),
     "Qwen-Image": (models.QwenImage, layouts.QWEN_IMAGE, {"qwen25_7b": QWEN}, {TEXT: 256}),
+    "FLUX.2 dev": (getattr(models, "Flux2", None), layouts.FLUX2_DEV, {"mistral3_24b": MISTRAL}, {TEXT: 15360}),
+    "Z-Image": (
+        getattr(models, "ZImage", None), layouts.Z_IMAGE, {"qwen3_4b": {**small.QWEN_TEXT, "num_hidden_layers": 3}},
+        {TEXT: 32},
+    ),
 }  # fmt: skip
 
 
-def text(kind: Any, options: dict[str, Any]) -> Any:
-    config, target = kind({}), None
+def text(kind: Any, options: dict[str, Any], forms: dict[str, Any] | None = None) -> Any:
+    config, target, words = kind({}), None, {}
     if family == "SD 3":
         target = small.sd3_target()
     if family == "Qwen-Image":
         small.qwen_vl.Qwen2VLVisionTransformer = small.NoEyes
         target = models.supported_models_base.ClipTarget(small.qwen_image.QwenImageTokenizer, small.qwen_image.te())
-    fp8 = {name: scaling.E4M3 for name in ("t5xxl_scaled_fp8", "scaled_fp8")[family == "Qwen-Image" :][:1] if scaled}
-    return small.text(config, {**{f"{name}_model_config": value for name, value in options.items()}, **fp8}, target)
+    if family == "FLUX.2 dev":
+        target, words = small.mistral(pruned=True)
+    sizes = {f"{name}_model_config": value for name, value in options.items()}
+    return small.text(config, {**sizes, **(forms or {})}, target, words)
+
+
+def as_scaled(kind: Any, options: dict[str, Any]) -> Any:
+    """Text encoders in fp8 with factors, as ComfyUI loads their files: by the names that two of its versions have."""
+    before = "t5xxl_" if "t5xxl" in options else ""
+    forms = {f"{before}scaled_fp8": scaling.E4M3, f"{before}quantization_metadata": {"mixed_ops": True}}
+    clip = text(kind, options, {**forms, "initial_device": torch.device("cpu:0")})  # not in use before it has weights
+    for file in (home / "models" / "text_encoders").glob("*"):
+        wrong = clip.load_sd(small.as_read(load_file(file)))
+        assert not wrong.missing_keys or set(wrong.missing_keys) <= {"logit_scale"}, wrong
+    return clip
 
 
 def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
@@ -84,9 +105,14 @@ def save(kind: Any, row: Family, clip: Any, widths: dict[str, int]) -> Path:
         part = {key.split(".transformer.")[1]: t.clone() for key, t in state.items() if key.startswith(f"{name}.trans")}
         (home / "models" / "text_encoders").mkdir(exist_ok=True)
         if scaled and not name.startswith("clip"):
-            part, _ = scaling.scaled({key: t.float() for key, t in part.items() if "scale" not in key})
+            part, _ = scaling.scaled({key: fp8(t) if key.endswith("bias") else t for key, t in part.items()})
+        part |= {"tekken_model": tekken.tensor()} if name.startswith("mistral") else {}
         save_file(part, home / "models" / "text_encoders" / f"{name[::-1]}.safetensors")
     return Path("model.safetensors")
+
+
+def fp8(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(scaling.E4M3).float()
 
 
 def off(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -97,10 +123,10 @@ def off(one: torch.Tensor, other: torch.Tensor) -> float:
 def main() -> dict[str, Any]:
     kind, row, options, widths = FAMILIES[family]
     clip = text(kind, options)
+    if family == "FLUX.2 dev":
+        small.sized(clip.cond_stage_model, 0.02)  # 30 layers, which double what is rounded
     path, reading = beside(save(kind, row, clip, widths), Reading(comfyui=home))
-    for file in (home / "models" / "text_encoders").glob("*") if scaled else ():
-        wrong = clip.load_sd(load_file(file))
-        assert not wrong.missing_keys or set(wrong.missing_keys) <= {"logit_scale"}, wrong
+    clip = as_scaled(kind, options) if scaled else clip
     checkpoint = open_checkpoint(path, reading.config, reading.text_encoder or ())
     ours, plain = (read_text_encoder(checkpoint, None, small.CPU, comfyui=one) for one in (True, False))
     found: dict[str, Any] = {"family": checkpoint.family.name, "states_of": ours.states_of, "text": 0.0, "pooled": 0.0}

@@ -8,16 +8,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import comfyui_small as small
 
 # isort: split
-import comfy.float
+import comfy.model_management
 import comfy.supported_models as models
+import scaling
 import torch
-from comfy.model_patcher import string_to_seed
 from timecli_nodes import network
 
 from timecli.editing.solve import apply
@@ -74,30 +75,99 @@ def apart(one: Any, other: Any) -> float:
     return max(float((a - b).norm() / b.norm()) for a, b in shifts)
 
 
-def fp8(words: Any) -> dict[str, Any]:
-    """Weights in fp8 with a scale, as files with `scaled_fp8` have them."""
-    kind = torch.float8_e4m3fn
-    _, patcher = small.model(models.Flux, SIZES, scaled_fp8=kind)
-    layers = {name: patcher.model.get_submodule(f"{PREFIX}{name}".removesuffix(".weight")) for name in TEXT}
-    for layer in layers.values():
-        weight = layer.weight.float()
-        layer.scale_weight.data = weight.abs().max() / 64
-        layer.weight.data = (weight / layer.scale_weight).to(kind)
-    before = {name: (layer.weight.float(), layer.scale_weight.clone()) for name, layer in layers.items()}
+def loaded(tensors: dict[str, torch.Tensor]) -> Any:
+    """A MODEL as ComfyUI loads a file with these tensors."""
+    _, patcher = small.model(
+        models.Flux, SIZES, torch.float32, scaled_fp8=torch.float8_e4m3fn, quant_config={"mixed_ops": True}
+    )  # fmt: skip
+    wrong = patcher.model.diffusion_model.load_state_dict(small.as_read(tensors), strict=False)
+    assert all("scale" in name for name in (*wrong.missing_keys, *wrong.unexpected_keys)), wrong
+    return patcher
+
+
+def scaled_fp8() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The tensors of a file in fp8 with factors, and the numbers of its maps."""
+    state = small.model(models.Flux, SIZES)[1].model.diffusion_model.state_dict()
+    stored, exact = scaling.scaled({name: state[name] for name in TEXT})
+    return {**state, **stored}, exact
+
+
+def later(form: str) -> Callable[[], tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
+    """The same of a form that ComfyUI keeps in tensors of its own."""
+
+    def made() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        state, exact = small.model(models.Flux, SIZES)[1].model.diffusion_model.state_dict(), {}
+        note = torch.tensor(list(json.dumps({"format": form}).encode()), dtype=torch.uint8)
+        for name in TEXT:
+            layout = QUANT_ALGOS[form]["comfy_tensor_layout"]
+            packed = QuantizedTensor.from_float(state[name], layout, scale="recalculate")
+            exact[name] = packed.dequantize()
+            state |= packed.state_dict(name) | {f"{name.removesuffix('weight')}comfy_quant": note}
+        return state, exact
+
+    return made
+
+
+FORMS: dict[str, Callable[[], tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]] = {"scaled_fp8": scaled_fp8}
+if importlib.util.find_spec("comfy.quant_ops") is not None:
+    from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+
+    FORMS |= {form: later(form) for form in QUANT_ALGOS}
+
+
+def stored(patcher: Any) -> dict[str, list[torch.Tensor]]:
+    """The bytes that the maps are kept in, with their factors."""
+    found = {}
+    for name in TEXT:
+        layer = patcher.model.get_submodule(f"{PREFIX}{name}".removesuffix(".weight"))
+        parts = layer.weight.state_dict() if hasattr(layer.weight, "_qdata") else {"": layer.weight}
+        found[name] = [part.clone().reshape(-1).view(torch.uint8) for part in parts.values()]
+    return found
+
+
+def same(one: dict[str, list[torch.Tensor]], other: dict[str, list[torch.Tensor]]) -> bool:
+    return all(torch.equal(a, b) for name in one for a, b in zip(one[name], other[name], strict=True))
+
+
+def put_on(patcher: Any) -> dict[str, list[torch.Tensor]]:
+    """What ComfyUI makes of a patcher's weights, and takes back."""
+    patcher.patch_model(device_to=small.CPU)
+    found = stored(patcher)
+    patcher.unpatch_model(device_to=small.CPU)
+    return found
+
+
+def used(changed: Any, wanted: Any, given: list[Any]) -> float:
+    """How far the network is from one in float32 if it patches a weight when it is used, as where memory is short."""
+    comfy.model_management.unload_all_models()
+    (states, extras), latent = given[0], torch.linspace(-1, 1, 1024).view(1, 16, 8, 8)
+    step = (latent, torch.tensor([0.5]), states, extras["pooled_output"])
+    plain = changed.model.diffusion_model(*step)
+    changed.load(small.CPU, lowvram_model_memory=1)
+    made, exact = changed.model.diffusion_model(*step), wanted.model.diffusion_model(*step)
+    changed.unpatch_model(small.CPU)
+    return float((made - exact).norm() / (plain - exact).norm())
+
+
+def quantised(words: Any, form: str) -> dict[str, Any]:
+    """The node on weights of a form against ComfyUI itself, which is told what the edited numbers are."""
+    tensors, exact = FORMS[form]()
+    patcher, plain = loaded(tensors), filled(exact)
+    before = stored(patcher)
     changed, delta = solved(patcher, words)
-    wanted, found = edited(patcher, delta), {}
-    changed.patch_model(device_to=small.CPU)
-    after = {name: layer.weight.clone() for name, layer in layers.items()}
-    changed.unpatch_model(device_to=small.CPU)
-    for name, (_, scale) in before.items():
-        rounded = comfy.float.stochastic_rounding(wanted[name] / scale, kind, seed=string_to_seed(PREFIX + name))
-        found[name] = torch.equal(after[name].float(), rounded.float()) and after[name].dtype == kind
-    plain = filled({name: weight * scale for name, (weight, scale) in before.items()})
+    wanted = {PREFIX + name: ("set", (weight,)) for name, weight in edited(patcher, delta).items()}
+    told = patcher.clone()
+    assert len(told.add_patches(wanted)) == len(TEXT)
+    after = put_on(changed)
+    texts = [small.conditioning(words, prompt) for prompt in ("a rose in the snow", "")]
+    drawn, made = small.drawn(patcher, *texts), small.drawn(changed, *texts)
+    rest = {name: tensor for name, tensor in tensors.items() if name in plain.model.diffusion_model.state_dict()}
     return {
-        "rounded": all(found.values()),
-        "restored": all(torch.equal(layers[name].weight.float(), weight) for name, (weight, _) in before.items()),
+        "used": used(changed, filled({**rest, **edited(patcher, delta)}), texts[0]),
+        "rounded": same(after, put_on(told)),
+        "restored": same(stored(patcher), before) and torch.equal(small.drawn(patcher, *texts), drawn),
         "solved": apart(delta, solved(plain, words)[1]),
-        "moved": all(not torch.equal(after[name].float(), weight) for name, (weight, _) in before.items()),
+        "moved": not same(after, before) and float((made - drawn).norm() / drawn.norm()),
     }
 
 
@@ -183,7 +253,7 @@ def main() -> dict[str, Any]:
     (place / "few.txt").write_text("a dog\na dog in the snow\na tall tree\na red house\n")
     (place / "m.toml").write_text(MANIFEST)
     words = clip()
-    found = {"fp8": fp8(words), "refused": refused(words)}
+    found: dict[str, Any] = {"forms": {form: quantised(words, form) for form in FORMS}, "refused": refused(words)}
     if len(small.ARGUMENTS) > 1:
         found["gguf"] = gguf(words, Path(small.ARGUMENTS[1]))
     return found

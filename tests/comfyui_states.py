@@ -15,11 +15,14 @@ import comfyui_small as small
 # isort: split
 import comfy.text_encoders
 import diffusers
+import tekken
 import torch
 import transformers
 from timecli_nodes import network, states
 
 import timecli
+from timecli.models import layouts
+from timecli.models.comfyui import TEMPLATES
 from timecli.models.maps import Maps
 from timecli.models.streams import POOLED, TEXT
 from timecli.text.pipelines import PipelineEncoder
@@ -41,6 +44,7 @@ FOR_COMFYUI = {
     "FLUX.1": {"for ComfyUI": (256, "length = 256\n")},
     "SD 3": {"for ComfyUI": (77, "length = 77\n")},
     "Chroma": {"for ComfyUI": (None, 'tokens = "prompt"\n')},
+    "FLUX.2 dev": {"for ComfyUI": (None, 'tokens = "prompt"\n')},
 }
 HOME = Path(comfy.text_encoders.__path__[0])
 WIDE = 256
@@ -80,8 +84,43 @@ def qwen(part: Any) -> Any:
     return model
 
 
+def language(part: Any, kind: Any, config: Any) -> Any:
+    """A language model with the weights of ComfyUI's."""
+    model = kind(config).eval()
+    there = {name.removeprefix("model."): t for name, t in part.transformer.state_dict().items()}
+    wrong = (model.model.language_model if hasattr(model, "model") else model).load_state_dict(there, strict=False)
+    assert not wrong.missing_keys and not wrong.unexpected_keys, wrong
+    return model
+
+
+def mistral(part: Any) -> Any:
+    sizes = {**small.MISTRAL, "vocab_size": 131072, "head_dim": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e9}
+    eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = transformers.Mistral3Config(
+        text_config={**sizes, "model_type": "mistral", "sliding_window": None},
+        vision_config={**eyes, "model_type": "pixtral", "image_size": 16, "patch_size": 8},
+    )
+    return language(part, transformers.Mistral3ForConditionalGeneration, config)
+
+
 def pipeline(clip: Any) -> Any:
     stage = clip.cond_stage_model
+    if family == "Z-Image":
+        sizes = {**small.QWEN_TEXT, "num_hidden_layers": 3, "vocab_size": 151936, "head_dim": 128, "rope_theta": 1e6}
+        words = transformers.Qwen2Tokenizer.from_pretrained(HOME / "qwen25_tokenizer")
+        words.chat_template = TEMPLATES[layouts.QWEN3_4B.model]
+        config = transformers.Qwen3Config(**sizes, rms_norm_eps=1e-6)
+        return built(
+            diffusers.ZImagePipeline, text_encoder=language(stage.qwen3_4b, transformers.Qwen3Model, config),
+            tokenizer=words,
+        )  # fmt: skip
+    if family == "FLUX.2 dev":
+        engine = tekken.converted(tekken.tensor())["tokenizer_object"]
+        words = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=engine, pad_token="<pad>", bos_token="<s>", padding_side="left",
+            chat_template=TEMPLATES[layouts.MISTRAL.model],
+        )  # fmt: skip
+        return built(diffusers.Flux2Pipeline, text_encoder=mistral(stage.mistral3_24b), tokenizer=words)
     if family == "Chroma":
         one = t5(clip, 24)
         return built(diffusers.ChromaPipeline, text_encoder=one["model"], tokenizer=one["words"])

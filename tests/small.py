@@ -129,10 +129,11 @@ def chatting(side: str = "right") -> Any:
     )
 
 
-def qwen3(kind: str, width: int, layers: int, words: Any) -> Any:
+def qwen3(kind: str, width: int, layers: int, words: Any, head: int = 8) -> Any:
     config = transformers.Qwen3Config(
         vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=head, rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
     )  # fmt: skip
     return sized(getattr(transformers, kind)(config))
 
@@ -210,7 +211,7 @@ def qwen_image(width: int = 16, section: tuple[int, int, int] = (1, 1, 2)) -> An
     )  # fmt: skip
 
 
-def z_image() -> Any:
+def z_image(head: int = 8) -> Any:
     torch.manual_seed(0)
     words = chatting()
     network = diffusers.ZImageTransformer2DModel(
@@ -221,7 +222,7 @@ def z_image() -> Any:
         network.cap_embedder[0].weight.copy_(torch.linspace(0.5, 2, 16))
     return diffusers.ZImagePipeline(
         scheduler=scheduler(), vae=vae(), transformer=sized(network), tokenizer=words,
-        text_encoder=qwen3("Qwen3Model", 16, 3, words),
+        text_encoder=qwen3("Qwen3Model", 16, 3, words, head),
     )  # fmt: skip
 
 

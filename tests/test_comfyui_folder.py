@@ -45,12 +45,14 @@ BUILT: dict[str, Callable[[], Any]] = {
     "flux": lambda: small.flux(64, 1),
     "chroma": small.chroma,
     "qwen-image": lambda: small.qwen_image(256, (16, 24, 24)),
+    "z-image": lambda: small.z_image(128),
 }
 PLACES = {
     # where ComfyUI has a tokenizer
     "flux": {"tokenizer": "sd1_tokenizer", "tokenizer_2": "text_encoders/t5_tokenizer"},
     "chroma": {"tokenizer": "text_encoders/t5_tokenizer"},
     "qwen-image": {"tokenizer": "text_encoders/qwen25_tokenizer"},
+    "z-image": {"tokenizer": "text_encoders/qwen25_tokenizer"},
 }
 TEXTS = Path("models", "text_encoders")
 
@@ -93,7 +95,7 @@ def test_a_folder_of_comfyui_is_all_that_an_edit_needs(family: str, run: Run, tm
     assert done.code == 0 and (tmp_path / "edited.safetensors").exists(), done.err
     for text in (home / TEXTS / "more").iterdir():
         assert str(text) in done.err, "it is said which text encoders were taken"
-    found, least = load_delta(tmp_path / "d"), family != "qwen-image"
+    found, least = load_delta(tmp_path / "d"), family in ("flux", "chroma")
     assert found.origin.states_of == ("ComfyUI" if least else "")
     about = run("inspect", tmp_path / "d").out
     assert ("states_of: ComfyUI" in about) == ("states_of" in about) == least and "length" not in about
@@ -326,7 +328,7 @@ def layers(name: str, count: int, **shapes: tuple[int, ...]) -> dict[str, tuple[
 
 
 def test_the_shapes_of_released_text_encoders_give_their_configs() -> None:
-    """The numbers of google/t5-v1_1-xxl, laion/CLIP-ViT-bigG-14 and Qwen/Qwen2.5-VL-7B-Instruct."""
+    """The numbers of google/t5-v1_1-xxl, laion/CLIP-ViT-bigG-14, Qwen2.5-VL-7B, Qwen3-4B and Mistral Small 3."""
     bias = {"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (32, 64)}
     t5 = layers(
         "encoder.block", 24, layer__0__SelfAttention__q__weight=(4096, 4096),
@@ -345,8 +347,26 @@ def test_the_shapes_of_released_text_encoders_give_their_configs() -> None:
     found = configs.of_tower(layouts.QWEN_VL, {**qwen, "model.embed_tokens.weight": (152064, 3584)})
     wanted = {"num_attention_heads": 28, "num_key_value_heads": 4, "num_hidden_layers": 28, "intermediate_size": 18944}
     assert found and wanted.items() <= found["text_config"].items() and configs.width(found) == 3584
-    for tower, shapes in ((layouts.T5, clip), (layouts.CLIP, t5), (layouts.QWEN_VL, t5), (layouts.T5, qwen)):
+    normed = layers("model.layers", 36, self_attn__q_norm__weight=(128,), **language(2560, 9728))
+    found = configs.of_tower(layouts.QWEN3_4B, {**normed, "model.embed_tokens.weight": (151936, 2560)})
+    wanted = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 36, "intermediate_size": 9728}
+    assert found and wanted.items() <= found.items() and configs.width(found) == 2560
+    table = {"model.embed_tokens.weight": (131072, 5120)}
+    mistral = {**layers("model.layers", 30, **language(5120, 32768)), **table}
+    found = configs.of_tower(layouts.MISTRAL, mistral)
+    wanted = {**wanted, "num_hidden_layers": 40, "intermediate_size": 32768}
+    assert found and wanted.items() <= found["text_config"].items() and configs.width(found) == 5120
+    assert configs.of_tower(layouts.MISTRAL, {**layers("model.layers", 29, **language(5120, 32768)), **table}) is None
+    others = ((layouts.QWEN3_4B, mistral), (layouts.MISTRAL, {**normed, **table}), (layouts.MISTRAL, {**qwen, **table}))
+    kinds = ((layouts.T5, clip), (layouts.CLIP, t5), (layouts.QWEN_VL, t5), (layouts.T5, qwen), *others)
+    for tower, shapes in kinds:
         assert configs.of_tower(tower, shapes) is None, "another kind's"
+
+
+def language(width: int, inner: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a layer with 32 heads, and 8 of keys, 128 wide each."""
+    attention = {"self_attn__q_proj__weight": (4096, width), "self_attn__k_proj__weight": (1024, width)}
+    return {**attention, "mlp__gate_proj__weight": (inner, width)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -22,11 +22,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return beside_comfyui("comfyui_forms.py", place, *([PACK] if PACK else []))
 
 
-def test_scaled_fp8_is_edited_at_its_own_scale(found: dict[str, Any]) -> None:
-    said = found["fp8"]
-    assert said["rounded"] and said["restored"], "to the bit"
-    assert said["solved"] < 1e-6, "as on the same numbers in float32"
-    assert said["moved"], "the control"
+def test_what_comfyui_quantises_is_edited_as_it_does_itself(found: dict[str, Any]) -> None:
+    """Scaled fp8; and fp8 and nvfp4 in tensors of ComfyUI's own, in versions that have these."""
+    assert "scaled_fp8" in found["forms"] and ("nvfp4" in found["forms"] or len(found["forms"]) == 1)
+    for form, said in found["forms"].items():
+        assert said["rounded"] and said["restored"], f"{form}: to the bit"
+        assert said["solved"] < 1e-6, f"{form}: as on the same numbers in float32"
+        assert said["moved"] > 1e-3, f"{form}: the control"
+        if "nvfp4" in found["forms"]:  # older versions round the weight then, too
+            assert said["used"] < 1e-5, f"{form}: where a weight is patched when it is used, nothing is rounded"
 
 
 def test_a_form_that_cannot_be_patched_is_one_sentence(found: dict[str, Any]) -> None:

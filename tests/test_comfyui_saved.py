@@ -14,7 +14,7 @@ from .conftest import Run
 from .test_comfyui_model import beside_comfyui
 
 
-@pytest.mark.parametrize("family", ["SD 1", "FLUX.1", "Qwen-Image"])
+@pytest.mark.parametrize("family", ["SD 1", "FLUX.1", "Qwen-Image", "FLUX.2 dev", "Z-Image"])
 def test_what_is_saved_draws_what_the_node_draws(family: str, run: Run, tmp_path: Path) -> None:
     """By ComfyUI's own loader of LoRAs, and by the node that applies a delta."""
     found = beside_comfyui("comfyui_saved.py", family, tmp_path)

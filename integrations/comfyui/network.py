@@ -38,6 +38,14 @@ def as_loaded(model: ModelPatcher, key: str, weight: torch.Tensor) -> torch.Tens
     return model.backup[key].weight if key in model.backup else weight
 
 
+def number(model: ModelPatcher, key: str) -> torch.Tensor:
+    """What a weight stands for in whatever form it is kept, without patches, in float32 on the CPU."""
+    weight, _, convert = get_key_weight(model.model, key)
+    weight = as_loaded(model, key, weight)
+    wide = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
+    return convert(wide, inplace=True) if convert else wide
+
+
 class Weights(Mapping[str, torch.Tensor]):
     """The weights of a MODEL as it was loaded, without patches, by the names of a single file."""
 
@@ -65,8 +73,7 @@ class Weights(Mapping[str, torch.Tensor]):
         weight = as_loaded(self.model, key, weight)
         if not weight.is_floating_point() and not convert:
             return self._asked(key, weight.device)
-        wide = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
-        return convert(wide, inplace=True) if convert else wide
+        return number(self.model, key)
 
     def _asked(self, key: str, device: torch.device) -> torch.Tensor:
         """A weight that only its layer can read (GGUF): what the layer makes of the unit vectors."""

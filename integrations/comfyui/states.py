@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,10 +16,9 @@ import comfy.model_management
 import torch
 
 from timecli.errors import CheckpointError
-from timecli.files.quantised import numbers
-from timecli.models import layouts
+from timecli.files.quantised import is_beside
+from timecli.models import encoders, layouts
 from timecli.models.maps import Maps
-from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import POOLED, TEXT, Family
 from timecli.text import fingerprints
 from timecli.text.segments import OfFamily
@@ -182,27 +182,33 @@ def _fingerprints(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple
 
 def _of_weights(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
     """Fingerprints of the weights without patches, of the tensors that the command line looks at."""
-    stage = clip.cond_stage_model
+    towers: dict[str, dict[str, str]] = {}  # of every text encoder the tensors' own names, and all of each
+    for key in _numbers(clip.cond_stage_model):
+        name, _, own = key.partition(".transformer.")
+        if own:
+            towers.setdefault(name, {})[own.removeprefix("text_model.")] = key
+    if family.by_pipeline:
+        keys = [key for name, tensors in towers.items() for key in _seen(name, tensors, family)]
+        told = (network.number(clip.patcher, key) for key in keys)
+        return (fingerprints.of_tensors(chain(told, [] if norm is None else [norm])),)
+    order = sorted(towers, key=lambda name: TOWERS.index(name) if name in TOWERS else len(TOWERS))
+    read = [{own: network.number(clip.patcher, key) for own, key in towers[name].items()} for name in order]
+    return fingerprints.fingerprints([_as_read(*one) for one in zip(family.towers, read, strict=False)])
+
+
+def _numbers(stage: torch.nn.Module) -> list[str]:
+    """The names of the tensors of text encoders, without what stands beside them."""
     held = {**dict(stage.named_parameters(remove_duplicate=False)), **dict(stage.named_buffers())}
-    stored = {name: network.as_loaded(clip.patcher, name, held[name]) for name in stage.state_dict() if name in held}
-    towers = []
-    for name in dict.fromkeys(key.split(".")[0] for key in stored):
-        prefix = f"{name}.transformer."
-        inside = {
-            key.removeprefix(prefix).removeprefix("text_model."): t
-            for key, t in stored.items()
-            if key.startswith(prefix)
-        }
-        towers.append((name, inside))
-    order = sorted(towers, key=lambda one: TOWERS.index(one[0]) if one[0] in TOWERS else len(TOWERS))
-    if not family.by_pipeline:
-        return fingerprints.fingerprints(
-            [_as_read(tower, dict(numbers(tensors))) for tower, (_, tensors) in zip(family.towers, order, strict=False)]
-        )
-    if not any(tower.model.endswith("WithProjection") for tower in family.towers):  # nothing goes through it
-        for _, tensors in order:
-            tensors.pop(HF_PROJECTION, None)
-    return (fingerprints.of_tensors((*_floats(tensors for _, tensors in order), *([] if norm is None else [norm]))),)
+    named = [name for name in stage.state_dict() if name in held and not is_beside(name)]
+    return [name for name in named if held[name].is_floating_point() and held[name].numel()]
+
+
+def _seen(name: str, tensors: dict[str, str], family: Family) -> list[str]:
+    """Of one text encoder of a diffusion transformer the tensors that a state depends on."""
+    towers = [one for kind in (family, *family.kinds) for one in kind.towers]
+    tower = next((one for one in towers if f"{name}.transformer." in one.prefixes), towers[0])
+    total = len({found[1] for own in tensors if (found := encoders.LAYER.search(own))})
+    return [key for own, key in tensors.items() if encoders.is_seen(own, tower, encoders.layers(tower, total))]
 
 
 def _as_read(tower: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -210,8 +216,3 @@ def _as_read(tower: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Te
     left_out = () if tower.pooled else ("text_projection.weight",)
     behind = tuple(f"encoder.layers.{number}." for number in range(tower.blocks, 99)) if tower.blocks else ()
     return {name: tensor for name, tensor in tensors.items() if name not in left_out and not name.startswith(behind)}
-
-
-def _floats(towers: Iterable[dict[str, torch.Tensor]]) -> Iterable[torch.Tensor]:
-    for tensors in towers:
-        yield from (tensor for _, tensor in numbers(tensors) if tensor.is_floating_point() and tensor.numel())

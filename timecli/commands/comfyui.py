@@ -70,13 +70,13 @@ def _configs(home: Path, checkpoint: Checkpoint, texts: Sequence[Path]) -> Path:
 
 def _require_drawn(checkpoint: Checkpoint) -> None:
     """Refuse before anything is encoded what diffusers, which draws, needs more for, or draws of another text."""
-    from timecli.models import layouts
+    from timecli.models.comfyui import UNPADDED
 
     family = checkpoint.family
-    if family.by_pipeline and family.name == layouts.CHROMA.name:
+    if family.name in UNPADDED:
         raise CheckpointError(
-            f"{checkpoint.path} is Chroma, to which ComfyUI gives a prompt without the padding that diffusers draws it "
-            "with; leave out --comfyui, or draw with the node in ComfyUI."
+            f"{checkpoint.path} is {family.name}, to which ComfyUI gives a prompt without the padding that diffusers "
+            "draws it with; leave out --comfyui, or draw with the node in ComfyUI."
         )
     if family.by_pipeline and checkpoint.config is None:
         raise CheckpointError(

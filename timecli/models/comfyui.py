@@ -13,27 +13,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timecli.errors import CheckpointError
+from timecli.errors import CheckpointError, one_line
 from timecli.files.code import INDEX
 from timecli.files.foreign import read, read_config
 from timecli.files.quantised import is_read
 from timecli.files.safefile import SafeFile, open_file
-from timecli.models import configs, encoders, layouts, listed, towers
+from timecli.models import configs, encoders, layouts, listed, tekken, towers
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import POOLED, TEXT, Tower, tokenizer_of
 
 PROGRAM = "ComfyUI"
-LEAST = {layouts.SD3.name: 77, layouts.FLUX1.name: 256, layouts.CHROMA.name: 1}
-"""How many positions ComfyUI fills T5's text up to (`min_length` of its tokenizers in 0.3.64); a longer prompt has
-more. In all else its states are those of diffusers, as they are in the families that are not here."""
-COMPARED = (*LEAST, layouts.QWEN_IMAGE.name)
+LEAST = {layouts.SD3.name: 77, layouts.FLUX1.name: 256, layouts.CHROMA.name: 1, layouts.FLUX2_DEV.name: 1}
+"""How many positions ComfyUI fills the text up to (`min_length` of its tokenizers in 0.3.64 and 0.8.0); a longer prompt
+has more. In all else its states are those of diffusers, as they are in the families that are not here."""
+UNPADDED = tuple(name for name, least in LEAST.items() if least == 1)
+"""Families that ComfyUI gives a prompt alone, and diffusers a prompt with padding."""
+COMPARED = (*LEAST, layouts.QWEN_IMAGE.name, layouts.Z_IMAGE.name)
 """Families whose text pipelines of diffusers make, and ComfyUI in the same way but for `LEAST`."""
 CLIP_WORDS = "comfy/sd1_tokenizer"
 WORDS = {
     # where ComfyUI has the tokenizer, by the class of a text encoder; that of CLIP for the others
     layouts.T5.model: "comfy/text_encoders/t5_tokenizer",
     layouts.QWEN_VL.model: "comfy/text_encoders/qwen25_tokenizer",
+    layouts.QWEN3_4B.model: "comfy/text_encoders/qwen25_tokenizer",
+    layouts.MISTRAL.model: tekken.TENSOR,  # inside the text encoder's file
 }
+TEMPLATES = {
+    # what ComfyUI puts around a prompt, in place of a tokenizer's own template
+    layouts.QWEN3_4B.model: "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n<|im_start|>assistant{{ '\n' }}",
+    layouts.MISTRAL.model: (
+        "<s>[SYSTEM_PROMPT]{{ messages[0].content[0].text }}[/SYSTEM_PROMPT]"
+        "[INST]{{ messages[1].content[0].text }}[/INST]"
+    ),
+}
+SIDE_BY_SIDE = {layouts.MISTRAL.model: 3}
+"""Of how many layers a network is given the states, one beside the other."""
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 DATA = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", MAP)
 """What a tokenizer is read from, beside its config."""
@@ -46,6 +60,8 @@ RELEASED = {
     layouts.CLIP_G.name: (32, "Comfy-Org/stable-diffusion-3.5-fp8"),
     layouts.OPENCLIP_H.name: (24, "stabilityai/stable-diffusion-2-1"),
     layouts.QWEN_VL.name: (28, "Comfy-Org/Qwen-Image_ComfyUI"),
+    layouts.QWEN3_4B.name: (36, "Comfy-Org/z_image_turbo"),
+    layouts.MISTRAL.name: (30, "Comfy-Org/flux2-dev"),
 }
 
 
@@ -123,13 +139,19 @@ def write_configs(home: Path, model: Checkpoint, texts: Sequence[Path], folder: 
     index: dict[str, Any] = {"_class_name": model.family.pipeline}
     sources, widths = _sources(model, texts), _widths(model)
     for tower in model.family.towers:
-        config = next(filter(None, (_config(tower, files, widths) for files in sources)), None)
-        if config is None:
+        found = next(((one, files) for files in sources if (one := _config(tower, files, widths))), None)
+        if found is None:
             continue
+        config, files = found
+        words = folder / tokenizer_of(tower.folder)
         index[tower.folder] = ["transformers", tower.model]
         (folder / tower.folder).mkdir()
+        words.mkdir()
         (folder / tower.folder / "config.json").write_text(json.dumps(config))
-        _copy_tokenizer(home / WORDS.get(tower.model, CLIP_WORDS), tower, folder / tokenizer_of(tower.folder))
+        if (place := WORDS.get(tower.model, CLIP_WORDS)) == tekken.TENSOR:
+            _unpack_tokenizer(files, tower, words)
+        else:
+            _copy_tokenizer(home / place, tower, words)
     (folder / INDEX).write_text(json.dumps(index))
 
 
@@ -139,13 +161,35 @@ def _copy_tokenizer(source: Path, tower: Tower, target: Path) -> None:
             f"{source / CONFIG} does not exist, and {tower.name} needs its tokenizer; --comfyui takes the whole folder "
             "of ComfyUI, with its main.py."
         )
-    target.mkdir()
     filled = tower.name == layouts.CLIP_G.name
     about = read_config(source / CONFIG) | ({"pad_token": ZERO} if filled else {})
+    about |= {"chat_template": TEMPLATES[tower.model]} if tower.model in TEMPLATES else {}
     (target / CONFIG).write_text(json.dumps(about))
     for name in DATA:
         if (source / name).exists() and not (filled and name == MAP):
             (target / name).write_bytes(read(source / name, CheckpointError))
+
+
+def _unpack_tokenizer(files: Sequence[SafeFile], tower: Tower, target: Path) -> None:
+    """Write the tokenizer that a text encoder's file holds."""
+    file = next((file for file in files if tekken.TENSOR in file.entries), None)
+    if file is None:
+        raise CheckpointError(
+            f"{files[0].path} has no {tekken.TENSOR}, in which ComfyUI's file of {tower.name} holds its tokenizer; use "
+            f"that file (huggingface.co/{RELEASED[tower.name][1]} has it)."
+        )
+    try:
+        words = tekken.tokenizer(b"".join(file.content(tekken.TENSOR)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{file.path}: {tekken.TENSOR} is no tokenizer of Mistral's ({one_line(error)}); use another copy."
+        ) from error
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": tekken.START, "pad_token": tekken.PAD,
+        "padding_side": "left", "chat_template": TEMPLATES[tower.model],
+    }  # fmt: skip
+    (target / CONFIG).write_text(json.dumps(about))
+    (target / DATA[0]).write_text(json.dumps(words))
 
 
 def _sources(model: Checkpoint, given: Sequence[Path]) -> list[tuple[SafeFile, ...]]:
@@ -159,7 +203,9 @@ def _widths(model: Checkpoint) -> dict[str, int]:
     clips = [one for one in family.towers if one.model not in WORDS]
     of_clip = model.width_of(POOLED if POOLED in family.streams and family.by_pipeline else TEXT)
     return {
-        one.folder: model.width if one not in clips else one.width if len(clips) > 1 else of_clip
+        one.folder: (one.width if len(clips) > 1 else of_clip)
+        if one in clips
+        else model.width // SIDE_BY_SIDE.get(one.model, 1)
         for one in family.towers
     }
 

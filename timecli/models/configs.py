@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from timecli.models.layouts import CLIP, HF_MARK, QWEN_VL, T5, Shapes
+from timecli.models.layouts import CLIP, HF_MARK, MISTRAL, QWEN3_4B, QWEN_VL, T5, Shapes
 from timecli.models.openclip import HF_PROJECTION
 from timecli.models.streams import Tower
 
 WIDTHS = ("hidden_size", "d_model")
 """How configs call a text encoder's width."""
-CLIP_HEAD, QWEN_HEAD = 64, 128
-"""How wide every attention head is."""
+CLIP_HEAD, HEAD = 64, 128
+"""How wide every attention head is, of CLIP and of language models."""
+LAYER = "model.layers.0."
+"""The first layer of a language model."""
 CLIP_POSITIONS = 77
 """Longer ones are read in another way."""
 KNOWN: dict[str, dict[str, Any]] = {
@@ -29,6 +31,16 @@ KNOWN: dict[str, dict[str, Any]] = {
         "rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": [16, 24, 24]},
         "tie_word_embeddings": False, "use_sliding_window": False,
     },
+    "Qwen3": {  # Qwen/Qwen3-4B
+        "model_type": "qwen3", "rms_norm_eps": 1e-6, "rope_theta": 1e6, "hidden_act": "silu", "head_dim": HEAD,
+        "max_position_embeddings": 40960, "attention_bias": False, "use_sliding_window": False,
+        "tie_word_embeddings": True,
+    },
+    "Mistral": {  # mistralai/Mistral-Small-3.2-24B-Instruct-2506, of which ComfyUI's file lacks the last ten layers
+        "model_type": "mistral", "rms_norm_eps": 1e-5, "rope_theta": 1e9, "hidden_act": "silu", "head_dim": HEAD,
+        "max_position_embeddings": 131072, "num_hidden_layers": 40, "sliding_window": None,
+        "tie_word_embeddings": False,
+    },
 }  # fmt: skip
 EYES = {
     "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1, "fullatt_block_indexes": [0],
@@ -43,7 +55,8 @@ def of_tower(tower: Tower, shapes: Shapes) -> dict[str, Any] | None:
         tower: in whose place it stands.
         shapes: of its tensors, by transformers' names.
     """
-    return {T5.model: _t5, QWEN_VL.model: _qwen_vl}.get(tower.model, _clip)(shapes)
+    kinds = {T5.model: _t5, QWEN_VL.model: _qwen_vl, QWEN3_4B.model: _qwen3, MISTRAL.model: _mistral}
+    return kinds.get(tower.model, _clip)(shapes)
 
 
 def of_text(config: dict[str, Any]) -> dict[str, Any]:
@@ -88,18 +101,44 @@ def _t5(shapes: Shapes) -> dict[str, Any] | None:
 
 
 def _qwen_vl(shapes: Shapes) -> dict[str, Any] | None:
-    layer = "model.layers.0."
-    keys, inner = shapes.get(f"{layer}self_attn.k_proj.bias"), _pair(shapes, f"{layer}mlp.gate_proj.weight")
+    keys, inner = shapes.get(f"{LAYER}self_attn.k_proj.bias"), _pair(shapes, f"{LAYER}mlp.gate_proj.weight")
     table = _pair(shapes, "model.embed_tokens.weight")
-    if not (keys and table and inner) or keys[0] % QWEN_HEAD or table[1] % QWEN_HEAD:
+    if not (keys and table and inner) or keys[0] % HEAD or table[1] % HEAD:
         return None
     text = {
         **KNOWN["Qwen2.5-VL"], "vocab_size": table[0], "hidden_size": table[1], "intermediate_size": inner[0],
-        "num_hidden_layers": _layers(shapes, "model.layers."), "num_attention_heads": table[1] // QWEN_HEAD,
-        "num_key_value_heads": keys[0] // QWEN_HEAD,
+        "num_hidden_layers": _layers(shapes, "model.layers."), "num_attention_heads": table[1] // HEAD,
+        "num_key_value_heads": keys[0] // HEAD,
     }  # fmt: skip
     eyes = {**EYES, "out_hidden_size": table[1]}
     return {"model_type": "qwen2_5_vl", "text_config": text, "vision_config": eyes}
+
+
+def _qwen3(shapes: Shapes) -> dict[str, Any] | None:
+    found = _language(shapes)
+    return {**found, **KNOWN["Qwen3"]} if found and f"{LAYER}self_attn.q_norm.weight" in shapes else None
+
+
+def _mistral(shapes: Shapes) -> dict[str, Any] | None:
+    beside = any(f"{LAYER}self_attn.{name}" in shapes for name in ("q_norm.weight", "k_proj.bias"))
+    found = None if beside else _language(shapes)
+    if not found or found["num_hidden_layers"] < MISTRAL.layers:
+        return None
+    eyes = {**EYES, "model_type": "pixtral", "num_attention_heads": 1, "num_hidden_layers": 1, "image_size": 16}
+    return {"model_type": "mistral3", "text_config": {**found, **KNOWN["Mistral"]}, "vision_config": eyes}
+
+
+def _language(shapes: Shapes) -> dict[str, Any] | None:
+    """The sizes of a language model whose attention has its heads by their number, without biases."""
+    table, inner = _pair(shapes, "model.embed_tokens.weight"), _pair(shapes, f"{LAYER}mlp.gate_proj.weight")
+    queries, keys = (_pair(shapes, f"{LAYER}self_attn.{one}_proj.weight") for one in "qk")
+    if not (table and inner and queries and keys) or queries[0] % HEAD or keys[0] % HEAD:
+        return None
+    return {
+        "vocab_size": table[0], "hidden_size": table[1], "intermediate_size": inner[0],
+        "num_hidden_layers": _layers(shapes, "model.layers."), "num_attention_heads": queries[0] // HEAD,
+        "num_key_value_heads": keys[0] // HEAD,
+    }  # fmt: skip
 
 
 def _pair(shapes: Shapes, name: str) -> tuple[int, int] | None:

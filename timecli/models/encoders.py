@@ -62,9 +62,7 @@ class EncoderFiles:
     def layers(self) -> int | None:
         """How many layers the text goes through; None for all, with the norm behind them."""
         total = configs.of_text(read_config(self.folder / "config.json")).get("num_hidden_layers")
-        if not self.tower.layers or not isinstance(total, int) or total <= self.tower.layers:
-            return None
-        return self.tower.layers if self.tower.layers > 0 else total + self.tower.layers
+        return layers(self.tower, total) if isinstance(total, int) else None
 
     @property
     def size(self) -> int:
@@ -75,16 +73,11 @@ class EncoderFiles:
 
     def is_seen(self, name: str) -> bool:
         """Whether a state can depend on a tensor."""
-        projection = name.startswith("text_projection.") and not self.tower.model.endswith("WithProjection")
-        parts = name.split(".")
-        return parts[-1] in WEIGHTS and not projection and UNSEEN.isdisjoint(parts) and not self.is_behind(name)
+        return is_seen(name, self.tower, self.layers)
 
     def is_behind(self, name: str) -> bool:
         """Whether a tensor is of a layer, or the norm, behind those that the text goes through."""
-        if (layers := self.layers) is None or not UNSEEN.isdisjoint(name.split(".")):
-            return False
-        number = LAYER.search(name)
-        return int(number[1]) >= layers if number else bool(NORM.search(name))
+        return _is_behind(name, self.layers)
 
     def _taken(self, file: SafeFile) -> list[str]:
         """The tensors of a file that are read: of what no state depends on those that a model is built with."""
@@ -129,6 +122,27 @@ class EncoderFiles:
         import torch  # which is loaded, since there are tensors
 
         return {**weights, HF_PROJECTION: torch.eye(int(width or 0))}
+
+
+def layers(tower: Tower, total: int) -> int | None:
+    """How many of a text encoder's layers the text goes through; None for all, with the norm behind them."""
+    if not tower.layers or total <= tower.layers:
+        return None
+    return tower.layers if tower.layers > 0 else total + tower.layers
+
+
+def is_seen(name: str, tower: Tower, layers: int | None) -> bool:
+    """Whether a state can depend on a tensor, by its name without a prefix."""
+    projection = name.startswith("text_projection.") and not tower.model.endswith("WithProjection")
+    parts = name.split(".")
+    return parts[-1] in WEIGHTS and not projection and UNSEEN.isdisjoint(parts) and not _is_behind(name, layers)
+
+
+def _is_behind(name: str, layers: int | None) -> bool:
+    if layers is None or not UNSEEN.isdisjoint(name.split(".")):
+        return False
+    number = LAYER.search(name)
+    return int(number[1]) >= layers if number else bool(NORM.search(name))
 
 
 def find(

@@ -62,12 +62,19 @@ class PipelineEncoder(OfFamily):
     @property
     def length(self) -> int:
         """How many positions are filled: as many as the pipeline draws with, where the text encoder holds them."""
+        return self.asked or self.least or self._usual
+
+    @property
+    def _usual(self) -> int:
+        """How many diffusers fills."""
         named = inspect.signature(self.pipeline.__call__).parameters["max_sequence_length"].default
-        return self.asked or self.least or min(int(named), self.most_tokens)
+        return min(int(named), self.most_tokens)
 
     def _length_of(self, prompt: str) -> int:
         """How many positions a prompt's text has in the last text encoder."""
-        return max(self.length, len(self.tokenizer(prompt)["input_ids"])) if self.least else self.length
+        if not self.least:
+            return self.length
+        return max(self.length, len(self.tokenizer(prompt)["input_ids"]) + self.template)
 
     @property
     def most_tokens(self) -> int:
@@ -83,7 +90,7 @@ class PipelineEncoder(OfFamily):
             return 0
         collected = _handed(self.pipeline, self.family.sequence, alone=True)
         with explained(UNREAD.format("")), suppress(_Enough), collected as calls:
-            self.pipeline.encode_prompt(prompt=[""], max_sequence_length=self.length, **self._options())
+            self.pipeline.encode_prompt(prompt=[""], max_sequence_length=self._usual, **self._options())
         ids, mask = calls[self.family.sequence[0]]
         left_out = getattr(self.pipeline, "prompt_template_encode_start_idx", 0)
         return (len(ids) if mask is None else int(mask.sum())) - left_out - len(self.tokenizer("")["input_ids"])

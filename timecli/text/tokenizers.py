@@ -18,6 +18,7 @@ from tokenizers import AddedToken, normalizers, pre_tokenizers, processors
 from timecli.errors import CheckpointError, explained
 from timecli.files import code
 from timecli.files.foreign import read_json, read_text
+from timecli.models.tekken import LETTERS
 
 CLIP_VOCABULARY = 49408
 SPARE = 1024
@@ -71,7 +72,7 @@ def clip_tokenizer(padding: int | None = None) -> Tokenizer:
     """OpenAI CLIP's tokenizer, from the merges that ship with this package; it pads with the end token or `padding`."""
     packed = resources.files("timecli").joinpath("data/clip/merges.txt.gz").read_bytes()
     merges = _merges(gzip.decompress(packed).decode("utf-8"))
-    letters = list(_byte_letters())
+    letters = LETTERS.values()
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
     vocabulary = {piece: i for i, piece in enumerate([*pieces, START, END])}
     pad = END if padding is None else list(vocabulary)[padding]
@@ -130,21 +131,9 @@ def _content(token: str | AddedToken) -> str:
     return token if isinstance(token, str) else str(token.content)
 
 
-def _printable_bytes() -> list[int]:
-    return [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-
-
-def _byte_letters() -> Iterable[str]:
-    """The printable stand-ins for the 256 bytes, in the order of GPT-2's and CLIP's vocabularies."""
-    yield from map(chr, _printable_bytes())
-    yield from (chr(256 + i) for i in range(256 - len(_printable_bytes())))
-
-
 @cache
 def _bytes_of_letters() -> dict[str, int]:
-    printable = _printable_bytes()
-    others = [byte for byte in range(256) if byte not in printable]
-    return dict(zip(_byte_letters(), [*printable, *others], strict=True))
+    return {letter: byte for byte, letter in LETTERS.items()}
 
 
 def words(tokens: Sequence[str]) -> list[str]:
