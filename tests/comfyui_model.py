@@ -168,33 +168,40 @@ def main() -> dict[str, Any]:
 
 
 def pictures(patcher: Any, clip: Any, delta: Any, changed: Any, maps: Any) -> dict[str, Any]:
-    """By ComfyUI's sampler: the patched MODEL against the MODEL as it is on edited text."""
-    cat, rose, empty = (small.conditioning(clip, prompt) for prompt in ("a cat", "a rose in the snow", ""))
+    """By ComfyUI's sampler: the patched MODEL against the MODEL as it is, which reads edited text."""
+    cat, rose, empty = (small.conditioning(clip, prompt) for prompt in ("a cat", "a rose and a cat", ""))
     plain = small.drawn(patcher, rose, empty)
     made = small.drawn(changed, rose, empty)
-    again = small.drawn(patcher, rose, empty)
-    result: dict[str, Any] = {"unplugged": bool(torch.equal(plain, again))}
-    if maps.family.norm is not None:
-        return {**result, "moved": float((made - plain).norm() / plain.norm())}
+    result: dict[str, Any] = {"unplugged": bool(torch.equal(plain, small.drawn(patcher, rose, empty)))}
     part = {name: conditioning.Operator(one.left, one.right) for name, one in delta.operators.items()}
     shift = conditioning.Delta("x", part["text"], part.get("pooled"))
 
+    def of_edited(positive: Any, negative: Any, **more: Any) -> torch.Tensor:
+        if maps.family.norm is None:
+            texts = (conditioning.edited(one, shift, 1.0) for one in (positive, negative))
+            return small.drawn(patcher, *texts, **more)
+        norm = patcher.model.diffusion_model.get_submodule(maps.family.norm[0].removesuffix(".weight"))
+        handle = norm.register_forward_hook(lambda _, __, c: c + delta.operators["text"].shift(c).to(c))
+        try:
+            return small.drawn(patcher, positive, negative, **more)
+        finally:
+            handle.remove()
+
     def both(positive: Any, negative: Any, **more: Any) -> float:
-        wanted = small.drawn(patcher, *(conditioning.edited(one, shift, 1.0) for one in (positive, negative)), **more)
-        found = small.drawn(changed, positive, negative, **more)
+        wanted, found = of_edited(positive, negative, **more), small.drawn(changed, positive, negative, **more)
         return off(found, wanted, small.drawn(patcher, positive, negative, **more))
 
     result["picture"] = both(rose, empty)
-    half = small.drawn(patcher, conditioning.edited(rose, shift, 1.0), empty)
-    result["one prompt alone"] = off(made, half, plain)
-    if family in ("SD 1", "FLUX.1"):
-        result["batch"] = both(rose, empty, batch=2)
-        (regions,) = own.ConditioningCombine().combine(*own.ConditioningSetArea().append(cat, 32, 64, 0, 0, 1.0), rose)
-        result["regions"] = both(regions, empty)
-        result["joined"] = both(own.ConditioningConcat().concat(cat, rose)[0], empty)
-        result["mixed"] = both(own.ConditioningAverage().addWeighted(cat, rose, 0.3)[0], empty)
-        (timed,) = own.ConditioningSetTimestepRange().set_range(rose, 0.0, 0.4)
-        result["timed"] = both(timed + own.ConditioningSetTimestepRange().set_range(cat, 0.4, 1.0)[0], empty)
+    if maps.family.norm is None:
+        half = small.drawn(patcher, conditioning.edited(rose, shift, 1.0), empty)
+        result["one prompt alone"] = off(made, half, plain)
+    result["batch"] = both(rose, empty, batch=2)
+    (regions,) = own.ConditioningCombine().combine(*own.ConditioningSetArea().append(cat, 32, 64, 0, 0, 1.0), rose)
+    result["regions"] = both(regions, empty)
+    result["joined"] = both(own.ConditioningConcat().concat(cat, rose)[0], empty)
+    result["mixed"] = both(own.ConditioningAverage().addWeighted(cat, rose, 0.3)[0], empty)
+    (timed,) = own.ConditioningSetTimestepRange().set_range(rose, 0.0, 0.4)
+    result["timed"] = both(timed + own.ConditioningSetTimestepRange().set_range(cat, 0.4, 1.0)[0], empty)
     return result
 
 

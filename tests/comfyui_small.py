@@ -105,7 +105,10 @@ MISTRAL = {**QWEN_TEXT, "hidden_size": 16, "num_hidden_layers": 31}
 """With a layer behind those that the text goes through."""
 
 
-HEARD = ("attn2.to_v", "attn2.to_out", "txt_in.weight", "vector_in.in_layer.weight", "img_attn.proj", "linear2")
+HEARD = (
+    "attn2.to_v", "attn2.to_out", "txt_in.weight", "vector_in.in_layer.weight", "img_attn.proj", "linear2",
+    "add_v_proj", "attn.to_out",
+)  # fmt: skip
 """Maps that are large, so that text moves a picture by far more than rounding does."""
 
 

@@ -165,12 +165,10 @@ def test_comfyui_draws_with_the_patched_model_what_it_draws_of_edited_text(famil
     for name in ("two in a row", "behind a lora", "before a lora"):
         assert found[name] < 1e-5, name
     assert max(found["weights"].values()) < 1e-5
-    if normed:
-        assert found["moved"] > 1e-3, "where the conditioning is refused"
-    else:
-        for name in {"picture", "batch", "regions", "joined", "mixed", "timed"} & found.keys():
-            assert found[name] < 1e-4, name
-        assert found["one prompt alone"] > 1e-2, "the control"
+    for name in ("picture", "batch", "regions", "joined", "mixed", "timed"):
+        assert found[name] < 1e-4, name
+    if not normed:
+        assert found["one prompt alone"] > 1e-3, "the control"
     few = 7  # prompts of the list, with the empty one
     assert [few, few] in found["shown"] and {total for _, total in found["shown"]} <= {1, few}, "progress in the node"
     assert {value for value, _ in found["shown"]} >= set(range(few + 1)), "a step for each prompt"
