@@ -114,12 +114,14 @@ def _look(
     manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, where: torch.device, world: Everyday | None
 ) -> Seen:
     from timecli.editing import applying, compiling, conflicts, preview
+    from timecli.manifests.rows import untested
 
     exact = options.exact_device(where)
     delta = compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
     found = preview.preview(manifest, checkpoint, encoder, delta, world)
     advised = preview.advice(manifest, found.forecasts)
     against = conflicts.conflicts(manifest, checkpoint, encoder, delta)
+    against += untested(manifest, [one.row for one in found.forecasts])
     drift = compiling.drift(world, delta.operator) if world else None
     changes = () if world else applying.edit_matrices(checkpoint, [delta], exact).changes
     return Seen(delta, found, against, harm(manifest.name, drift, changes), advised, preview.missed(manifest, found))

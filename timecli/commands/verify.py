@@ -113,7 +113,7 @@ def verify(
     if delta_path is not None:
         doubts = edited.other_delta(delta_path, first, manifest, encoder, worlds(manifest))
     else:
-        doubts = [] if copy is None else edited.other_edit(copy, manifest, first)
+        doubts = [] if copy is None else edited.other_edit(copy, checkpoint, manifest, first)
     how = stated(drawing, manifest.parts or [manifest])
     settings = render.settings(seeds or manifest.verify.seeds, *how, checkpoint)
     dtype = options.pick_precision(drawing.precision, where)

@@ -19,7 +19,7 @@ from timecli.drawing.render import Settings
 from timecli.drawing.verify import PAPER, Images, Score, Scores, demanded, mean, measured_by, missed
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import Row, of_part
+from timecli.manifests.rows import Row, of_part, untested
 from timecli.models.checkpoint import Checkpoint
 
 Shares = Mapping[str, Sequence[float | None]]
@@ -70,7 +70,7 @@ def found(
     best = max(after, key=lambda name: _rank(own[name], misses[name]))
     each = {name: per_prompt(table, shares[name], judge, before, images) for name, images in after.items()}
     return {
-        "doubts": doubts(table, judge, before) if judge else [],
+        "doubts": [*untested(manifest, table), *doubts(table, judge, before)] if judge else [],
         "scores": plain(scores) if judge else None,
         "balances": balances(manifest, judge, before, after) if judge else {},
         "thresholds": _thresholds(manifest),

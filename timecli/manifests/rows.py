@@ -75,6 +75,19 @@ def of_part(table: Sequence[Row], part: Manifest, manifest: Manifest) -> list[Ro
     return [row for row in table if row in own or row.kind == "everyday"]
 
 
+def untested(manifest: Manifest, table: Sequence[Row]) -> list[str]:
+    """A sentence for every threshold of shares that no row measures, since other pairs edit the prompts that would."""
+    found = []
+    for part in manifest.parts or (manifest,):
+        kinds = {row.kind for row in (of_part(table, part, manifest) if manifest.parts else table)}
+        found += [
+            f"{metric} of {part.name} is not measured: other pairs edit all its {kind} prompts."
+            for metric, kind in METRICS.items()
+            if getattr(part.verify, metric) is not None and kind not in kinds
+        ]
+    return found
+
+
 def _told(kind: str, prompt: str, others: Sequence[Edit]) -> bool:
     """Whether other edits of the same solve are told to move a prompt that should stay.
 
