@@ -166,6 +166,19 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert sorted(corner.rglob("*")) == before, "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--strength", "banana", "'banana' is not a number; see"),
+        ("--strength", "11", "11.0 is not from 0 to 10; see"),
+        ("--clip-skip", "1.5", "'1.5' is not a whole number; see"),
+    ],
+)
+def test_numbers_are_spoken_of_as_people_do(run: Run, option: str, value: str, sentence: str) -> None:
+    done = run("plan", "x.toml", option, value)
+    assert done.code == 2 and sentence in done.err
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "timecli", "--debug", "plan", str(tmp_path / "none.toml")]
     assert "Traceback" in subprocess.run(command, capture_output=True, text=True).stderr

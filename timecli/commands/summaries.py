@@ -45,7 +45,9 @@ def _done(summary: Mapping[str, Any]) -> str:
 
     weight = summary.get("everyday_weight")
     world = f", everyday weight {weight:g}" if weight else ""
-    return f"{summary['name']}: lambda {listed('lambdas')}, strength {listed('strengths') or '1'}{world}"
+    applied = summary.get("strength", 1.0)
+    of_it = "" if applied == 1 else f", applied at strength {applied:g}"
+    return f"{summary['name']}: lambda {listed('lambdas')}, strength {listed('strengths') or '1'}{world}{of_it}"
 
 
 def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float | None]) -> str:
@@ -62,7 +64,8 @@ def _changed(summary: Mapping[str, Any], verbose: bool) -> str:
         return ""
     spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
     sizes = f", ‖ΔW‖/‖W‖ {spread}" if verbose else ""
-    return f"{amount(len(summary['changed']), 'matrix', 'matrices')} changed{sizes}"
+    changed = sum(one["relative"] > 0 for one in summary["changed"])
+    return f"{amount(changed, 'matrix', 'matrices')} changed{sizes}"
 
 
 def _print_all(summary: Mapping[str, Any]) -> None:

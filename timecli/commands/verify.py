@@ -27,6 +27,7 @@ from timecli.commands.shared import (
     stated,
 )
 from timecli.errors import CheckpointError, OutputError, TimecliError
+from timecli.shown import amount
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,7 @@ def verify(
 
     manifest_paths, models = manifests_first(paths)
     if not 1 <= len(models) <= 2:
-        raise TimecliError("give manifests (.toml), MODEL, and EDITED if there is one.")
+        raise TimecliError(_order(paths, models))
     model, edited_path = models[0], models[1] if len(models) == 2 else None
     tasks = _tasks(manifest_paths, reading, trying, vary)
     manifest = next(iter(tasks.values()))
@@ -89,7 +90,7 @@ def verify(
         cards.check(card, [*inputs, *(folder / name for name in FILES)], force)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
-    require_unedited(checkpoint, "give the original")
+    require_unedited(checkpoint, "give the original before the edited model" if edited_path else "give the original")
     copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
     from timecli.drawing import edited, render, verification
@@ -130,6 +131,16 @@ def verify(
     raise typer.Exit(1 if data["missed"] else 0)
 
 
+def _order(paths: Sequence[Path], models: Sequence[Path]) -> str:
+    """What is wrong with the files that were given."""
+    order = "give manifests (.toml) first, then MODEL, and EDITED last if there is one"
+    if paths[0].suffix != ".toml" and any(path.suffix == ".toml" for path in paths):
+        return f"{paths[0]} stands in the place of a manifest; {order}."
+    if not models:
+        return f"no model stands behind {paths[-1]}; {order}."
+    return f"{amount(len(models), 'file')} stand behind the manifests; {order}."
+
+
 def _tasks(paths: Sequence[Path], reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:
     """The manifest by the name of its column: one, or one for every value that is compared."""
     if vary is None:
@@ -167,9 +178,17 @@ def _own_encoder(
 
 def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoint:
     """The edited model, with its own text encoders if it has them; a config that it lacks is the unedited model's."""
+    from timecli.files.safefile import open_file
+    from timecli.models.others import alone
+
     try:
         copy = open_model(path, reading.config)
     except CheckpointError:
+        if path.is_file() and (alone(open_file(path).entries) or "").startswith("a LoRA"):
+            raise CheckpointError(
+                f"{path} is a LoRA, which `verify` does not draw with; give the delta that it was exported from, or a "
+                "whole edited model."
+            ) from None
         if not reading.text_encoder:
             raise
         copy = open_model(path, reading.config, reading.text_encoder)

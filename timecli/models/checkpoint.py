@@ -193,6 +193,17 @@ def open_checkpoint(
     """
     for folder in filter(None, [path, config, *text_encoder]):
         foreign.require_no_cache(folder)
+    try:
+        return _opened(path, config, text_encoder, ema, needs)
+    except CheckpointError as error:
+        home = (path if path.is_dir() else path.parent).resolve().parent
+        if config or text_encoder or not (home / code.INDEX).is_file() or (path / code.INDEX).exists():
+            raise
+        raise CheckpointError(f"{path} is one part of a model; give the whole folder, {home}.") from error
+
+
+def _opened(path: Path, config: Path | None, text_encoder: Sequence[Path], ema: bool, needs: Need) -> Checkpoint:
+    """`open_checkpoint`, of what is no folder of the hub's cache."""
     if config is None:
         nearby = [path, path.parent / "config"]
         nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]
