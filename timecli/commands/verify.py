@@ -95,13 +95,15 @@ def verify(
 
     from timecli.drawing import edited, render, verification
     from timecli.editing import compiling
+    from timecli.manifests.words import negations
     from timecli.text.uisyntax import cautions
 
     where = options.pick_device(reading.device)
     exact = options.exact_device(where)
     encoder = read_encoder(checkpoint, reading, where, manifest.solve)
     refuse(compiling.problems(manifest, encoder))
-    terminal.warn_all(cautions(manifest, encoder))
+    unread = negations(manifest)
+    terminal.warn_all([caution for caution in cautions(manifest, encoder) if caution not in unread])
     judge = _judge(drawing.judge_path, model, manifest, where)
     delta_path = edited_path if copy is None else None
     worlds = everyday_worlds(encoder, reading)
@@ -115,6 +117,7 @@ def verify(
         doubts = edited.other_delta(delta_path, first, manifest, encoder, worlds(manifest))
     else:
         doubts = [] if copy is None else edited.other_edit(copy, checkpoint, manifest, first)
+    doubts += unread
     how = stated(drawing, manifest.parts or [manifest])
     settings = render.settings(seeds or manifest.verify.seeds, *how, checkpoint)
     dtype = options.pick_precision(drawing.precision, where)

@@ -14,7 +14,7 @@ from timecli.drawing.judge import Judge
 from timecli.drawing.likeness import between_seeds
 from timecli.drawing.verify import Images
 from timecli.manifests.rows import Row
-from timecli.manifests.values import GENDERED, GENDERS
+from timecli.manifests.values import ADDED, GENDERED
 from timecli.manifests.words import names
 
 HALF = 0.5
@@ -105,6 +105,6 @@ def _score(prompt: str, judge: Judge, before: Images) -> float:
 
 def _others(destination: str, everyday: Sequence[str]) -> list[str]:
     """Everyday prompts that are something else than a destination: "a woman" is not, beside "a female CEO"."""
-    if not names(destination) & {*GENDERS}:
+    if not names(destination) & ADDED:
         return list(everyday)
     return [prompt for prompt in everyday if not names(prompt) & GENDERED]

@@ -77,7 +77,8 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     ]
     lines += ["efficacy = 0.8"] * (draft.balance is None) + ["generality = 0.6"] * bool(draft.positives)
     lines += [f"worst = {WORST:g}"]
-    gendered = bool({*change.destination.lower().split()} & {*values.GENDERS})  # people are drawn as either before, too
+    added = {*change.destination.lower().split()} - {*change.source.lower().split()}
+    gendered = bool(added & values.ADDED)  # people are drawn as either before, too
     lines += ["specificity = 0.9"] * bool(draft.negatives and not gendered)
     lines += ["explicit = 0.85"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"

@@ -204,7 +204,7 @@ def _left_out(change: Change) -> list[str]:
     adds = {*" ".join((*change.new, change.becomes)).split()} - {*" ".join((*change.old, change.noun)).split()}
     if change.noun and adds and not _explicit(change):
         found.append(
-            "no explicit prompts: `init` looks for one colour, material, flavour, number, gender, pattern, shape or "
-            "place, and finds none; add prompts that name another value."
+            "no explicit prompts: `init` looks for one colour, material, flavour, number, gender, age, pattern, shape "
+            "or place, and finds none; add prompts that name another value."
         )
     return found

@@ -8,9 +8,11 @@ from functools import cache
 
 from timecli.errors import ManifestError
 from timecli.manifests.keys import Edit
+from timecli.manifests.manifest import Manifest
 
 SMALL = frozenset({"and", "for", "from", "the", "with"})
 """Words of three letters and more that name nothing."""
+NOT = frozenset({"without", "no", "not"})
 ENDING = 3
 """Letters that a plural or a young one may have more: roses, churches, piglet."""
 
@@ -45,6 +47,17 @@ def thing(edit: Edit) -> frozenset[str]:
     except ManifestError:
         noun = ""
     return frozenset(names(noun or edit.source))
+
+
+def negations(manifest: Manifest) -> list[str]:
+    """A sentence for every destination that says what should not be drawn, which text encoders hardly read."""
+    found = [(edit.destination, NOT & {*edit.destination.lower().split()}) for edit in manifest.edits]
+    return [
+        f"{destination!r} says with {min(said)!r} what should not be drawn, and text encoders hardly read that: the "
+        "model may draw it, and the judge may not see it; say what should be there instead."
+        for destination, said in found
+        if said
+    ]
 
 
 def _akin(one: str, other: str) -> bool:
