@@ -218,11 +218,10 @@ def _factors(manifest: Manifest, delta: Delta) -> list[tuple[Edit, float | None,
 def _print(manifest: Manifest, seen: Seen) -> None:
     """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
     from timecli.manifests.rows import TOLD, figure
-    from timecli.models.streams import POOLED
 
     found = seen.preview
     head = ("kind", "prompt", "", "of the way", "of pictures")
-    pooled = POOLED in seen.delta.operators
+    pooled = any(one.pooled is not None for one in found.forecasts)
     vectors = [("" if one.pooled is None else f"{one.pooled:.0%}",) if pooled else () for one in found.forecasts]
     cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
     terminal.print_table((*head, "pooled vector") if pooled else head, cells)

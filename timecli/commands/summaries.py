@@ -71,7 +71,8 @@ def _changed(summary: Mapping[str, Any], verbose: bool) -> str:
 def _print_all(summary: Mapping[str, Any]) -> None:
     """Every changed tensor, every pair, the operator, and what took how long."""
     cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
-    terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
+    if summary["changed"]:
+        terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
     for (source, destination), share in zip(summary["pairs"], summary["moved"], strict=True):
         terminal.say(f"{source!r} comes {share:.1%} nearer to {destination!r} in text space, all positions together")
     terminal.say(f"operator of rank {summary['rank']} in {summary['width']}: as a LoRA of that rank it is exact")

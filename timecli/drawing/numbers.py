@@ -92,10 +92,13 @@ def _missed(
     """Sentences for thresholds that are not reached; of a joint edit, those of every manifest on its own prompts."""
     if judge is None:
         return []
+    seen = (judge.seeing(before), judge.seeing(after))
+    changed = {row.prompt: fmean(likeness(row, *seen) or [1.0]) for row in table if row.kind == "everyday"}
+    worst = min(changed, key=changed.__getitem__, default=None)
     if not manifest.parts:
-        return missed(manifest, edited, scores)
+        return missed(manifest, edited, scores, worst)
     own = {part: measured_by(judge, of_part(table, part, manifest), before, after) for part in manifest.parts}
-    return [sentence for part, found in own.items() for sentence in missed(part, found["edited"], found)]
+    return [sentence for part, found in own.items() for sentence in missed(part, found["edited"], found, worst)]
 
 
 def _thresholds(manifest: Manifest) -> dict[str, float]:

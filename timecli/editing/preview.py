@@ -59,6 +59,7 @@ class Preview:
         everyday: how far the everyday prompts move, ‖D c‖_M / ‖c‖_M at their end token, on average; None without them.
         empty: the same for the empty prompt.
         most: the everyday prompts that move most, beside those that have a source's words.
+        worst: the one of them whose picture is forecast to change most.
     """
 
     forecasts: tuple[Forecast, ...]
@@ -66,6 +67,7 @@ class Preview:
     everyday: float | None
     empty: float
     most: tuple[tuple[str, float], ...]
+    worst: str | None = None
 
 
 def preview(
@@ -101,12 +103,16 @@ def preview(
     end = encoder.own("")[-1]
     empty = encoder.embed([""], end + 1)[0][end:]
     moved: float | None = None
+    worst: str | None = None
     most: tuple[tuple[str, float], ...] = ()
     if world is not None:
         lengths = forecast.moves(world.ends[TEXT], delta.operator, metric)
         moved, most = float(lengths.mean()), _most(manifest, world, lengths)
         if most:
-            metrics["worst"] = min(forecast.kept([prompt for prompt, _ in most], encoder, delta.operator, metric))
+            prompts = [prompt for prompt, _ in most]
+            metrics["worst"], worst = min(
+                zip(forecast.kept(prompts, encoder, delta.operator, metric), prompts, strict=True)
+            )
     stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
     listed = world.prompts if world else compiling.listed(manifest, encoder)
     stay += [row.prompt for row in everyday_rows(listed, table, [prompt for prompt, _ in most])]
@@ -115,7 +121,7 @@ def preview(
     follow = [(row.prompt, row.destination or "") for row in table if row.kind in FOLLOW]
     if reached := forecast.reached(follow, encoder, delta.operator, metric):
         metrics["reached"] = fmean(reached)
-    return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most)
+    return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most, worst)
 
 
 def _pooled(
@@ -174,7 +180,7 @@ def missed(manifest: Manifest, seen: Preview) -> list[str]:
         for name, value in metrics.items():
             wanted = getattr(part.verify, name)
             if wanted is not None and value < wanted:
-                found.append(f"forecast {below(name, value, wanted, part.name)}")
+                found.append(f"forecast {below(name, value, wanted, part.name, worst=seen.worst)}")
     return found
 
 

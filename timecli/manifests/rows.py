@@ -120,7 +120,9 @@ def figure(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric in COSINES else f"{value:.1%}"
 
 
-def below(metric: str, value: float, wanted: float, name: str, unedited: float | None = None) -> str:
+def below(
+    metric: str, value: float, wanted: float, name: str, unedited: float | None = None, worst: str | None = None
+) -> str:
     """The sentence for a threshold of a manifest that is not reached, with what raises the metric.
 
     Args:
@@ -130,6 +132,7 @@ def below(metric: str, value: float, wanted: float, name: str, unedited: float |
         name: the manifest's.
         unedited: what the unedited model has, of what should follow when it is asked for the destination. No edit is
             asked for more.
+        worst: the everyday prompt that changes most.
     """
     short = f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for"
     if unedited is not None and unedited < wanted:
@@ -139,6 +142,10 @@ def below(metric: str, value: float, wanted: float, name: str, unedited: float |
     )
     if metric == "worst":
         remedy = "raise preserve.everyday_weight, or lower the strength"
+        if worst is not None:
+            remedy = (
+                f"{worst!r} changes most: preserve it by name, or list it as a positive if it may follow; or {remedy}"
+            )
     return f"{short}; {remedy}."
 
 

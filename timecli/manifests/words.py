@@ -9,6 +9,7 @@ from functools import cache
 from timecli.errors import ManifestError
 from timecli.manifests.keys import Edit
 from timecli.manifests.manifest import Manifest
+from timecli.shown import and_more
 
 SMALL = frozenset({"and", "for", "from", "the", "with"})
 """Words of three letters and more that name nothing."""
@@ -50,13 +51,13 @@ def thing(edit: Edit) -> frozenset[str]:
 
 
 def negations(manifest: Manifest) -> list[str]:
-    """A sentence for every destination that says what should not be drawn, which text encoders hardly read."""
-    found = [(edit.destination, NOT & {*edit.destination.lower().split()}) for edit in manifest.edits]
+    """A sentence where destinations say what should not be drawn, which text encoders hardly read."""
+    found = [edit.destination for edit in manifest.edits if NOT & {*edit.destination.lower().split()}]
+    if not found:
+        return []
     return [
-        f"{destination!r} says with {min(said)!r} what should not be drawn, and text encoders hardly read that: the "
-        "model may draw it, and the judge may not see it; say what should be there instead."
-        for destination, said in found
-        if said
+        f"{and_more(found)}: text encoders hardly read 'without', 'no' and 'not', so the model may draw what is named, "
+        "and the judge may not see it; say what should be there instead."
     ]
 
 

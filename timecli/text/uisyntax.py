@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from timecli.manifests.manifest import Manifest
 from timecli.manifests.words import negations
-from timecli.shown import amount
+from timecli.shown import and_more
 
 if TYPE_CHECKING:  # `check` without a model needs no text encoder
     from timecli.text.readers import TextEncoder
@@ -52,7 +52,7 @@ def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str
             embeddings.setdefault(names[0], prompt)
     return [
         *(
-            f"user interfaces interpret a part of {_and_more(prompts)} before they encode it: {parts}; here it is "
+            f"user interfaces interpret a part of {and_more(prompts)} before they encode it: {parts}; here it is "
             "encoded letter by letter, so write the words alone."
             for parts, prompts in interpreted.items()
         ),
@@ -64,12 +64,6 @@ def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str
         *negations(manifest),
         *(_unknown(manifest, encoder) if encoder else ()),
     ]
-
-
-def _and_more(prompts: Sequence[str]) -> str:
-    """The first of some prompts, and how many others there are."""
-    more = f" and {amount(len(prompts) - 1, 'more prompt')}" if len(prompts) > 1 else ""
-    return f"{prompts[0]!r}{more}"
 
 
 def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
