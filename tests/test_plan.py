@@ -325,6 +325,13 @@ def test_a_worst_below_its_threshold_is_a_miss_with_what_to_do(run: Run, picture
         assert bool(re.search(r"; '.*' changes most: preserve it by name", done.err)) == code
 
 
+def test_a_threshold_above_every_forecast_is_told(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    for least, told in ((1.0, True), (0.99, False)):
+        (tmp_path / "x.toml").write_text(f"{ROSES}efficacy = {least}\n".replace("strength", "# strength"))
+        done = run("plan", tmp_path / "x.toml", picturebook)
+        assert ("no forecast at strength 1 is above 99.2%: lower the threshold" in done.err) == told, done.err
+
+
 def test_plan_warns_of_harm_as_edit_does_and_exits_with_1(run: Run, picturebook: Path, tmp_path: Path) -> None:
     """An edit that is much too strong meets every threshold of what should follow."""
     for name, text in (("world", ROSES), ("paper", PLAIN.read_text())):

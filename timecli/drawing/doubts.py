@@ -15,7 +15,7 @@ from timecli.drawing.likeness import between_seeds
 from timecli.drawing.verify import Images
 from timecli.manifests.rows import Row
 from timecli.manifests.values import ADDED, GENDERED
-from timecli.manifests.words import names
+from timecli.manifests.words import names, says_all
 
 HALF = 0.5
 """Share of the pictures that show the destination, below which the unedited model does not draw it."""
@@ -66,22 +66,24 @@ def _doubt(row: Row, destination: str, others: Sequence[str], judge: Judge, befo
         )
     if shown < HALF:
         return f"{asked} draws it in {shown:.0%} of its pictures; an edit cannot add what the model does not draw."
-    chosen = Counter(judge.choose(pictures, (source, *others)))
-    share, (most, _) = chosen[0] / len(pictures), chosen.most_common(1)[0]
-    if share >= LOST:
+    own = (source,) if says_all(destination, names(source)) else (source, destination)  # another thing is drawn anew
+    texts = (*own, *others)
+    chosen = Counter(texts[choice] for choice in judge.choose(pictures, texts))
+    most, _ = chosen.most_common(1)[0]
+    if sum(chosen[text] for text in own) / len(pictures) >= LOST:
         return ""
     return (
-        f"{asked} draws what the judge takes for {others[most - 1]!r} rather than for {source!r}; the model may not "
+        f"{asked} draws what the judge takes for {most!r} rather than for {source!r}; the model may not "
         "know these words, and then the numbers say nothing."
     )
 
 
 def _alike(row: Row, judge: Judge, before: Images) -> bool:
-    """Whether source and destination, from the same seeds, are no less alike than one of them from two seeds."""
+    """Whether source and destination, from the same seeds, are as alike as one of them is from two seeds."""
     seen = judge.seeing(before)
     apart = [between_seeds(Row("negative", prompt, None), seen) for prompt in (row.prompt, row.destination or "")]
     both = (seen(row.prompt) * seen(row.destination or "")).sum(1).mean()
-    return all(cosines is not None and float(both) >= fmean(cosines) for cosines in apart)
+    return any(cosines is not None and float(both) >= fmean(cosines) for cosines in apart)
 
 
 def _fit(destination: str, everyday: Sequence[float], judge: Judge, before: Images) -> str:

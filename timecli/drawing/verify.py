@@ -127,5 +127,5 @@ def missed(
         if metric in edited and edited[metric].mean < wanted:  # where nothing everyday is drawn there is no worst
             unedited = (scores or {}).get("oracle" if metric in FOLLOWED else "baseline", {}).get(metric)
             limit = unedited.mean if unedited else None
-            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name, limit, worst))
+            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name, unedited=limit, worst=worst))
     return sentences

@@ -11,7 +11,7 @@ import torch
 from timecli.editing import compiling, forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import EVERYDAY, FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, of_part, rows
+from timecli.manifests.rows import EVERYDAY, FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, figure, of_part, rows
 from timecli.manifests.words import names, speaks_of
 from timecli.models.maps import Network
 from timecli.models.streams import POOLED, TEXT
@@ -171,6 +171,13 @@ def _most(manifest: Manifest, world: Everyday, lengths: torch.Tensor) -> tuple[t
     return tuple(found[:EVERYDAY])
 
 
+def _most_forecast(metric: str) -> float:
+    """The forecast where what follows arrives and what stays does not move: the curve of shares does not reach 1."""
+    if metric not in METRICS:
+        return 1.0
+    return forecast.shown(1.0) if metric in FOLLOWED else 1 - forecast.shown(0.0)
+
+
 def missed(manifest: Manifest, seen: Preview) -> list[str]:
     """Sentences for the manifest's thresholds that the forecast does not reach; of a joint edit, each one's own."""
     found = []
@@ -180,7 +187,10 @@ def missed(manifest: Manifest, seen: Preview) -> list[str]:
         for name, value in metrics.items():
             wanted = getattr(part.verify, name)
             if wanted is not None and value < wanted:
-                found.append(f"forecast {below(name, value, wanted, part.name, worst=seen.worst)}")
+                most = _most_forecast(name)
+                beyond = f"no forecast at strength 1 is above {figure(name, most)}: lower the threshold"
+                remedy = beyond if wanted > most else None
+                found.append(f"forecast {below(name, value, wanted, part.name, worst=seen.worst, remedy=remedy)}")
     return found
 
 

@@ -121,7 +121,14 @@ def figure(metric: str, value: float) -> str:
 
 
 def below(
-    metric: str, value: float, wanted: float, name: str, unedited: float | None = None, worst: str | None = None
+    metric: str,
+    value: float,
+    wanted: float,
+    name: str,
+    *,
+    unedited: float | None = None,
+    worst: str | None = None,
+    remedy: str | None = None,
 ) -> str:
     """The sentence for a threshold of a manifest that is not reached, with what raises the metric.
 
@@ -133,20 +140,25 @@ def below(
         unedited: what the unedited model has, of what should follow when it is asked for the destination. No edit is
             asked for more.
         worst: the everyday prompt that changes most.
+        remedy: what to do, where that is known better.
     """
-    short = f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for"
-    if unedited is not None and unedited < wanted:
-        return f"{short}; {_beyond(metric, value, unedited)}."
-    remedy = (
-        "add pairs, or raise the strength" if metric in FOLLOWED else "preserve more by name, or lower the strength"
+    if remedy is None and unedited is not None and unedited < wanted:
+        remedy = _beyond(metric, value, unedited)
+    if remedy is None:
+        remedy = _remedy(metric, worst)
+    return f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for; {remedy}."
+
+
+def _remedy(metric: str, worst: str | None) -> str:
+    """What raises a metric."""
+    if metric in FOLLOWED:
+        return "add pairs, or raise the strength"
+    if metric != "worst":
+        return "preserve more by name, or lower the strength"
+    first = (
+        f"{worst!r} changes most: preserve it by name, or list it as a positive if it may follow; or " if worst else ""
     )
-    if metric == "worst":
-        remedy = "raise preserve.everyday_weight, or lower the strength"
-        if worst is not None:
-            remedy = (
-                f"{worst!r} changes most: preserve it by name, or list it as a positive if it may follow; or {remedy}"
-            )
-    return f"{short}; {remedy}."
+    return f"{first}raise preserve.everyday_weight, or lower the strength"
 
 
 def _beyond(metric: str, value: float, unedited: float) -> str:
