@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from timecli.errors import CheckpointError, ManifestError
 from timecli.files import code, foreign
+from timecli.files.parts import real
 from timecli.files.quantised import numbers, require_floats
 from timecli.files.safefile import SafeFile, require_finite
 from timecli.manifests import records
@@ -196,7 +197,7 @@ def open_checkpoint(
     try:
         return _opened(path, config, text_encoder, ema, needs)
     except CheckpointError as error:
-        home = (path if path.is_dir() else path.parent).resolve().parent
+        home = real(path if path.is_dir() else path.parent).parent
         if config or text_encoder or not (home / code.INDEX).is_file() or (path / code.INDEX).exists():
             raise
         raise CheckpointError(f"{path} is one part of a model; give the whole folder, {home}.") from error

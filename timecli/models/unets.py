@@ -89,11 +89,16 @@ def _is_network(folder: Path) -> bool:
     return folder.is_dir() and not (folder / INDEX).exists()
 
 
+def _is_config(folder: Path) -> bool:
+    """Whether a network's folder has its config alone."""
+    return folder.is_dir() and not any(folder.glob("*.safetensors*"))
+
+
 def _instead(path: Path) -> str:
     """What to give in place of a folder that is no model: a model that lies in it, or one folder deeper."""
     files = sorted(path.glob("*.safetensors"))
     folders = sorted(index.parent for depth in ("*", "*/*") for index in path.glob(f"{depth}/{INDEX}"))
-    folders = [folder for folder in folders if any(any((folder / name).glob("*.safetensors")) for name in NETWORKS)]
+    folders = [folder for folder in folders if not any(map(_is_config, (folder / name for name in NETWORKS)))]
     if len(files) == 1 or (files and not folders):
         found, what = files, "file"
     else:
