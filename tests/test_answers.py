@@ -223,6 +223,11 @@ def test_a_word_in_many_pieces_is_warned_of(run: Run, picturebook: Path, tmp_pat
         ("runwayml/stable-diffusion-v1-5", "run `hf download runwayml/stable-diffusion-v1-5 --local-dir DIR`"),
         ("https://huggingface.co/a/b.safetensors", "it is an address, and only files are read"),
         ("nope.safetensors", "nope.safetensors does not exist."),
+        ("~/model.safetensors", "; in quotes ~ is not your home folder, so write /"),
+        (
+            "C:\\Users\\me\\a b.safetensors",
+            "; it is a path of Windows, which WSL has as /mnt/c/Users/me/a b.safetensors.",
+        ),
     ],
 )
 def test_what_is_no_file_here_is_told_what_it_may_be(run: Run, given: str, sentence: str) -> None:

@@ -166,6 +166,19 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert sorted(corner.rglob("*")) == before, "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--strength", "banana", "'banana' is not a number; see"),
+        ("--strength", "11", "11.0 is not from 0 to 10; see"),
+        ("--clip-skip", "1.5", "'1.5' is not a whole number; see"),
+    ],
+)
+def test_numbers_are_spoken_of_as_people_do(run: Run, option: str, value: str, sentence: str) -> None:
+    done = run("plan", "x.toml", option, value)
+    assert done.code == 2 and sentence in done.err
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "timecli", "--debug", "plan", str(tmp_path / "none.toml")]
     assert "Traceback" in subprocess.run(command, capture_output=True, text=True).stderr
@@ -177,7 +190,7 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
 ) -> None:
     text = ROSES.read_text().split("[verify]")[0] + "[verify]\n"
     (tmp_path / "easy.toml").write_text(text + "efficacy = 0.0\n")
-    (tmp_path / "hard.toml").write_text(text + "efficacy = 1.0\ngenerality = 1.0\nspecificity = 1.0\n")
+    (tmp_path / "hard.toml").write_text(text + "efficacy = 1.0\ngenerality = 1.0\nspecificity = 1.0\nworst = 1.0\n")
     options = ("--steps", "1", "--seeds")
     easy = run("verify", tmp_path / "easy.toml", picturebook, "-o", tmp_path / "easy", *options, "2", "--json")
     assert easy.code == 0, easy.err
@@ -195,6 +208,7 @@ def test_verify_writes_a_report_and_holds_the_edit_to_its_thresholds(
     assert set(found["scores"]) == {"baseline", "oracle", "edited", "another seed"} and found["seeds"] == [0, 1]
     hard = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options, "1")
     assert hard.code == 1 and "below the 100.0% that blue-roses-plain asks for" in hard.err
+    assert "changes most: preserve it by name, or list it as a positive if it may follow" in hard.err
     assert (tmp_path / "hard" / "sheet.png").exists()
     again = run("verify", tmp_path / "hard.toml", picturebook, "-o", tmp_path / "hard", *options, "1")
     assert again.code == 2 and "report.html already exists" in again.err

@@ -111,6 +111,16 @@ def test_what_another_pair_edits_is_no_negative() -> None:
     assert alone["A sketch of pigs"] == "negative", "the control"
 
 
+def test_a_threshold_that_no_prompt_measures_is_told() -> None:
+    negative = 'negatives = [{{ prompt = "{}", destination = "{}" }}]\n[verify]\nspecificity = 0.9\n'
+    roses = ROSES + negative.format("A pig", "A blue pig")
+    together = both(roses, PIGS)
+    (sentence,) = rows.untested(together, rows.rows(together))
+    assert sentence == "specificity of roses is not measured: other pairs edit all its negative prompts."
+    apart = both(ROSES + negative.format("A barn", "A blue barn"), PIGS)
+    assert not rows.untested(apart, rows.rows(apart)), "the control"
+
+
 def test_everyday_prompts_are_of_every_manifest_and_a_source_of_its_own() -> None:
     together = both(ROSES, PIGS)
     everyday = rows.Row("everyday", "A barn", None)

@@ -240,12 +240,14 @@ def test_a_unet_folder_alone_and_a_folder_without_text_encoder(
 ) -> None:
     options = ("--text-encoder", model / "text_encoder")
     refused = run("edit", manifest, model / "unet", "-o", tmp_path / "no")
-    assert refused.code == 2 and "has no text encoder" in refused.err and "--text-encoder" in refused.err
+    assert refused.code == 2 and f"is one part of a model; give the whole folder, {model}." in refused.err
     assert run("edit", manifest, model / "unet", *options, "-o", tmp_path / "alone").code == 0
     alone = UNet2DConditionModel.from_pretrained(tmp_path / "alone", local_files_only=True).state_dict()
     assert distance(alone, wanted(unet)) < 1e-5
     bare = tmp_path / "bare"
     shutil.copytree(model / "unet", bare / "unet")
+    refused = run("edit", manifest, bare / "unet", "-o", tmp_path / "no")
+    assert refused.code == 2 and "has no text encoder" in refused.err and "--text-encoder" in refused.err
     assert run("edit", manifest, bare, *options, "-o", tmp_path / "out").code == 0
     assert distance(loaded(tmp_path / "out"), wanted(unet)) < 1e-5
     again = run("edit", manifest, bare, *options, "-o", tmp_path / "out", "--force")

@@ -32,9 +32,11 @@ def test_init_drafts_a_balance_where_a_gender_is_added(run: Run, drafted: manife
     (edit,) = drafted.edits
     assert not edit.positives and drafted.verify.efficacy is None and drafted.solve.strength == 0.45
     assert objectives.suited([drafted]) == "balance" and objectives.toward(drafted) == 0
-    male = run("init", "a nurse", "a male nurse", "--balance", "-o", tmp_path / "male.toml")
-    assert male.code == 0
-    assert manifest.load(tmp_path / "male.toml").balance.descriptions == ("a male nurse", "a female nurse")  # type: ignore[union-attr]
+    for one, other in (("male", "female"), ("woman", "man")):
+        done = run("init", "a nurse", f"a {one} nurse", "--balance", "-o", tmp_path / f"{one}.toml")
+        assert done.code == 0, done.err
+        balance = manifest.load(tmp_path / f"{one}.toml").balance
+        assert balance is not None and balance.descriptions == (f"a {one} nurse", f"a {other} nurse")
 
 
 def test_what_adds_no_gender_has_no_balance(run: Run, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from timecli.drawing import page
@@ -62,23 +65,52 @@ def test_a_thing_that_the_model_knows_is_in_no_doubt(run: Run, tmp_path: Path) -
 class Told:
     """A judge that reads what a picture shows from its `info`, and takes the first text where none fits."""
 
+    none_fits = 0
+
     def choose(self, images: list[Image.Image], texts: tuple[str, ...]) -> list[int]:
         shown = [image.info["shows"] for image in images]
-        return [texts.index(one) if one in texts else 0 for one in shown]
+        return [texts.index(one) if one in texts else self.none_fits % len(texts) for one in shown]
+
+    def described(self, images: list[Image.Image], texts: list[str]) -> tuple[list[float], None]:
+        return [image.info["fits"] for image in images], None
+
+    def seeing(self, images: dict[str, list[Image.Image]]) -> Callable[[str], torch.Tensor]:
+        return lambda prompt: torch.tensor([image.info["looks"] for image in images[prompt]])
 
 
-def pictures(*shown: str) -> list[Image.Image]:
+class Mostly(Told):
+    """All shows the destination where it is asked for that, but the source's pictures; else what it is."""
+
+    def __init__(self, destination: str, source: str) -> None:
+        self.destination, self.source = destination, source
+
+    def choose(self, images: list[Image.Image], texts: tuple[str, ...]) -> list[int]:
+        told = texts[1:] == (self.destination,) and images[0].info["shows"] != self.source
+        return [1] * len(images) if told else super().choose(images, texts)
+
+
+LEFT, RIGHT = (1.0, 0.0), (0.0, 1.0)
+"""Two looks that have nothing in common."""
+
+
+def pictures(*shown: str, fits: float = 80.0, looks: tuple[float, float] = LEFT) -> list[Image.Image]:
     found = [Image.new("RGB", (8, 8)) for _ in shown]
     for image, text in zip(found, shown, strict=True):
-        image.info["shows"] = text
+        image.info.update(shows=text, fits=fits, looks=looks)
     return found
 
 
 TABLE = [Row("source", "A CEO", "A female CEO"), Row("everyday", "A woman", None), Row("everyday", "A dog", None)]
 
 
-def said(*shown: str) -> list[str]:
-    return doubts(TABLE, Told(), {"A female CEO": pictures(*shown)})  # type: ignore[arg-type]
+def drawn(*shown: str, **more: Any) -> dict[str, list[Image.Image]]:
+    """The unedited model's pictures: of the destination what these show, of all else what was asked for."""
+    others = {row.prompt: pictures(*[row.prompt] * len(shown), looks=RIGHT) for row in TABLE}
+    return {**others, "A female CEO": pictures(*shown, **more)}
+
+
+def said(*shown: str, **more: Any) -> list[str]:
+    return doubts(TABLE, Told(), drawn(*shown, **more))  # type: ignore[arg-type]
 
 
 def test_a_destination_that_is_drawn_in_few_pictures_is_told() -> None:
@@ -87,17 +119,44 @@ def test_a_destination_that_is_drawn_in_few_pictures_is_told() -> None:
     assert not said("A CEO", "A female CEO"), "half of them are enough: the control"
 
 
+def test_a_destination_that_is_drawn_anyhow_is_told() -> None:
+    (doubt,) = said("A CEO", "A CEO", looks=RIGHT)
+    assert doubt.startswith(
+        "the unedited model draws 'A CEO' and 'A female CEO' alike: it draws the destination anyhow"
+    )
+    assert not said("A female CEO", "A female CEO", looks=RIGHT), "which the judge tells apart: the control"
+
+
+def test_pictures_that_fit_their_words_far_worse_than_everyday_ones_are_told() -> None:
+    table = [TABLE[0], *(Row("everyday", f"A {name}", None) for name in ("dog", "fox", "hat", "barn"))]
+    everyday = {row.prompt: pictures(row.prompt, fits=79.0 + i) for i, row in enumerate(table[1:])}
+
+    def of(fits: float, table: list[Row] = table) -> list[str]:
+        return doubts(table, Told(), {**drawn("A female CEO", fits=fits), **everyday})  # type: ignore[arg-type]
+
+    (doubt,) = of(70.0)
+    assert "fit these words badly (CLIP score 70; of everyday prompts 80)" in doubt
+    assert not of(79.0) and not of(70.0, table[:4]), "as everyday ones do, or of too few to tell: the controls"
+
+
+def test_another_thing_in_the_place_of_one_is_what_was_asked_for() -> None:
+    table, judge = [Row("source", "A dog", "A cat"), Row("everyday", "A fox", None)], Mostly("A cat", "A dog")
+
+    def of(shown: str) -> list[str]:
+        judge.none_fits = -1
+        before = {"A dog": pictures("A dog", looks=RIGHT), "A cat": pictures(shown), "A fox": pictures("A fox")}
+        return doubts(table, judge, before)  # type: ignore[arg-type]
+
+    assert not of("A cat") and "takes for 'A fox' rather than for 'A dog'" in of("A fox")[0]
+
+
 def test_a_woman_is_no_other_thing_than_a_female_ceo() -> None:
     table = [Row("source", "A CEO", "A female CEO"), *TABLE[1:]]
 
-    class Mostly(Told):
-        """All shows the destination where it is asked for that, else what it is."""
+    def of(shown: str) -> list[str]:
+        return doubts(table, Mostly("A female CEO", "A CEO"), drawn(shown))  # type: ignore[arg-type]
 
-        def choose(self, images: list[Image.Image], texts: tuple[str, ...]) -> list[int]:
-            return [1] * len(images) if texts[1:] == ("A female CEO",) else super().choose(images, texts)
-
-    found = {shown: doubts(table, Mostly(), {"A female CEO": pictures(shown)}) for shown in ("A woman", "A dog")}  # type: ignore[arg-type]
-    assert not found["A woman"] and "takes for 'A dog'" in found["A dog"][0]
+    assert not of("A woman") and "takes for 'A dog'" in of("A dog")[0]
 
 
 TESTED = """name = "x"

@@ -113,8 +113,50 @@ def test_tags_and_other_languages_are_a_plain_pair(pair: tuple[str, str], run: R
     assert "not understood" not in made("a rose", "a blue rose").text, "the control"
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("eine Rose", "eine blaue Rose"),
+        ("un chien", "un chien noir"),
+        ("(a rose:1.3)", "(a blue rose:1.3)"),
+        ("a rose <lora:x:0.8>", "a blue rose <lora:x:0.8>"),
+        ('"a rose"', '"a blue rose"'),
+        ("a rose \N{ROSE}", "a blue rose \N{ROSE}"),
+    ],
+)
+def test_what_is_no_english_gets_no_english_wordings(pair: tuple[str, str]) -> None:
+    draft = drafts.draft(wording.read(*pair))
+    assert draft.positives == () and not draft.change.noun
+    assert (draft.change.source, draft.change.destination) == pair
+    assert drafts.draft(wording.read("a rose in Los Angeles", "a blue rose in Los Angeles")).positives, "the control"
+
+
+def test_what_is_not_understood_is_said_as_it_was_typed() -> None:
+    found = made("children playing", "girls playing").edits[0]
+    assert (found.source, found.positives[0].prompt) == ("children playing", "A sketch of children playing")
+
+
+def test_a_woman_is_a_man_otherwise_and_the_young_are_old() -> None:
+    found = made("a firefighter", "a woman firefighter")
+    assert [test.prompt for test in found.edits[0].explicit] == ["A man firefighter"]
+    assert len(found.edits) == 1, 'there are no "woman firefighters"'
+    written = draft_text.written(
+        replace(drafts.draft(wording.read("a nurse", "a nurse who is a man")), negatives=(("A cook", "A man cook"),)),
+        "x",
+    )
+    assert "specificity" not in written, "of people who are drawn as either before, too"
+    young = made("a doctor", "a young doctor").edits[0].explicit
+    assert [test.prompt for test in young][:2] == ["An elderly doctor", "A middle-aged doctor"]
+
+
+def test_a_prompt_that_is_longer_than_any_file_name_is_a_prompt(run: Run, tmp_path: Path) -> None:
+    long = "very " * 80
+    done = run("init", f"a {long}red rose", f"a {long}blue rose", "-o", tmp_path / "x.toml")
+    assert done.code == 0, done.err
+
+
 def test_an_accent_of_its_own_is_the_letter_with_it() -> None:
-    assert wording.read("e\u0301cole", "\u00e9cole bleue").destination == "\u00c9cole bleue"
+    assert wording.read("e\u0301cole", "\u00e9cole bleue").destination == "\u00e9cole bleue"
     with pytest.raises(ManifestError, match="no word in common"):
         wording.read("ecole", "\u00e9cole bleue")
 

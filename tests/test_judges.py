@@ -63,6 +63,27 @@ def test_a_name_of_the_hub_as_judge_gets_the_advice_of_a_models(run: Run, pictur
         assert done.code == 2 and f"{judge} does not exist" in done.err and advice in done.err
 
 
+def test_a_judge_that_is_a_file_another_type_or_of_another_shape_is_named(
+    run: Run, picturebook: Path, tmp_path: Path
+) -> None:
+    judge = tmp_path / "judge"
+    shutil.copytree(PICTUREBOOK / "judge", judge)
+    config = json.loads((judge / "config.json").read_text())
+    wide = config | {"projection_dim": 2 * config["projection_dim"]}
+    for given, changed, sentence in (
+        (judge / "model.safetensors", config, f"is a file, and --judge takes the folder that it is in: {judge}."),
+        (
+            judge,
+            config | {"model_type": "siglip"},
+            "is a model of the type 'siglip', and --judge takes the type 'clip'",
+        ),
+        (judge, wide, "text_projection.weight has the shape [128, 192], and by config.json [256, 192]; use the config"),
+    ):
+        (judge / "config.json").write_text(json.dumps(changed))
+        done = run("verify", manifest(tmp_path), picturebook, "-o", tmp_path / "r", *SMALL, "--judge", given)
+        assert done.code == 2 and sentence in done.err, done.err
+
+
 def test_a_judge_of_a_pickle_alone_is_named_and_the_command_converts_it(
     run: Run, picturebook: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,14 @@ def test_a_worst_below_its_threshold_is_a_miss_with_what_to_do(run: Run, picture
         (tmp_path / "x.toml").write_text(f"{ROSES}worst = {least}\n")
         done = run("plan", tmp_path / "x.toml", picturebook)
         assert done.code == code and ("raise preserve.everyday_weight, or lower the strength" in done.err) == code
+        assert bool(re.search(r"; '.*' changes most: preserve it by name", done.err)) == code
+
+
+def test_a_threshold_above_every_forecast_is_told(run: Run, picturebook: Path, tmp_path: Path) -> None:
+    for least, told in ((1.0, True), (0.99, False)):
+        (tmp_path / "x.toml").write_text(f"{ROSES}efficacy = {least}\n".replace("strength", "# strength"))
+        done = run("plan", tmp_path / "x.toml", picturebook)
+        assert ("no forecast at strength 1 is above 99.2%: lower the threshold" in done.err) == told, done.err
 
 
 def test_plan_warns_of_harm_as_edit_does_and_exits_with_1(run: Run, picturebook: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from timecli.manifests.keys import Edit, Preserve, Solve, Verify
+from timecli.manifests.keys import Edit, Preserve, Probe, Solve, Verify
 from timecli.manifests.manifest import Manifest, load
 from timecli.models.checkpoint import open_checkpoint
 from timecli.text.encoding import read_text_encoder
@@ -113,6 +113,26 @@ def test_a_word_in_four_pieces_is_a_rare_one(small: Path) -> None:
     (sentence,) = cautions(Manifest("x", (Edit("An axolotl", "A blue axolotl"),)), encoder)
     assert sentence.startswith("'axolotl' is 4 pieces to this model (ax, o, lot, l)")
     assert cautions(Manifest("x", (Edit("A tardigrade", "A blue tardigrade"),)), encoder) == []
+
+
+def test_a_word_is_looked_at_without_what_stands_around_it_and_many_pieces_are_cut(small: Path) -> None:
+    encoder = read_text_encoder(open_checkpoint(small), None, torch.device("cpu"))
+    (sentence,) = cautions(Manifest("x", (Edit('"An axolotl,', "A blue axolotl."),)), encoder)
+    assert sentence.startswith("'axolotl' is 4 pieces")
+    (sentence,) = cautions(Manifest("x", (Edit("A 123456789", "A blue 123456789"),)), encoder)
+    assert sentence.startswith("'123456789' is 9 pieces to this model (1, 2, 3, 4, 5, 6, 7, 8, …), so")
+
+
+def test_prompts_of_one_syntax_have_one_sentence() -> None:
+    edit = Edit("a (rose:1.3)", "a blue (rose:1.3)", positives=(Probe("a vase of (rose:1.3)", "a blue (rose:1.3)"),))
+    (sentence,) = cautions(Manifest("x", (edit,)))
+    assert "a part of 'a (rose:1.3)' and 2 more prompts before they encode it: '(rose:1.3)' (A1111" in sentence
+
+
+def test_a_destination_that_says_what_should_not_be_there_is_told() -> None:
+    (sentence,) = cautions(Manifest("x", (Edit("A man", "A man without a beard"),)))
+    assert sentence.startswith("'A man without a beard': text encoders hardly read 'without'")
+    assert not cautions(Manifest("x", (Edit("A man", "A shaven man"),))), "the control"
 
 
 def test_commands_warn_once_and_go_on(run: Run, small: Path, tmp_path: Path) -> None:

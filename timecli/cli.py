@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -41,6 +42,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+CLICK = (
+    (r"a valid float(?: range)?$", "a number"),
+    (r"a valid (?:integer|int)(?: range)?$", "a whole number"),
+    (r"in the range (-?[\d.]+?)(?:\.0)?<=x<=(-?[\d.]+?)(?:\.0)?$", r"from \1 to \2"),
+    (r"in the range x>=(-?[\d.]+?)(?:\.0)?$", r"\1 or more"),
+)
+"""How click speaks of values, and how people do."""
 AT_ONCE = 1.0
 """Seconds in which several signals are one."""
 
@@ -125,7 +133,10 @@ def _sentence(error: BaseException) -> str:
         return f"interrupted; nothing is half written{rest}."
     if isinstance(error, UsageError):
         command = error.ctx.command_path if error.ctx else "timecli"
-        return f"{error.format_message().rstrip('.')}; see `{command} --help`."
+        said = error.format_message().rstrip(".")
+        for theirs, ours in CLICK:
+            said = re.sub(theirs, ours, said)
+        return f"{said}; see `{command} --help`."
     if out_of_memory(error):
         return "there is not enough memory for this; close other programs, or on a GPU use --device cpu."
     if isinstance(error, OSError):

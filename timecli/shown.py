@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # what terminals obey, escape sequences among it
@@ -59,6 +60,12 @@ def shortened(text: str) -> str:
 def amount(count: int, one: str, many: str = "") -> str:
     """A number with its noun: 1 seed, 2 seeds; `many` is the plural where it is not one with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def and_more(prompts: Sequence[str]) -> str:
+    """The first of some prompts, and how many others there are."""
+    more = f" and {amount(len(prompts) - 1, 'more prompt')}" if len(prompts) > 1 else ""
+    return f"{prompts[0]!r}{more}"
 
 
 def all_of(count: int, one: str) -> str:

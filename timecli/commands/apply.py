@@ -20,6 +20,7 @@ from timecli.commands.shared import (
     harm,
     model_last,
     open_model,
+    require_once,
     warn_of_encoder,
     warn_of_record,
     warn_of_rounding,
@@ -61,6 +62,7 @@ def apply(
         warn_of_record(checkpoint, "they are edited as they are")
     elif not undo:
         carried.require_unedited(checkpoint)
+        require_once(recipes)
         deltas.require_one(origins)
     inputs = given(recipes, text_encoder, config)
     if writing.in_place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,7 +97,7 @@ def _require_prompts(source: str, destination: str, model: Path | None) -> None:
         path = Path(text)
         if path.suffix == ".toml":
             raise TimecliError(f"{text} is a manifest where a prompt belongs; `init` writes one from two prompts.")
-        if path.suffix in (".safetensors", *PICKLES) or (path / "model_index.json").exists():
+        if path.suffix in (".safetensors", *PICKLES) or os.path.exists(path / "model_index.json"):
             prompts = [one for one in (source, destination, str(model or "")) if one and one != text]
             order = " ".join(f'"{one}"' for one in [*prompts, "DESTINATION"][:2])
             raise TimecliError(

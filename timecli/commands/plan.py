@@ -114,12 +114,14 @@ def _look(
     manifest: Manifest, checkpoint: Checkpoint, encoder: TextEncoder, where: torch.device, world: Everyday | None
 ) -> Seen:
     from timecli.editing import applying, compiling, conflicts, preview
+    from timecli.manifests.rows import untested
 
     exact = options.exact_device(where)
     delta = compiling.compile_edit(manifest, checkpoint, encoder, exact, world)
     found = preview.preview(manifest, checkpoint, encoder, delta, world)
     advised = preview.advice(manifest, found.forecasts)
     against = conflicts.conflicts(manifest, checkpoint, encoder, delta)
+    against += untested(manifest, [one.row for one in found.forecasts])
     drift = compiling.drift(world, delta.operator) if world else None
     changes = () if world else applying.edit_matrices(checkpoint, [delta], exact).changes
     return Seen(delta, found, against, harm(manifest.name, drift, changes), advised, preview.missed(manifest, found))
@@ -216,11 +218,10 @@ def _factors(manifest: Manifest, delta: Delta) -> list[tuple[Edit, float | None,
 def _print(manifest: Manifest, seen: Seen) -> None:
     """A table with a bar for every prompt, the metrics, the everyday world, and what to do."""
     from timecli.manifests.rows import TOLD, figure
-    from timecli.models.streams import POOLED
 
     found = seen.preview
     head = ("kind", "prompt", "", "of the way", "of pictures")
-    pooled = POOLED in seen.delta.operators
+    pooled = any(one.pooled is not None for one in found.forecasts)
     vectors = [("" if one.pooled is None else f"{one.pooled:.0%}",) if pooled else () for one in found.forecasts]
     cells = [(*_cells(one), *more) for one, more in zip(found.forecasts, vectors, strict=True)]
     terminal.print_table((*head, "pooled vector") if pooled else head, cells)

@@ -219,13 +219,25 @@ def model_last(paths: Sequence[Path], what: str) -> tuple[list[Path], Path]:
     *files, model = paths
     if not files:
         raise TimecliError(f"{model} is the only file; give one {what} or more, and the model last.")
+    if what == "manifest":
+        require_once(files)
     return files, model
 
 
 def manifests_first(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The manifests, the first path and what ends in .toml behind it, and the models behind them."""
     count = next((i for i, path in enumerate(paths) if i > 0 and path.suffix != ".toml"), len(paths))
+    require_once(paths[:count])
     return list(paths[:count]), list(paths[count:])
+
+
+def require_once(paths: Sequence[Path]) -> None:
+    """Refuse a file that is given twice."""
+    from timecli.files.parts import real
+
+    for i, path in enumerate(paths):
+        if real(path) in map(real, paths[:i]):
+            raise TimecliError(f"{path} is given twice; leave one out.")
 
 
 def settle(*paths: Path | None) -> None:

@@ -45,7 +45,9 @@ def _done(summary: Mapping[str, Any]) -> str:
 
     weight = summary.get("everyday_weight")
     world = f", everyday weight {weight:g}" if weight else ""
-    return f"{summary['name']}: lambda {listed('lambdas')}, strength {listed('strengths') or '1'}{world}"
+    applied = summary.get("strength", 1.0)
+    of_it = "" if applied == 1 else f", applied at strength {applied:g}"
+    return f"{summary['name']}: lambda {listed('lambdas')}, strength {listed('strengths') or '1'}{world}{of_it}"
 
 
 def _moved(pairs: Sequence[Sequence[str]], shares: Sequence[float | None]) -> str:
@@ -62,13 +64,15 @@ def _changed(summary: Mapping[str, Any], verbose: bool) -> str:
         return ""
     spread = ", ".join(f"{summary['change'][name]:.4f} {name}" for name in ("least", "median", "most"))
     sizes = f", ‖ΔW‖/‖W‖ {spread}" if verbose else ""
-    return f"{amount(len(summary['changed']), 'matrix', 'matrices')} changed{sizes}"
+    changed = sum(one["relative"] > 0 for one in summary["changed"])
+    return f"{amount(changed, 'matrix', 'matrices')} changed{sizes}"
 
 
 def _print_all(summary: Mapping[str, Any]) -> None:
     """Every changed tensor, every pair, the operator, and what took how long."""
     cells = ((c["name"], " x ".join(map(str, c["shape"])), f"{c['relative']:.4f}") for c in summary["changed"])
-    terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
+    if summary["changed"]:
+        terminal.print_table(("tensor", "shape", "‖ΔW‖/‖W‖"), cells)
     for (source, destination), share in zip(summary["pairs"], summary["moved"], strict=True):
         terminal.say(f"{source!r} comes {share:.1%} nearer to {destination!r} in text space, all positions together")
     terminal.say(f"operator of rank {summary['rank']} in {summary['width']}: as a LoRA of that rank it is exact")

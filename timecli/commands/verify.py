@@ -27,6 +27,7 @@ from timecli.commands.shared import (
     stated,
 )
 from timecli.errors import CheckpointError, OutputError, TimecliError
+from timecli.shown import amount
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,7 @@ def verify(
 
     manifest_paths, models = manifests_first(paths)
     if not 1 <= len(models) <= 2:
-        raise TimecliError("give manifests (.toml), MODEL, and EDITED if there is one.")
+        raise TimecliError(_order(paths, models))
     model, edited_path = models[0], models[1] if len(models) == 2 else None
     tasks = _tasks(manifest_paths, reading, trying, vary)
     manifest = next(iter(tasks.values()))
@@ -89,18 +90,20 @@ def verify(
         cards.check(card, [*inputs, *(folder / name for name in FILES)], force)
     require_readable(reading, drawing.judge_path)
     checkpoint = open_model(model, reading.config, reading.text_encoder)
-    require_unedited(checkpoint, "give the original")
+    require_unedited(checkpoint, "give the original before the edited model" if edited_path else "give the original")
     copy = None if edited_path is None or not is_model(edited_path) else _open_copy(edited_path, checkpoint, reading)
 
     from timecli.drawing import edited, render, verification
     from timecli.editing import compiling
+    from timecli.manifests.words import negations
     from timecli.text.uisyntax import cautions
 
     where = options.pick_device(reading.device)
     exact = options.exact_device(where)
     encoder = read_encoder(checkpoint, reading, where, manifest.solve)
     refuse(compiling.problems(manifest, encoder))
-    terminal.warn_all(cautions(manifest, encoder))
+    unread = negations(manifest)
+    terminal.warn_all([caution for caution in cautions(manifest, encoder) if caution not in unread])
     judge = _judge(drawing.judge_path, model, manifest, where)
     delta_path = edited_path if copy is None else None
     worlds = everyday_worlds(encoder, reading)
@@ -113,7 +116,8 @@ def verify(
     if delta_path is not None:
         doubts = edited.other_delta(delta_path, first, manifest, encoder, worlds(manifest))
     else:
-        doubts = [] if copy is None else edited.other_edit(copy, manifest, first)
+        doubts = [] if copy is None else edited.other_edit(copy, checkpoint, manifest, first)
+    doubts += unread
     how = stated(drawing, manifest.parts or [manifest])
     settings = render.settings(seeds or manifest.verify.seeds, *how, checkpoint)
     dtype = options.pick_precision(drawing.precision, where)
@@ -128,6 +132,16 @@ def verify(
     written += cards.write(card, manifest, made, data, force) if card is not None else []
     _print(data, written, telling)
     raise typer.Exit(1 if data["missed"] else 0)
+
+
+def _order(paths: Sequence[Path], models: Sequence[Path]) -> str:
+    """What is wrong with the files that were given."""
+    order = "give manifests (.toml) first, then MODEL, and EDITED last if there is one"
+    if paths[0].suffix != ".toml" and any(path.suffix == ".toml" for path in paths):
+        return f"{paths[0]} stands in the place of a manifest; {order}."
+    if not models:
+        return f"no model stands behind {paths[-1]}; {order}."
+    return f"{amount(len(models), 'file')} stand behind the manifests; {order}."
 
 
 def _tasks(paths: Sequence[Path], reading: Reading, trying: Trying, vary: str | None) -> dict[str, Manifest]:
@@ -167,9 +181,17 @@ def _own_encoder(
 
 def _open_copy(path: Path, checkpoint: Checkpoint, reading: Reading) -> Checkpoint:
     """The edited model, with its own text encoders if it has them; a config that it lacks is the unedited model's."""
+    from timecli.files.safefile import open_file
+    from timecli.models.others import alone
+
     try:
         copy = open_model(path, reading.config)
     except CheckpointError:
+        if path.is_file() and (alone(open_file(path).entries) or "").startswith("a LoRA"):
+            raise CheckpointError(
+                f"{path} is a LoRA, which `verify` does not draw with; give the delta that it was exported from, or a "
+                "whole edited model."
+            ) from None
         if not reading.text_encoder:
             raise
         copy = open_model(path, reading.config, reading.text_encoder)

@@ -108,8 +108,6 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
     if copy.edits and carried.holds(copy) is not False and copy.edits[0].get("base") != base:
         raise CheckpointError(f"{copy.path} was not made from {checkpoint.path}; give the model it was made from.")
     cautions = []
-    if carried.base_hash(copy) == base:
-        cautions.append(f"{copy.path} has the cross-attention matrices of {checkpoint.path}; it is not edited.")
     kinds = [said and (said.kind, said.zero_snr) for said in map(prediction.stated, (copy, checkpoint))]
     if kinds[0] != kinds[1]:
         cautions.append(
@@ -119,16 +117,19 @@ def require_copy(copy: Checkpoint, checkpoint: Checkpoint, encoder: TextEncoder)
     return cautions
 
 
-def other_edit(copy: Checkpoint, manifest: Manifest, compiled: Delta) -> list[str]:
-    """What a model's record says where it was not written by this manifest; nothing without a record.
+def other_edit(copy: Checkpoint, checkpoint: Checkpoint, manifest: Manifest, compiled: Delta) -> list[str]:
+    """What is known of a model that this manifest did not write, from its maps and its record.
 
     Args:
         copy: the edited model.
+        checkpoint: the unedited model.
         manifest: the one that is verified.
         compiled: its edit.
     """
+    if carried.base_hash(copy) == carried.base_hash(checkpoint):
+        return [f"{copy.path} has the maps of {checkpoint.path}: it is not edited."]
     if not copy.edits:
-        return []
+        return [f"{copy.path} has no record of an edit, so nothing says which edit the numbers are of."]
     if carried.holds(copy) is False:
         return [f"{carried.doubt(copy)}."]
     names, (first, *more) = carried.named(copy.edits), copy.edits

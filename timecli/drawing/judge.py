@@ -102,9 +102,14 @@ def load_judge(folder: Path, device: torch.device) -> Judge:
         require_no_larger(folder / "config.json", weights, partial(CLIPModel, config))
         model, loaded = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
-            trust_remote_code=False,
+            trust_remote_code=False, ignore_mismatched_sizes=True,
         )  # fmt: skip
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    for name, held, wanted in sorted(loaded["mismatched_keys"]):
+        raise CheckpointError(
+            f"{folder}: {name} has the shape {list(held)}, and by config.json {list(wanted)}; use the config that "
+            "belongs to these weights."
+        )
     if lost := sorted(loaded["missing_keys"]):
         raise CheckpointError(
             f"{folder} is not a complete CLIP model ({lost[0]} is missing); --judge takes a CLIPModel folder."

@@ -19,7 +19,7 @@ from timecli.drawing.render import Settings
 from timecli.drawing.verify import PAPER, Images, Score, Scores, demanded, mean, measured_by, missed
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest
-from timecli.manifests.rows import Row, of_part
+from timecli.manifests.rows import Row, of_part, untested
 from timecli.models.checkpoint import Checkpoint
 
 Shares = Mapping[str, Sequence[float | None]]
@@ -70,7 +70,7 @@ def found(
     best = max(after, key=lambda name: _rank(own[name], misses[name]))
     each = {name: per_prompt(table, shares[name], judge, before, images) for name, images in after.items()}
     return {
-        "doubts": doubts(table, judge, before) if judge else [],
+        "doubts": [*untested(manifest, table), *doubts(table, judge, before)] if judge else [],
         "scores": plain(scores) if judge else None,
         "balances": balances(manifest, judge, before, after) if judge else {},
         "thresholds": _thresholds(manifest),
@@ -92,10 +92,13 @@ def _missed(
     """Sentences for thresholds that are not reached; of a joint edit, those of every manifest on its own prompts."""
     if judge is None:
         return []
+    seen = (judge.seeing(before), judge.seeing(after))
+    changed = {row.prompt: fmean(likeness(row, *seen) or [1.0]) for row in table if row.kind == "everyday"}
+    worst = min(changed, key=changed.__getitem__, default=None)
     if not manifest.parts:
-        return missed(manifest, edited, scores)
+        return missed(manifest, edited, scores, worst)
     own = {part: measured_by(judge, of_part(table, part, manifest), before, after) for part in manifest.parts}
-    return [sentence for part, found in own.items() for sentence in missed(part, found["edited"], found)]
+    return [sentence for part, found in own.items() for sentence in missed(part, found["edited"], found, worst)]
 
 
 def _thresholds(manifest: Manifest) -> dict[str, float]:

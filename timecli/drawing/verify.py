@@ -110,13 +110,16 @@ def compared(table: Sequence[Row], before: Seen, after: Seen) -> dict[str, dict[
     return {"edited": edited, **({"another seed": other} if other else {})}
 
 
-def missed(manifest: Manifest, edited: Mapping[str, Score], scores: Scores | None = None) -> list[str]:
+def missed(
+    manifest: Manifest, edited: Mapping[str, Score], scores: Scores | None = None, worst: str | None = None
+) -> list[str]:
     """Sentences for the manifest's thresholds that the edit does not reach.
 
     Args:
         manifest: whose thresholds.
         edited: the edited model's scores.
         scores: the unedited model's, baseline and oracle, of which it is told where they do not reach them, either.
+        worst: the everyday prompt that changed most.
     """
     sentences = []
     for metric in demanded(manifest):
@@ -124,5 +127,5 @@ def missed(manifest: Manifest, edited: Mapping[str, Score], scores: Scores | Non
         if metric in edited and edited[metric].mean < wanted:  # where nothing everyday is drawn there is no worst
             unedited = (scores or {}).get("oracle" if metric in FOLLOWED else "baseline", {}).get(metric)
             limit = unedited.mean if unedited else None
-            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name, limit))
+            sentences.append(below(metric, edited[metric].mean, wanted, manifest.name, unedited=limit, worst=worst))
     return sentences

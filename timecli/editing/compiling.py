@@ -13,7 +13,7 @@ from timecli import __version__
 from timecli.editing import forecast, strengths
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, solve
-from timecli.errors import CheckpointError, PromptError
+from timecli.errors import CheckpointError, ManifestError, PromptError
 from timecli.manifests.company import preserved
 from timecli.manifests.manifest import Manifest
 from timecli.models.maps import Network, require_maps
@@ -108,6 +108,8 @@ def compile_edit(
         metric = forecast.metric(checkpoint, source, reader) if world else None
         operators[reader.stream], factors[reader.stream] = _solved(manifest, reader, blocks, metric)
     if not operators[TEXT].rank:
+        if not any(map(manifest.strength, manifest.edits)):
+            raise ManifestError(f"{manifest.name} has strength 0, which changes nothing; choose another.")
         raise PromptError(
             "the text encoder sees no difference between sources and destinations; the edit would do nothing."
         )

@@ -17,7 +17,7 @@ from timecli.editing.delta import Delta
 from timecli.manifests import drafts
 from timecli.manifests.drafts import Draft
 from timecli.manifests.plurals import plural_of, singular_of, with_article
-from timecli.manifests.values import GENDERED, GENDERS
+from timecli.manifests.values import ADDED, GENDERED
 from timecli.manifests.wording import Change, capital
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.streams import TEXT
@@ -84,7 +84,7 @@ def fitted(draft: Draft, delta: Delta, checkpoint: Checkpoint, encoder: TextEnco
 def _nearest(change: Change, delta: Delta, encoder: TextEncoder, metric: torch.Tensor, world: Everyday) -> Neighbours:
     """The everyday nouns that are nearest to what is edited, without those that go all along with it."""
     own = {word.lower() for text in (change.source, change.destination) for word in text.split()}
-    own |= GENDERED if own & {*GENDERS} else set()
+    own |= GENDERED if own & ADDED else set()
     found = [
         (i, match.group(1)) for i, prompt in enumerate(world.prompts) if (match := _NOUN.fullmatch(prompt)) is not None
     ]

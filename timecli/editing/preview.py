@@ -11,7 +11,7 @@ import torch
 from timecli.editing import compiling, forecast
 from timecli.editing.delta import Delta
 from timecli.manifests.manifest import Manifest, folded
-from timecli.manifests.rows import EVERYDAY, FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, of_part, rows
+from timecli.manifests.rows import EVERYDAY, FOLLOW, FOLLOWED, METRICS, Row, below, everyday_rows, figure, of_part, rows
 from timecli.manifests.words import names, speaks_of
 from timecli.models.maps import Network
 from timecli.models.streams import POOLED, TEXT
@@ -59,6 +59,7 @@ class Preview:
         everyday: how far the everyday prompts move, ‖D c‖_M / ‖c‖_M at their end token, on average; None without them.
         empty: the same for the empty prompt.
         most: the everyday prompts that move most, beside those that have a source's words.
+        worst: the one of them whose picture is forecast to change most.
     """
 
     forecasts: tuple[Forecast, ...]
@@ -66,6 +67,7 @@ class Preview:
     everyday: float | None
     empty: float
     most: tuple[tuple[str, float], ...]
+    worst: str | None = None
 
 
 def preview(
@@ -101,12 +103,16 @@ def preview(
     end = encoder.own("")[-1]
     empty = encoder.embed([""], end + 1)[0][end:]
     moved: float | None = None
+    worst: str | None = None
     most: tuple[tuple[str, float], ...] = ()
     if world is not None:
         lengths = forecast.moves(world.ends[TEXT], delta.operator, metric)
         moved, most = float(lengths.mean()), _most(manifest, world, lengths)
         if most:
-            metrics["worst"] = min(forecast.kept([prompt for prompt, _ in most], encoder, delta.operator, metric))
+            prompts = [prompt for prompt, _ in most]
+            metrics["worst"], worst = min(
+                zip(forecast.kept(prompts, encoder, delta.operator, metric), prompts, strict=True)
+            )
     stay = [row.prompt for row in table if row.counts and row.kind not in FOLLOW]
     listed = world.prompts if world else compiling.listed(manifest, encoder)
     stay += [row.prompt for row in everyday_rows(listed, table, [prompt for prompt, _ in most])]
@@ -115,7 +121,7 @@ def preview(
     follow = [(row.prompt, row.destination or "") for row in table if row.kind in FOLLOW]
     if reached := forecast.reached(follow, encoder, delta.operator, metric):
         metrics["reached"] = fmean(reached)
-    return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most)
+    return Preview(tuple(found), metrics, moved, float(forecast.moves(empty, delta.operator, metric)), most, worst)
 
 
 def _pooled(
@@ -165,6 +171,13 @@ def _most(manifest: Manifest, world: Everyday, lengths: torch.Tensor) -> tuple[t
     return tuple(found[:EVERYDAY])
 
 
+def _most_forecast(metric: str) -> float:
+    """The forecast where what follows arrives and what stays does not move: the curve of shares does not reach 1."""
+    if metric not in METRICS:
+        return 1.0
+    return forecast.shown(1.0) if metric in FOLLOWED else 1 - forecast.shown(0.0)
+
+
 def missed(manifest: Manifest, seen: Preview) -> list[str]:
     """Sentences for the manifest's thresholds that the forecast does not reach; of a joint edit, each one's own."""
     found = []
@@ -174,7 +187,10 @@ def missed(manifest: Manifest, seen: Preview) -> list[str]:
         for name, value in metrics.items():
             wanted = getattr(part.verify, name)
             if wanted is not None and value < wanted:
-                found.append(f"forecast {below(name, value, wanted, part.name)}")
+                most = _most_forecast(name)
+                beyond = f"no forecast at strength 1 is above {figure(name, most)}: lower the threshold"
+                remedy = beyond if wanted > most else None
+                found.append(f"forecast {below(name, value, wanted, part.name, worst=seen.worst, remedy=remedy)}")
     return found
 
 

@@ -47,6 +47,8 @@ MARKS = (
 )
 ADDRESS = re.compile(r"https?:/")
 """How an address begins that was given for a path, which makes one slash of two."""
+WINDOWS = re.compile(r"([A-Za-z]):[\\/]+(.*)")
+"""A path with a drive, which only Windows has."""
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 OURS = (".toml", ".safetensors", ".csv", ".txt", ".yaml")
 """Endings that no model's name on a hub has."""
@@ -103,6 +105,11 @@ def elsewhere(path: Path) -> str:
         return "; it is an address, and only files are read: download it and give the file"
     if HUB.fullmatch(str(path)) and path.suffix not in OURS and not path.parent.exists():
         return f"; if it is a model on the Hugging Face hub, run `hf download {path} --local-dir DIR` and give DIR"
+    if str(path).startswith("~"):
+        return f"; in quotes ~ is not your home folder, so write {os.path.expanduser(path)}"
+    if os.name != "nt" and (drive := WINDOWS.fullmatch(str(path))):
+        rest = re.sub(r"[\\/]+", "/", drive[2])
+        return f"; it is a path of Windows, which WSL has as /mnt/{drive[1].lower()}/{rest}"
     return ""
 
 
@@ -177,6 +184,11 @@ def identified(start: bytes) -> str | None:
 def is_safetensors(start: bytes) -> bool:
     """Whether a file that begins so was meant to be safetensors: the length of its header, and the header's JSON."""
     return start[8:9] == b"{" and b"\0" in start[:8]
+
+
+def is_delta(start: bytes) -> bool:
+    """Whether a file that begins so is a delta, whose metadata comes first."""
+    return is_safetensors(start) and b'"timecli.delta"' in start[:START]
 
 
 def is_model(start: bytes) -> bool:

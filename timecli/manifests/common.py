@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
 ARTICLES = {"a": "a", "an": "a", "the": "the"}
+FOREIGN = {
+    *("ein", "Ein", "eine", "Eine", "einen", "der", "Der", "das", "Das", "un", "une", "Une", "le", "la", "les", "des"),
+    *("el", "los", "las", "una", "Una", "uno", "il", "gli", "een", "Een", "het", "Het", "um", "uma", "Uma"),
+}
+"""Articles with which a prompt in another language begins, written so that no name is one: "Los Angeles"."""
 DETERMINERS = {
     *("this", "that", "these", "those", "some", "any", "no", "every", "each", "all", "both", "many", "several"),
     *("my", "your", "his", "her", "its", "our", "their", "another"),
@@ -14,6 +20,8 @@ HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff"
 """Letters of other scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana."""
 _PIECE = re.compile(rf"[{HAN}]|(?=([{UNSPACED}]{{2}}))")
+_SYNTAX = re.compile(r"[()\[\]{}<>|\\]|^[\"'“”„«]")
+"""Letters that user interfaces read as syntax, and quotes around a prompt."""
 _TAG = re.compile(r"\d+[^\W\d]\w*|\w*[^\W_]_\w+")
 """A word of a tag's kind: 1girl, blue_hair."""
 
@@ -29,9 +37,11 @@ def _pieces(text: str) -> set[str]:
 
 
 def is_english(*prompts: str) -> bool:
-    """Whether prompts are sentences that can stand inside an English one: no tags, and no other script."""
+    """Whether prompts are sentences that can stand inside an English one: no tags, no syntax, no other language."""
     found = [word for text in prompts for word in text.split()]
-    latin = all(letter < "\u0250" or not letter.isalpha() for letter in "".join(found))
+    if any(_SYNTAX.search(text.strip()) for text in prompts) or found[0] in FOREIGN:
+        return False
+    latin = all(letter < "\u0250" or category(letter)[0] not in "LS" for letter in "".join(found))
     tags = any("," in text for text in prompts) or any(_TAG.match(word) for word in found)
     return latin and (found[0].lower() in {*ARTICLES, *DETERMINERS} or not tags)
 

@@ -71,22 +71,26 @@ def written(draft: Draft, name: str, model: str = "") -> str:
     lines += [
         "",
         "[verify]",
-        "# Below these, `timecli plan` and `timecli verify` exit with 1. Most edits reach more: raise them to",
-        "# what yours reaches.",
         "seeds = 8",
+        "# Thresholds: below one, `timecli plan` and `timecli verify` exit with 1. Most edits reach more: raise them",
+        "# to what yours reaches.",
     ]
-    lines += ["efficacy = 0.8"] * (draft.balance is None) + ["generality = 0.6"] * bool(draft.positives)
-    lines += [f"worst = {WORST:g}"]
-    gendered = bool({*change.destination.lower().split()} & {*values.GENDERS})  # people are drawn as either before, too
-    lines += ["specificity = 0.9"] * bool(draft.negatives and not gendered)
-    lines += ["explicit = 0.85"] * bool(draft.explicit)
+    lines += ["efficacy = 0.8  # share of the sources' pictures that show the destination"] * (draft.balance is None)
+    lines += ["generality = 0.6  # the same of positives"] * bool(draft.positives)
+    lines += [f"worst = {WORST:g}  # likeness of the everyday prompt that changes most; 1 is the same picture"]
+    added = {*change.destination.lower().split()} - {*change.source.lower().split()}
+    gendered = bool(added & values.ADDED)  # people are drawn as either before, too
+    lines += ["specificity = 0.9  # share of the negatives' pictures that stay"] * bool(
+        draft.negatives and not gendered
+    )
+    lines += ["explicit = 0.85  # share of the explicit prompts' pictures that keep their value"] * bool(draft.explicit)
     return "\n".join(lines) + "\n"
 
 
 def solved(draft: Draft) -> list[str]:
     """The lines of `[solve]`: what names other values is solved in the paper's wordings, which leave them room."""
     half = ["# About half of the pictures; `timecli tune --in-place` finds it by drawing.", f"strength = {EVEN:g}"]
-    wordings = ['# "A photo of", "An image of", "A picture of".', "augment = true"]
+    wordings = ['# Edit these, too: "A photo of …", "An image of …", "A picture of …".', "augment = true"]
     lines = half * (draft.balance is not None) + wordings * bool(draft.explicit)
     return ["", "[solve]", *lines] if lines else []
 

@@ -77,7 +77,8 @@ def balanced(draft: Draft) -> Draft:
         ManifestError: the destination adds no gender.
     """
     change = draft.change
-    added = [word for part in change.new for word in part.lower().split() if word in values.GENDERS]
+    words = [word for part in change.new for word in part.lower().split()]
+    added = [(word, kind) for word in words for kind in (values.GENDERS, values.PEOPLE) if word in kind]
     if len(added) != 1:
         known = " or ".join(map(repr, values.GENDERS))
         raise ManifestError(
@@ -85,7 +86,8 @@ def balanced(draft: Draft) -> Draft:
             "yourself."
         )
     one = small(change.destination)
-    (other,) = (_swapped(one, added[0], word) for word in values.GENDERS if word != added[0])
+    ((gender, kind),) = added
+    (other,) = (_swapped(one, gender, word) for word in kind if word != gender)
     return replace(draft, second=(), wider=(), positives=(), balance=(one, other))
 
 
@@ -204,7 +206,7 @@ def _left_out(change: Change) -> list[str]:
     adds = {*" ".join((*change.new, change.becomes)).split()} - {*" ".join((*change.old, change.noun)).split()}
     if change.noun and adds and not _explicit(change):
         found.append(
-            "no explicit prompts: `init` looks for one colour, material, flavour, number, gender, pattern, shape or "
-            "place, and finds none; add prompts that name another value."
+            "no explicit prompts: `init` looks for one colour, material, flavour, number, gender, age, pattern, shape "
+            "or place, and finds none; add prompts that name another value."
         )
     return found

@@ -132,7 +132,7 @@ def parse(text: str, path: str = "manifest") -> Manifest:
         found = tomli.loads(text)
     except (tomli.TOMLDecodeError, RecursionError) as error:
         form = "; write every edit as [[edit]], in two brackets" if "('edit',) twice" in str(error) else ""
-        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}{form or _hint(text)}.") from error
+        raise ManifestError(f"{path} is not valid TOML: {one_line(error)}{form or _hint(text, path)}.") from error
     except ValueError as error:
         raise ManifestError(f"{path} has a number of thousands of digits; no key takes one.") from error
     if not found:
@@ -143,8 +143,12 @@ def parse(text: str, path: str = "manifest") -> Manifest:
     return replace(manifest, text=text)
 
 
-def _hint(text: str) -> str:
+def _hint(text: str, path: str) -> str:
     """What may help where a text is not TOML."""
+    if path.lower().endswith(".csv"):
+        return f"; it is a CSV file: {BEGIN}, and `timecli import` turns TIMED's CSV files into manifests"
+    if text.lstrip().startswith("{"):
+        return f"; it looks like JSON, and a manifest is TOML: {BEGIN}"
     return '; write straight quotes (") in place of “ and ”' if {*"“”„"} & {*text} else f"; {BEGIN}"
 
 
@@ -157,6 +161,8 @@ def load(path: Path) -> Manifest:
     if os.path.isdir(path):
         raise ManifestError(f"{path} is a folder, not a manifest; give MANIFEST first, then MODEL.")
     content = foreign.read(path, ManifestError)
+    if foreign.is_delta(content):
+        raise ManifestError(f"{path} is a delta, not a manifest; `timecli apply` and `timecli export` take deltas.")
     if foreign.is_model(content):
         raise ManifestError(f"{path} is a model, not a manifest; give MANIFEST first, then MODEL.")
     read = parse(foreign.decoded(content, path, "a manifest", ManifestError), str(path))

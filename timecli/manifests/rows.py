@@ -75,6 +75,19 @@ def of_part(table: Sequence[Row], part: Manifest, manifest: Manifest) -> list[Ro
     return [row for row in table if row in own or row.kind == "everyday"]
 
 
+def untested(manifest: Manifest, table: Sequence[Row]) -> list[str]:
+    """A sentence for every threshold of shares that no row measures, since other pairs edit the prompts that would."""
+    found = []
+    for part in manifest.parts or (manifest,):
+        kinds = {row.kind for row in (of_part(table, part, manifest) if manifest.parts else table)}
+        found += [
+            f"{metric} of {part.name} is not measured: other pairs edit all its {kind} prompts."
+            for metric, kind in METRICS.items()
+            if getattr(part.verify, metric) is not None and kind not in kinds
+        ]
+    return found
+
+
 def _told(kind: str, prompt: str, others: Sequence[Edit]) -> bool:
     """Whether other edits of the same solve are told to move a prompt that should stay.
 
@@ -107,7 +120,16 @@ def figure(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric in COSINES else f"{value:.1%}"
 
 
-def below(metric: str, value: float, wanted: float, name: str, unedited: float | None = None) -> str:
+def below(
+    metric: str,
+    value: float,
+    wanted: float,
+    name: str,
+    *,
+    unedited: float | None = None,
+    worst: str | None = None,
+    remedy: str | None = None,
+) -> str:
     """The sentence for a threshold of a manifest that is not reached, with what raises the metric.
 
     Args:
@@ -117,16 +139,26 @@ def below(metric: str, value: float, wanted: float, name: str, unedited: float |
         name: the manifest's.
         unedited: what the unedited model has, of what should follow when it is asked for the destination. No edit is
             asked for more.
+        worst: the everyday prompt that changes most.
+        remedy: what to do, where that is known better.
     """
-    short = f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for"
-    if unedited is not None and unedited < wanted:
-        return f"{short}; {_beyond(metric, value, unedited)}."
-    remedy = (
-        "add pairs, or raise the strength" if metric in FOLLOWED else "preserve more by name, or lower the strength"
+    if remedy is None and unedited is not None and unedited < wanted:
+        remedy = _beyond(metric, value, unedited)
+    if remedy is None:
+        remedy = _remedy(metric, worst)
+    return f"{metric} is {figure(metric, value)}, below the {figure(metric, wanted)} that {name} asks for; {remedy}."
+
+
+def _remedy(metric: str, worst: str | None) -> str:
+    """What raises a metric."""
+    if metric in FOLLOWED:
+        return "add pairs, or raise the strength"
+    if metric != "worst":
+        return "preserve more by name, or lower the strength"
+    first = (
+        f"{worst!r} changes most: preserve it by name, or list it as a positive if it may follow; or " if worst else ""
     )
-    if metric == "worst":
-        remedy = "raise preserve.everyday_weight, or lower the strength"
-    return f"{short}; {remedy}."
+    return f"{first}raise preserve.everyday_weight, or lower the strength"
 
 
 def _beyond(metric: str, value: float, unedited: float) -> str:

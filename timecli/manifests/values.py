@@ -13,6 +13,8 @@ MATERIALS = ("metal", "glass", "plastic", "stone", "paper", "leather", "wooden",
 FLAVOURS = ("vanilla", "chocolate", "strawberry", "caramel", "pistachio")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "one", "twelve")
 GENDERS = ("female", "male")
+PEOPLE = ("woman", "man")
+AGES = ("young", "elderly", "middle-aged")
 GENDERED = {
     *("woman", "man", "girl", "boy", "lady", "gentleman", "mother", "father", "sister", "brother", "daughter", "son"),
     *("wife", "husband", "aunt", "uncle", "grandmother", "grandfather", "queen", "king", "princess", "prince"),
@@ -20,9 +22,11 @@ GENDERED = {
     *("cow", "bull", "hen", "rooster", "mare", "stallion"),
 }
 """Nouns that say a gender: there is no female king."""
+ADDED = {*GENDERS, *PEOPLE, "women", "men", "girl", "boy", "girls", "boys", "lady", "gentleman"}
+"""Words that give a person a gender."""
 PATTERNS = ("striped", "spotted", "checkered", "dotted", "floral", "plaid")
 SHAPES = ("square", "round", "triangular", "oval", "rectangular", "hexagonal", "heart-shaped")
-KINDS = (COLOURS, MATERIALS, FLAVOURS, NUMBERS, GENDERS, PATTERNS, SHAPES)
+KINDS = (COLOURS, MATERIALS, FLAVOURS, NUMBERS, GENDERS, PEOPLE, AGES, PATTERNS, SHAPES)
 """Words; the first of each kind are the most common ones."""
 
 PLACES = ("in the snow", "on the beach", "in the forest", "in the city", "in the desert")

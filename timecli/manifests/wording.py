@@ -36,6 +36,7 @@ THINGS = {
 """Nouns that end as what somebody does ends."""
 STYLES = {"photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "cartoon", "portrait", "poster"}
 SINGULAR = {"his", "her", "hers", "its", "himself", "herself", "itself", "he", "she", "it", "is", "was", "has", "does"}
+SINGULAR |= {"woman", "man"}  # of women firefighters there are no "woman firefighters"
 """Words that go with one only."""
 PLURAL = {*NUMBERS, "their", "are", "were", "have", "do"}
 """Words that go with several."""
@@ -47,7 +48,7 @@ class Change:
     """What a pair of prompts changes.
 
     Attributes:
-        source: the prompt, with a capital letter.
+        source: the prompt, with a capital letter where it was understood.
         destination: likewise.
         article: "a", "the", or none.
         noun: what is edited; empty where the pair was not understood.
@@ -146,9 +147,9 @@ def read(source: str, destination: str) -> Change:
     if not in_common(source, destination):
         what_to_do = _same_thing(source, destination)
         raise ManifestError(f"{source!r} and {destination!r} have no word in common; {what_to_do}.")
+    whole = Change(" ".join(one), " ".join(two))
     if not is_english(source, destination):
-        return Change(" ".join(one), " ".join(two))
-    whole = Change(capital(" ".join(one)), capital(" ".join(two)))
+        return whole
     frame = _frame(one, two)
     article, rest = _article(one[frame:])
     article_too, rest_too = _article(two[frame:])
@@ -165,7 +166,9 @@ def read(source: str, destination: str) -> Change:
         new = new[0][:1].lower() + new[0][1:], new[1]
     paired = frame > 0 and one[frame - 2].lower() == "pair"
     plural, other = _number(article, noun, becomes, [*old, *new], paired)
-    return Change(whole.source, whole.destination, article, noun, becomes, old, new, plural, other, frame > 0)
+    return Change(
+        capital(whole.source), capital(whole.destination), article, noun, becomes, old, new, plural, other, frame > 0
+    )
 
 
 def says(prompt: str) -> bool:

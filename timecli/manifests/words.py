@@ -8,9 +8,12 @@ from functools import cache
 
 from timecli.errors import ManifestError
 from timecli.manifests.keys import Edit
+from timecli.manifests.manifest import Manifest
+from timecli.shown import and_more
 
 SMALL = frozenset({"and", "for", "from", "the", "with"})
 """Words of three letters and more that name nothing."""
+NOT = frozenset({"without", "no", "not"})
 ENDING = 3
 """Letters that a plural or a young one may have more: roses, churches, piglet."""
 
@@ -45,6 +48,17 @@ def thing(edit: Edit) -> frozenset[str]:
     except ManifestError:
         noun = ""
     return frozenset(names(noun or edit.source))
+
+
+def negations(manifest: Manifest) -> list[str]:
+    """A sentence where destinations say what should not be drawn, which text encoders hardly read."""
+    found = [edit.destination for edit in manifest.edits if NOT & {*edit.destination.lower().split()}]
+    if not found:
+        return []
+    return [
+        f"{and_more(found)}: text encoders hardly read 'without', 'no' and 'not', so the model may draw what is named, "
+        "and the judge may not see it; say what should be there instead."
+    ]
 
 
 def _akin(one: str, other: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from timecli.errors import CheckpointError, ManifestError
 from timecli.files import code, foreign
+from timecli.files.parts import real
 from timecli.files.quantised import numbers, require_floats
 from timecli.files.safefile import SafeFile, require_finite
 from timecli.manifests import records
@@ -193,6 +194,17 @@ def open_checkpoint(
     """
     for folder in filter(None, [path, config, *text_encoder]):
         foreign.require_no_cache(folder)
+    try:
+        return _opened(path, config, text_encoder, ema, needs)
+    except CheckpointError as error:
+        home = real(path if path.is_dir() else path.parent).parent
+        if config or text_encoder or not (home / code.INDEX).is_file() or (path / code.INDEX).exists():
+            raise
+        raise CheckpointError(f"{path} is one part of a model; give the whole folder, {home}.") from error
+
+
+def _opened(path: Path, config: Path | None, text_encoder: Sequence[Path], ema: bool, needs: Need) -> Checkpoint:
+    """`open_checkpoint`, of what is no folder of the hub's cache."""
     if config is None:
         nearby = [path, path.parent / "config"]
         nearby += [folder for given in text_encoder for folder in (given, given.parent / "config", given.parent)]

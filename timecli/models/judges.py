@@ -7,7 +7,8 @@ from pathlib import Path
 
 from timecli.errors import CheckpointError
 from timecli.files import code
-from timecli.files.foreign import elsewhere, require_no_cache
+from timecli.files.foreign import elsewhere, read_config, require_no_cache
+from timecli.shown import brief
 
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json")
 """Of a CLIP model, beside `merges.txt` and its weights."""
@@ -32,11 +33,18 @@ def require_judge(folder: Path) -> None:
     """Refuse a folder that is no judge's, has no weights that are read, or asks for code, before anything is loaded."""
     if not folder.exists():
         raise CheckpointError(f"{folder} does not exist{elsewhere(folder) or f'; {ADVICE}'}.")
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file, and --judge takes the folder that it is in: {folder.parent}.")
     require_no_cache(folder)
     code.require_none(folder)
     if not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} has no config.json; --judge takes a CLIPModel folder as transformers saves it: {ADVICE}."
+        )
+    kind = read_config(folder / "config.json").get("model_type", "clip")
+    if kind != "clip":
+        raise CheckpointError(
+            f"{folder} is a model of the type {brief(kind)}, and --judge takes the type 'clip': {ADVICE}."
         )
     pickles = sorted(folder.glob("*.bin"))
     if pickles and not any(folder.glob("*.safetensors")):

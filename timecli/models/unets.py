@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from timecli.errors import CheckpointError
+from timecli.files.code import INDEX
 from timecli.files.safefile import PICKLES, open_file
 from timecli.models import layouts, streams
 from timecli.models.variants import Group, groups, leads_out, other_weights
@@ -44,7 +45,7 @@ def find(path: Path, ema: bool) -> Found:
     """
     if not path.is_dir():
         return Found((Group((open_file(path),)),))
-    main = next((path / name for name in NETWORKS if (path / name).is_dir()), path)
+    main = next((path / name for name in NETWORKS if _is_network(path / name)), path)
     names = NETWORKS if main == path else (main.name,)
     first = _first(path, main)
     copies, unedited, unread = [first], [], []
@@ -83,15 +84,28 @@ def _first(path: Path, main: Path) -> Group:
     return found[0]
 
 
+def _is_network(folder: Path) -> bool:
+    """Whether a folder under a network's name can be one: a model may lie in a folder called "transformer"."""
+    return folder.is_dir() and not (folder / INDEX).exists()
+
+
+def _is_config(folder: Path) -> bool:
+    """Whether a network's folder has its config alone."""
+    return folder.is_dir() and not any(folder.glob("*.safetensors*"))
+
+
 def _instead(path: Path) -> str:
-    """What to give in place of a folder that is no model: a model that lies in it."""
-    files, folders = sorted(path.glob("*.safetensors")), sorted(path.rglob("*/model_index.json"))
-    if len(files) != 1 and len(folders) == 1:
-        return f"give the folder in it, {folders[0].parent}"
-    files = files or sorted(path.rglob("*.safetensors"))
-    if len(files) > 1 and files[0].parent == path:
-        return f"give one of the files in it, such as {files[0]}"
-    return f"give the file in it, {files[0]}" if len(files) == 1 else "use a complete model"
+    """What to give in place of a folder that is no model: a model that lies in it, or one folder deeper."""
+    files = sorted(path.glob("*.safetensors"))
+    folders = sorted(index.parent for depth in ("*", "*/*") for index in path.glob(f"{depth}/{INDEX}"))
+    folders = [folder for folder in folders if not any(map(_is_config, (folder / name for name in NETWORKS)))]
+    if len(files) == 1 or (files and not folders):
+        found, what = files, "file"
+    else:
+        found, what = folders or sorted(path.glob("*/*.safetensors")), "folder" if folders else "file"
+    if len(found) == 1:
+        return f"give the {what} in it, {found[0]}"
+    return f"give one of the {what}s in it, such as {found[0]}" if found else "use a complete model"
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from timecli.manifests.manifest import Manifest
+from timecli.manifests.words import negations
+from timecli.shown import and_more
 
 if TYPE_CHECKING:  # `check` without a model needs no text encoder
     from timecli.text.readers import TextEncoder
@@ -28,6 +30,8 @@ SYNTAX = (
 )
 PIECES = 4
 """A word in so many pieces is a rare one."""
+SHOWN = 8
+"""Pieces of a word that a sentence shows."""
 TOKEN = re.compile(r"<[^<>\s:]+>")
 """How textual inversion writes the name of an embedding."""
 
@@ -39,19 +43,27 @@ def cautions(manifest: Manifest, encoder: TextEncoder | None = None) -> list[str
         manifest: whose prompts.
         encoder: tells which embeddings have a token of their own; without it they are not looked at.
     """
-    found = []
+    interpreted: dict[str, list[str]] = {}
+    embeddings: dict[str, str] = {}
     for prompt in dict.fromkeys(_prompts(manifest)):
         if parts := [f"{match[0].strip()!r} ({who})" for mark, who in SYNTAX for match in mark.finditer(prompt)]:
-            found.append(
-                f"user interfaces interpret a part of {prompt!r} before they encode it: {', '.join(parts)}; here it is "
-                "encoded letter by letter, so write the words alone."
-            )
+            interpreted.setdefault(", ".join(parts), []).append(prompt)
         elif encoder is not None and (names := [name for name in TOKEN.findall(prompt) if not encoder.knows(name)]):
-            found.append(
-                f"{names[0]!r} in {prompt!r} is no token of this model and is encoded letter by letter; an embedding "
-                "of that name must be in its tokenizer and its text encoder."
-            )
-    return [*found, *(_unknown(manifest, encoder) if encoder else ())]
+            embeddings.setdefault(names[0], prompt)
+    return [
+        *(
+            f"user interfaces interpret a part of {and_more(prompts)} before they encode it: {parts}; here it is "
+            "encoded letter by letter, so write the words alone."
+            for parts, prompts in interpreted.items()
+        ),
+        *(
+            f"{name!r} in {prompt!r} is no token of this model and is encoded letter by letter; an embedding of that "
+            "name must be in its tokenizer and its text encoder."
+            for name, prompt in embeddings.items()
+        ),
+        *negations(manifest),
+        *(_unknown(manifest, encoder) if encoder else ()),
+    ]
 
 
 def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
@@ -60,14 +72,24 @@ def _unknown(manifest: Manifest, encoder: TextEncoder) -> list[str]:
     Of a small vocabulary a short word that it lacks has few pieces, which are letters.
     """
     prompts = dict.fromkeys(text for edit in manifest.edits for text in (edit.source, edit.destination))
-    words = dict.fromkeys(word for prompt in prompts for word in prompt.split() if not TOKEN.fullmatch(word))
+    words = dict.fromkeys(word for prompt in prompts for word in map(_bare, prompt.split()) if word)
     by_pieces = {tuple(encoder.pieces(word)): word for word in reversed(words)}  # 'glass' and 'Glass' are one
     cut = {word: pieces for pieces, word in by_pieces.items() if unknown(word, encoder)}
     return [
-        f"{word!r} is {len(pieces)} pieces to this model ({', '.join(pieces)}), so it may not know the word; "
+        f"{word!r} is {len(pieces)} pieces to this model ({_some(pieces)}), so it may not know the word; "
         "another may do better."
         for word, pieces in reversed(cut.items())
     ]
+
+
+def _bare(word: str) -> str:
+    """A word without what stands around it; nothing of what is an embedding's name."""
+    return "" if TOKEN.fullmatch(word) else word.strip('.,;:!?()[]{}<>"“”')
+
+
+def _some(pieces: Sequence[str]) -> str:
+    more = ["…"] if len(pieces) > SHOWN else []
+    return ", ".join([*pieces[:SHOWN], *more])
 
 
 def unknown(word: str, encoder: TextEncoder) -> bool:
