@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from timecli.commands import options, terminal
+from timecli.commands.cautions import harm, warn_of_encoder, warn_of_record, warn_of_rounding, warn_of_streams
 from timecli.commands.comfyui import named
 from timecli.commands.groups import Telling, Writing, grouped
 from timecli.commands.outputs import (
@@ -15,17 +16,7 @@ from timecli.commands.outputs import (
     default_output,
     settings_beside,
 )
-from timecli.commands.shared import (
-    given,
-    harm,
-    model_last,
-    open_model,
-    require_once,
-    warn_of_encoder,
-    warn_of_record,
-    warn_of_rounding,
-    warn_of_streams,
-)
+from timecli.commands.shared import given, model_last, open_model, require_once
 from timecli.commands.summaries import print_edit
 from timecli.errors import TimecliError
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.cautions import warn_of_record
 from timecli.commands.groups import Telling, grouped
-from timecli.commands.shared import given, open_model, warn_of_record
+from timecli.commands.shared import given, open_model
 from timecli.errors import DeltaError
 
 if TYPE_CHECKING:

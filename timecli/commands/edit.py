@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timecli.commands import options, terminal
+from timecli.commands.cautions import harm, warn_of_record, warn_of_rounding
 from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading, Telling, Trying, Writing, grouped
 from timecli.commands.outputs import (
@@ -19,14 +20,11 @@ from timecli.commands.outputs import (
 from timecli.commands.shared import (
     everyday_world,
     given,
-    harm,
     load_together,
     model_last,
     open_model,
     read_encoder,
     require_readable,
-    warn_of_record,
-    warn_of_rounding,
 )
 from timecli.commands.summaries import print_edit
 from timecli.errors import OutputError

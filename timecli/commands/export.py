@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from timecli.commands import options, terminal
+from timecli.commands.cautions import warn_of_encoder, warn_of_streams
 from timecli.commands.comfyui import named
 from timecli.commands.groups import Telling, grouped
-from timecli.commands.shared import given, open_model, warn_of_encoder, warn_of_streams
+from timecli.commands.shared import given, open_model
 from timecli.errors import OutputError
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from timecli.commands import options, terminal
+from timecli.commands.cautions import harm
 from timecli.commands.comfyui import beside
 from timecli.commands.groups import Reading, Telling, Trying, grouped
 from timecli.commands.shared import (
     everyday_world,
-    harm,
     load_together,
     manifests_first,
     open_model,
