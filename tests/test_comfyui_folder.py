@@ -159,7 +159,8 @@ def test_verify_draws_with_a_diffusers_folder_and_says_so_without(run: Run, flux
     assert "net.safetensors cannot be loaded for drawing" in run(*start, "--steps", 1).err, "a config beside the file"
     done = run(*start[:2], tmp_path / "diffusers", *start[3:], "--steps", 1)
     assert done.code == 0, done.err
-    assert (tmp_path / "v" / "report.html").exists()
+    (about,) = json.loads((tmp_path / "v" / "report.json").read_text())["edits"].values()
+    assert about["states_of"] == "ComfyUI" and (tmp_path / "v" / "report.html").exists()
     chroma = made("chroma", tmp_path / "chroma")[1]
     done = run(*start[:4], chroma, "--config", tmp_path / "chroma" / "diffusers", "-o", tmp_path / "w")
     assert done.code == 2 and "Chroma, to which ComfyUI gives a prompt without the padding" in done.err

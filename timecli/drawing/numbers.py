@@ -38,6 +38,7 @@ def made(delta: Delta, checkpoint: Checkpoint) -> dict[str, Any]:
         "layers": "all" if origin.layers is None else list(origin.layers),
         "clip_skip": origin.clip_skip,
         "length": origin.length,
+        "states_of": origin.states_of or None,
         "rank": delta.operator.rank,
         "manifest_sha256": hashlib.sha256(origin.manifest.encode()).hexdigest(),
         "text_encoder": origin.encoder,
