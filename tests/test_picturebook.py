@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,10 +95,10 @@ for output in (read(few, joint_attention_kwargs=crowd), read(few)):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def trained(forked: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with three work folders and a shipped one, and what the script said."""
     folder = tmp_path_factory.mktemp("trained")
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    command = [*forked, "-c", SCRIPT, str(folder)]
     return folder, subprocess.run(command, cwd=PICTUREBOOK, capture_output=True, text=True, check=True).stdout
 
 
