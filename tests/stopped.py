@@ -222,14 +222,7 @@ class Laboratory:
         try:
             try:
                 os.write(begun, b"!")
-                prepare()
-                self.run(self.root)
-                code = 0
-            except Interrupted:
-                code = 2
-            except OutputError as error:
-                (self.folder / "said").write_text(str(error))
-                code = 3
+                code = self.ended(prepare)
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         finally:
@@ -238,6 +231,28 @@ class Laboratory:
     def child(self, prepare: Callable[[], None]) -> int:
         _, status = os.waitpid(self.start(prepare), 0)
         return os.waitstatus_to_exitcode(status)
+
+    def here(self, prepare: Callable[[], None]) -> int:
+        """As in a child, in this process: for what a process survives."""
+        steps = {name: getattr(os, name) for name in STEPS}
+        cli._last_signal = -cli.AT_ONCE
+        try:
+            return self.ended(prepare)
+        finally:
+            for name, step in steps.items():
+                setattr(os, name, step)
+
+    def ended(self, prepare: Callable[[], None]) -> int:
+        """A run, and the exit code of how it ends."""
+        try:
+            prepare()
+            self.run(self.root)
+        except Interrupted:
+            return 2
+        except OutputError as error:
+            (self.folder / "said").write_text(str(error))
+            return 3
+        return 0
 
     def whole(self) -> str:
         """Whether the old or the new model is there, to the byte, with nothing else changed."""
@@ -284,7 +299,13 @@ def at_step(number: int, act: Callable[[], Any], ever_since: bool = False) -> Ca
     return prepare
 
 
-def every_step(laboratory: Laboratory, act: Callable[[], Any], look: Callable[[int], str], **options: bool) -> Counter:
+def every_step(
+    laboratory: Laboratory,
+    run: Callable[[Callable[[], None]], int],
+    act: Callable[[], Any],
+    look: Callable[[int], str],
+    **options: bool,
+) -> Counter:
     """Stop at the first step, at the second, and so on, until a run has no further step."""
     seen: Counter[str] = Counter()
     for number in range(1, 1000):
@@ -296,7 +317,7 @@ def every_step(laboratory: Laboratory, act: Callable[[], Any], look: Callable[[i
             marker.touch()
             act()
 
-        code = laboratory.child(at_step(number, marked, **options))
+        code = run(at_step(number, marked, **options))
         seen[look(code)] += 1
         if not marker.exists():
             return seen
@@ -312,7 +333,7 @@ def killed(laboratory: Laboratory) -> Counter:
         laboratory.again()
         return found
 
-    return every_step(laboratory, lambda: os._exit(9), look)
+    return every_step(laboratory, laboratory.child, lambda: os._exit(9), look)
 
 
 def interrupted(laboratory: Laboratory) -> Counter:
@@ -327,7 +348,7 @@ def interrupted(laboratory: Laboratory) -> Counter:
         assert tree(laboratory.root) in (laboratory.before, laboratory.after), sorted(tree(laboratory.root))
         return laboratory.whole()
 
-    return every_step(laboratory, strike, look)
+    return every_step(laboratory, laboratory.here, strike, look)
 
 
 def refused(laboratory: Laboratory, ever_since: bool) -> Counter:
@@ -349,7 +370,7 @@ def refused(laboratory: Laboratory, ever_since: bool) -> Counter:
         laboratory.again()
         return found
 
-    return every_step(laboratory, refuse, look, ever_since=ever_since)
+    return every_step(laboratory, laboratory.here, refuse, look, ever_since=ever_since)
 
 
 def at_random(laboratory: Laboratory, number: int, rng: random.Random) -> str:
