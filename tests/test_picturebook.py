@@ -177,7 +177,7 @@ def test_one_delta_file_makes_roses_blue_in_both_architectures(run: Run, picture
     (tmp_path / "other.toml").write_text(ROSE.replace("rose", "car"))
     for name in ("m", "other"):
         assert run("edit", tmp_path / f"{name}.toml", picturebook, "--delta", tmp_path / name).code == 0
-    drawing = ("--seeds", 2, "--steps", 6, "--guidance", 3, "--judge", PICTUREBOOK / "judge", "--json", "--force")
+    drawing = ("--seeds", 2, "--steps", 4, "--guidance", 3, "--judge", PICTUREBOOK / "judge", "--json", "--force")
     for model in (picturebook, PICTUREBOOK / "transformer"):
         found = []
         for name in ("m", "other"):
