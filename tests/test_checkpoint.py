@@ -41,7 +41,7 @@ def replacement(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 def test_one_value_that_is_no_number_is_found_wherever_it_is(dtype: torch.dtype) -> None:
-    whole = torch.full((7, 9), torch.finfo(dtype).max).to(dtype)
+    whole = torch.full((7, 9), torch.finfo(dtype).max, dtype=torch.float64).to(dtype)
     assert finite(whole) and finite(whole[:0]) and finite(torch.ones(2, dtype=torch.bool))
     for place in (0, 31, 62):
         for value in (float("nan"), float("inf"), -float("inf")):
