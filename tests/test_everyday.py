@@ -219,7 +219,9 @@ def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: P
     )
     whole = file.read_bytes()
     flipped = bytes([whole[-5000] ^ 1])
+    worlds.save(replace(made, about={**made.about, "encoder": "0" * 64}), tmp_path / "foreign")
     for damage in (
+        (tmp_path / "foreign").read_bytes(),
         *(b"", b"x" * 1000, whole[:-8], whole.replace(b"A dog", b"A cat")),
         whole[:-5000] + flipped + whole[-4999:],
     ):
