@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,6 +38,15 @@ ROSES = ROOT / "edits" / "picturebook" / "blue-roses-plain.toml"
 
 
 STARTED = time.monotonic()
+
+gc.disable()  # until all tests are collected: what that imports stays
+
+
+def pytest_collection_finish() -> None:
+    """A collection of garbage does not look at half a million objects of torch and diffusers each time."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:
@@ -76,6 +88,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The first words of a command that runs `timecli` in a process of its own, which has the libraries at once."""
+    script, address = str(ROOT / "tests" / "forked.py"), str(tmp_path_factory.mktemp("forked") / "socket")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, script, "serve", address], env=environment, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout and server.stdout.readline() == b"\n"
+        yield [sys.executable, "-I", "-S", script, "run", address]
+        server.terminate()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from safetensors.torch import save_file
 from timecli import cli
 from timecli.errors import Interrupted, OutputError
 from timecli.files import swap
+from timecli.files.swap import NAME
 from timecli.models import layouts, streams
 from timecli.models.checkpoint import open_checkpoint
 from timecli.shipping.publish import write_checkpoint
@@ -222,14 +224,7 @@ class Laboratory:
         try:
             try:
                 os.write(begun, b"!")
-                prepare()
-                self.run(self.root)
-                code = 0
-            except Interrupted:
-                code = 2
-            except OutputError as error:
-                (self.folder / "said").write_text(str(error))
-                code = 3
+                code = self.ended(prepare)
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         finally:
@@ -238,6 +233,28 @@ class Laboratory:
     def child(self, prepare: Callable[[], None]) -> int:
         _, status = os.waitpid(self.start(prepare), 0)
         return os.waitstatus_to_exitcode(status)
+
+    def here(self, prepare: Callable[[], None]) -> int:
+        """As in a child, in this process: for what a process survives."""
+        steps = {name: getattr(os, name) for name in STEPS}
+        cli._last_signal = -cli.AT_ONCE
+        try:
+            return self.ended(prepare)
+        finally:
+            for name, step in steps.items():
+                setattr(os, name, step)
+
+    def ended(self, prepare: Callable[[], None]) -> int:
+        """A run, and the exit code of how it ends."""
+        try:
+            prepare()
+            self.run(self.root)
+        except Interrupted:
+            return 2
+        except OutputError as error:
+            (self.folder / "said").write_text(str(error))
+            return 3
+        return 0
 
     def whole(self) -> str:
         """Whether the old or the new model is there, to the byte, with nothing else changed."""
@@ -251,6 +268,8 @@ class Laboratory:
         sentences = swap.settle(self.root / "out")
         if (self.root / "out").exists():
             list(open_checkpoint(self.root / "out", needs="nothing").projections())
+        found = tree(self.root)
+        assert not sentences or all(NAME in name for name in found.keys() - without_parts(found)), sorted(found)
         return self.whole() + (" settled" if sentences else "")
 
     def again(self) -> None:
@@ -261,8 +280,8 @@ class Laboratory:
         assert tree(self.root) == self.after, sorted(tree(self.root).keys() ^ self.after.keys())
 
 
-def at_step(number: int, act: Callable[[], Any], ever_since: bool = False) -> Callable[[], None]:
-    """Act before the given step of the system, or before that one and all that follow it."""
+def at_step(number: int, act: Callable[[], Any], steps: float = 1) -> Callable[[], None]:
+    """Act before the given step of the system, or before so many from that one on."""
     count = 0
 
     def wrap(name: str) -> None:
@@ -271,7 +290,7 @@ def at_step(number: int, act: Callable[[], Any], ever_since: bool = False) -> Ca
         def step(*args: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
-            if count == number or (ever_since and count > number):
+            if number <= count < number + steps:
                 act()
             return real(*args, **options)
 
@@ -284,7 +303,13 @@ def at_step(number: int, act: Callable[[], Any], ever_since: bool = False) -> Ca
     return prepare
 
 
-def every_step(laboratory: Laboratory, act: Callable[[], Any], look: Callable[[int], str], **options: bool) -> Counter:
+def every_step(
+    laboratory: Laboratory,
+    run: Callable[[Callable[[], None]], int],
+    act: Callable[[], Any],
+    look: Callable[[int], str],
+    steps: float = 1,
+) -> Counter:
     """Stop at the first step, at the second, and so on, until a run has no further step."""
     seen: Counter[str] = Counter()
     for number in range(1, 1000):
@@ -296,7 +321,7 @@ def every_step(laboratory: Laboratory, act: Callable[[], Any], look: Callable[[i
             marker.touch()
             act()
 
-        code = laboratory.child(at_step(number, marked, **options))
+        code = run(at_step(number, marked, steps))
         seen[look(code)] += 1
         if not marker.exists():
             return seen
@@ -312,7 +337,7 @@ def killed(laboratory: Laboratory) -> Counter:
         laboratory.again()
         return found
 
-    return every_step(laboratory, lambda: os._exit(9), look)
+    return every_step(laboratory, laboratory.child, lambda: os._exit(9), look)
 
 
 def interrupted(laboratory: Laboratory) -> Counter:
@@ -323,15 +348,15 @@ def interrupted(laboratory: Laboratory) -> Counter:
             os.kill(os.getpid(), signal.SIGINT)
 
     def look(code: int) -> str:
-        assert code in (0, 2)
+        assert code == (2 if (laboratory.folder / "reached").exists() else 0), "no signal is lost"
         assert tree(laboratory.root) in (laboratory.before, laboratory.after), sorted(tree(laboratory.root))
         return laboratory.whole()
 
-    return every_step(laboratory, strike, look)
+    return every_step(laboratory, laboratory.here, strike, look)
 
 
-def refused(laboratory: Laboratory, ever_since: bool) -> Counter:
-    """The system refuses one step, or that and all that follow: what is said of it is true."""
+def refused(laboratory: Laboratory, steps: float) -> Counter:
+    """The system refuses one step, or that and some that follow: what is said of it is true."""
 
     def refuse() -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -340,6 +365,7 @@ def refused(laboratory: Laboratory, ever_since: bool) -> Counter:
         assert code in (0, 3)
         said = (laboratory.folder / "said").read_text() if code == 3 else "is written"
         if "next timecli command" in said:
+            assert steps > 1 or "is written" in said, "what one refusal has begun is undone"
             assert not mixed(tree(laboratory.root), laboratory.before, laboratory.after)
             found = laboratory.settled()
         else:
@@ -349,7 +375,7 @@ def refused(laboratory: Laboratory, ever_since: bool) -> Counter:
         laboratory.again()
         return found
 
-    return every_step(laboratory, refuse, look, ever_since=ever_since)
+    return every_step(laboratory, laboratory.here, refuse, look, steps)
 
 
 def at_random(laboratory: Laboratory, number: int, rng: random.Random) -> str:
@@ -374,7 +400,8 @@ def seen(how: str, folder: Path, count: int) -> dict[str, Counter]:
     signal.signal(signal.SIGINT, cli.interrupted)
     if how == "careless":
         return {"careless": killed(Laboratory(folder, folder_in_place, careless))}
-    laboratories = [Laboratory(folder, form) for form in FORMS]
+    forms = [folder_in_place] if how == "refused twice" else FORMS  # where much is replaced, and may be put back
+    laboratories = [Laboratory(folder, form) for form in forms]
     names = [laboratory.folder.name for laboratory in laboratories]
     if how in ("kills", "interrupts"):
         rng, number = random.Random(0), signal.SIGKILL if how == "kills" else signal.SIGINT
@@ -386,8 +413,9 @@ def seen(how: str, folder: Path, count: int) -> dict[str, Counter]:
     looks = {
         "killed": killed,
         "interrupted": interrupted,
-        "refused": lambda one: refused(one, False),
-        "refused ever since": lambda one: refused(one, True),
+        "refused": lambda one: refused(one, 1),
+        "refused twice": lambda one: refused(one, 2),
+        "refused ever since": lambda one: refused(one, inf),
     }
     return {name: looks[how](one) for name, one in zip(names, laboratories, strict=True)}
 

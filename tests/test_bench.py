@@ -102,11 +102,9 @@ def test_cut_anywhere_it_goes_on_and_ends_in_the_same_bytes(
 
 
 def test_stopped_half_way_it_says_so_and_goes_on(
-    undisturbed: Path, picturebook: Path, run: Run, tmp_path: Path
+    undisturbed: Path, picturebook: Path, run: Run, forked: list[str], tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "timecli", *command(tmp_path, picturebook)], stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*forked, *command(tmp_path, picturebook)], stderr=subprocess.PIPE, text=True)
     results = tmp_path / "results.jsonl"
     while not results.exists() or results.read_bytes().count(b"\n") < 4:
         assert process.poll() is None, "it must be killed before it ends"

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timecli.errors import CheckpointError, OutputError
-from timecli.files.safefile import open_file
+from timecli.files.safefile import finite, open_file
 from timecli.files.staging import staged
 from timecli.files.targets import check_target
 from timecli.models import layouts, streams
@@ -37,6 +37,17 @@ def data_ranges(path: Path) -> dict[str, bytes]:
 
 def replacement(path: Path) -> dict[str, torch.Tensor]:
     return {(path, NAME): load_file(path)[NAME] + 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_one_value_that_is_no_number_is_found_wherever_it_is(dtype: torch.dtype) -> None:
+    whole = torch.full((7, 9), torch.finfo(dtype).max, dtype=torch.float64).to(dtype)
+    assert finite(whole) and finite(whole[:0]) and finite(torch.ones(2, dtype=torch.bool))
+    for place in (0, 31, 62):
+        for value in (float("nan"), float("inf"), -float("inf")):
+            damaged = whole.float() if dtype.itemsize == 1 else whole.clone()
+            damaged.view(-1)[place] = value
+            assert not finite(damaged.to(dtype)), (place, value)
 
 
 def test_only_the_replaced_tensor_changes(small: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import copy
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ IMAGE = Image.new("RGB", (64, 64), "red")
 
 
 @pytest.fixture(scope="module")
-def world(picturebook_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(picturebook_folder: Path, forked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, a judge, two reference pictures, and a bench that another process has finished."""
     path = tmp_path_factory.mktemp("world")
     shutil.copytree(picturebook_folder, path / "model")
@@ -44,8 +43,7 @@ def world(picturebook_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
         Image.new("RGB", (64, 64), colour).save(path / "reference" / f"{colour}.png")
         lines += json.dumps({"file_name": f"{colour}.png", "text": f"A {colour} rose"}) + "\n"
     (path / "reference" / "metadata.jsonl").write_text(lines)
-    arguments = [str(argument) for argument in command(path)]
-    done = subprocess.run([sys.executable, "-m", "timecli", *arguments], capture_output=True, text=True)
+    done = subprocess.run([*forked, *map(str, command(path))], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return path
 

@@ -198,8 +198,8 @@ DEMANDING = ONE + "[verify]\nefficacy = 0.0\n"
 def test_an_edited_file_of_another_manifest_is_told_by_its_record(run: Run, tmp_path: Path, form: str) -> None:
     model, made = PICTUREBOOK / "picturebook.safetensors", tmp_path / "made"
     (tmp_path / "list.txt").write_text("A barn\nA dog\n")
-    texts = {"one": ONE, "other": OTHER, "stronger": STRONGER, "demanding": DEMANDING}
-    for name, text in texts.items():
+    texts = {"other": OTHER, "stronger": STRONGER, "demanding": DEMANDING}
+    for name, text in {"one": ONE, **texts}.items():
         (tmp_path / f"{name}.toml").write_text(text)
     target = ("-o", made) if form == "model" else ("--delta", made)
     assert run("edit", tmp_path / "one.toml", model, *target).code == 0
@@ -214,4 +214,4 @@ def test_an_edited_file_of_another_manifest_is_told_by_its_record(run: Run, tmp_
     assert said["other"] == [f"{made} was made with 'one' and not with 'other', {told}"]
     version = "another version of 'one' (other pairs, strength or settings)"
     assert said["stronger"] == [f"{made} was made with {version}, {told}"]
-    assert said["one"] == said["demanding"] == [], "other thresholds are the same edit: the control"
+    assert said["demanding"] == [], "other thresholds are the same edit: the control"

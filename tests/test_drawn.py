@@ -22,7 +22,7 @@ from .conftest import FEW, PICTUREBOOK, Run
 
 CPU = torch.device("cpu")
 CONFIG = PICTUREBOOK / "config"
-SMALL = ("--seeds", "2", "--steps", "4", "--guidance", "3", "--judge", PICTUREBOOK / "judge")
+SMALL = ("--seeds", "1", "--steps", "4", "--guidance", "3", "--judge", PICTUREBOOK / "judge")
 QUICK = ("--seeds", "1", "--steps", "2")
 VAE = "first_stage_model.decoder.conv_in.weight"
 MANIFEST = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,9 +190,9 @@ def test_with_and_without_the_cache_the_bytes_are_the_same(run: Run, picturebook
     assert len(origin.everyday) == 64 and origin.everyday_weight == 3 and origin.strengths == (1.0,)
 
 
-def test_two_runs_that_begin_together_fill_one_cache(picturebook: Path, tmp_path: Path) -> None:
+def test_two_runs_that_begin_together_fill_one_cache(picturebook: Path, forked: list[str], tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(ROSE)
-    command = [sys.executable, "-m", "timecli", "edit", tmp_path / "x.toml", picturebook, "--quiet", "--delta"]
+    command = [*forked, "edit", tmp_path / "x.toml", picturebook, "--quiet", "--delta"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     runs = [subprocess.Popen([*command, tmp_path / name], env=environment) for name in ("a", "b")]
     assert [run.wait() for run in runs] == [0, 0]
@@ -220,7 +219,9 @@ def test_a_damaged_or_foreign_cache_is_made_anew(encoder: TextEncoder, listed: P
     )
     whole = file.read_bytes()
     flipped = bytes([whole[-5000] ^ 1])
+    worlds.save(replace(made, about={**made.about, "encoder": "0" * 64}), tmp_path / "foreign")
     for damage in (
+        (tmp_path / "foreign").read_bytes(),
         *(b"", b"x" * 1000, whole[:-8], whole.replace(b"A dog", b"A cat")),
         whole[:-5000] + flipped + whole[-4999:],
     ):

@@ -39,7 +39,7 @@ def test_the_world_reads_its_own_captions() -> None:
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
 
 
-def test_the_curve_of_forecasts_is_found_again(tmp_path: Path) -> None:
+def test_the_curve_of_forecasts_is_found_again(forked: list[str], tmp_path: Path) -> None:
     """From shares of pictures that lie on a curve; rows without a forecast count for nothing."""
     rows = [
         {"configuration": "a", "forecast": x / 50, "shown": 1 / (1 + math.exp(6 * (0.7 - x / 50)))}
@@ -48,7 +48,8 @@ def test_the_curve_of_forecasts_is_found_again(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "forecast": None}]))
     script = ROOT / "examples" / "picturebook" / "curve.py"
-    done = subprocess.run([sys.executable, script, path], capture_output=True, text=True, check=True)
+    code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run([*forked, "-c", code, script, path], capture_output=True, text=True, check=True)
     assert "half 0.700, steep 6.00" in done.stdout and "80 prompts, mean error 0.000," in done.stdout
     assert "of the curve in use 0.000" not in done.stdout, "the control: plan's own curve is another"
 

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from safetensors.torch import save_file
 
 from .conftest import PICTUREBOOK, ROOT
 
-FORKED = ROOT / "tests" / "forked.py"
 EXAMPLE = ROOT / "examples" / "git"
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 (HOOK,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
@@ -65,20 +63,8 @@ class Shell:
         return self.git("rev-parse", "HEAD").strip()
 
 
-@pytest.fixture(scope="module")
-def timecli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A line of a script that is `timecli`."""
-    address = tmp_path_factory.mktemp("forked") / "socket"
-    command = [sys.executable, FORKED, "serve", address]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as server:
-        assert server.stdout and server.stdout.readline() == b"\n"
-        yield shlex.join(["exec", sys.executable, "-I", "-S", str(FORKED), "run", str(address)]) + ' "$@"'
-        server.terminate()
-
-
 @pytest.fixture
-def shell(timecli: str, tmp_path: Path) -> Shell:
+def shell(forked: list[str], tmp_path: Path) -> Shell:
     """A copy of the example with picturebook as the model, its judge put there, and fewer pictures."""
     folder, programs = tmp_path / "repository", tmp_path / "programs"
     programs.mkdir()
@@ -89,7 +75,7 @@ def shell(timecli: str, tmp_path: Path) -> Shell:
     manifest = folder / "edits" / "blue-roses.toml"
     manifest.write_text(manifest.read_text().replace("seeds = 8", "seeds = 1\nsteps = 3\nguidance = 3"))
     made = Shell(folder, programs)
-    made.program("timecli", timecli)
+    made.program("timecli", f'exec {shlex.join(forked)} "$@"')
     made.git("init", "-q")
     return made
 

@@ -171,11 +171,11 @@ cli.main(sys.argv[1:])
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory so")
 @pytest.mark.parametrize("gone", [(), ("num_hidden_layers", "layer_types", "vocab_size", "intermediate_size")])
 def test_with_little_memory_a_model_is_planned_and_one_of_a_large_config_is_refused(
-    gone: tuple[str, ...], sound: Callable[[str], Path], manifest: Path, tmp_path: Path
+    gone: tuple[str, ...], sound: Callable[[str], Path], manifest: Path, forked: list[str], tmp_path: Path
 ) -> None:
     shutil.copytree(sound("z-image"), tmp_path / "model")
     written(tmp_path / "model" / "text_encoder" / "config.json", {}, *gone)
-    command = [sys.executable, "-c", LIMITED, "plan", str(manifest), str(tmp_path / "model"), "--no-cache"]
+    command = [*forked, "-c", LIMITED, "plan", str(manifest), str(tmp_path / "model"), "--no-cache"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     if gone:
         assert done.returncode == 2 and "larger than its weights" in done.stderr, done.stderr

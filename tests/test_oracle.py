@@ -93,11 +93,11 @@ def measured(name: str, folder: Path, run: Run, tmp_path: Path) -> dict[str, flo
     for form, more in (("LoRA", ()), ("LoRA, exact", EXACT)):
         done = run("export", tmp_path / "d", file, *options, "-o", tmp_path / "lora.safetensors", *more, "--force")
         assert done.code == 0, done.err
-        drawing = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-        drawing.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
-        drawing.fuse_lora()
-        drawing.unload_lora_weights()
-        fused[form] = off(getattr(drawing, network).state_dict(), streams.DIFFUSERS, "")
+        pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+        fused[form] = off(getattr(pipeline, network).state_dict(), streams.DIFFUSERS, "")
+        getattr(pipeline, network).load_state_dict(before)
     edited = load_file(tmp_path / "out" / network / "diffusion_pytorch_model.safetensors")
     return {
         "folder": off(edited, streams.DIFFUSERS, ""),

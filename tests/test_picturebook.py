@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,10 +95,10 @@ for output in (read(few, joint_attention_kwargs=crowd), read(few)):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def trained(forked: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with three work folders and a shipped one, and what the script said."""
     folder = tmp_path_factory.mktemp("trained")
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    command = [*forked, "-c", SCRIPT, str(folder)]
     return folder, subprocess.run(command, cwd=PICTUREBOOK, capture_output=True, text=True, check=True).stdout
 
 
@@ -178,7 +177,7 @@ def test_one_delta_file_makes_roses_blue_in_both_architectures(run: Run, picture
     (tmp_path / "other.toml").write_text(ROSE.replace("rose", "car"))
     for name in ("m", "other"):
         assert run("edit", tmp_path / f"{name}.toml", picturebook, "--delta", tmp_path / name).code == 0
-    drawing = ("--seeds", 2, "--steps", 6, "--guidance", 3, "--judge", PICTUREBOOK / "judge", "--json", "--force")
+    drawing = ("--seeds", 2, "--steps", 4, "--guidance", 3, "--judge", PICTUREBOOK / "judge", "--json", "--force")
     for model in (picturebook, PICTUREBOOK / "transformer"):
         found = []
         for name in ("m", "other"):

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from timecli import cli
 from timecli.editing.delta import load_delta
 from timecli.models import streams
 from timecli.models.checkpoint import open_checkpoint
@@ -23,11 +24,12 @@ from timecli.text import encoding
 
 from . import small
 from .conftest import EXACT, Run
-from .test_transformers import CPU, SOURCE, manifest, opened
+from .test_transformers import CPU, LIST, MANIFEST, SOURCE, manifest, opened
 
 __all__ = ["manifest"]  # the fixture
 UNET = "model.diffusion_model."
 OPTIONS = ("--no-cache",)
+Edited = tuple[dict[str, torch.Tensor], Path]
 
 
 @pytest.fixture(scope="module", params=list(small.FAMILIES))
@@ -38,6 +40,18 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.saved(family, tmp_path_factory.mktemp(family) / "model")
+
+
+@pytest.fixture(scope="module")
+def edited(folder: Path) -> Edited:
+    """The network's tensors in the edited folder, and the edit's delta."""
+    (folder.parent / "list.txt").write_text(LIST)
+    (folder.parent / "m.toml").write_text(MANIFEST)
+    out, delta = folder.parent / "edited", folder.parent / "d"
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*map(str, ("edit", folder.parent / "m.toml", folder, "-o", out, "--delta", delta)), *OPTIONS])
+    assert not stop.value.code
+    return load_file(out / "transformer" / "diffusion_pytorch_model.safetensors"), delta
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +71,10 @@ def given(texts: dict[str, dict[str, torch.Tensor]], at: Path, dtype: torch.dtyp
 
 
 def test_every_form_is_edited_as_the_folder(
-    run: Run, family: str, folder: Path, config: Path, manifest: Path, tmp_path: Path
+    run: Run, family: str, folder: Path, config: Path, manifest: Path, edited: Edited, tmp_path: Path
 ) -> None:
     """The network alone with and without a prefix, and with everything in one file; the config beside it, or given."""
-    done = run("edit", manifest, folder, "-o", tmp_path / "folder", "--delta", tmp_path / "d", *OPTIONS)
-    assert done.code == 0, done.err
-    wanted = load_file(tmp_path / "folder" / "transformer" / "diffusion_pytorch_model.safetensors")
+    wanted, delta = edited
     row, network, texts = open_checkpoint(folder).family, small.single(family, folder), small.text_encoders(folder)
     prefixes = {tower.folder: tower.prefixes[0] for tower in row.towers}
     whole = {f"{prefixes[part]}{name}": tensor for part, state in texts.items() for name, tensor in state.items()}
@@ -84,9 +96,9 @@ def test_every_form_is_edited_as_the_folder(
             assert torch.equal(theirs, ours), (form, matrix)
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         assert changed == {prefix + matrix.names[streams.LDM] for matrix in row.matrices}
-        one, other = load_delta(tmp_path / "d"), load_delta(tmp_path / form)
+        one, other = load_delta(delta), load_delta(tmp_path / form)
         assert one.origin.encoder == other.origin.encoder, form
-        again = ("apply", tmp_path / "d", model, "-o", tmp_path / "again.safetensors", "--force")
+        again = ("apply", delta, model, "-o", tmp_path / "again.safetensors", "--force")
         done = run(*again, *options)
         assert done.code == 0 and "only the delta's width" not in done.err, done.err
         assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
@@ -95,24 +107,24 @@ def test_every_form_is_edited_as_the_folder(
         assert about["architecture"] in (row.name, "FLUX.2 klein") and about["edits"][0]["name"] == "blue"
 
 
-@pytest.mark.parametrize("texts", ["cond_stage_model.", ""])
+@pytest.mark.parametrize(
+    ("texts", "prefixes"),
+    [("cond_stage_model.", (UNET, "diffusion_model.", "model.", "transformer.")), ("", (UNET, "transformer."))],
+)
 def test_text_encoders_are_found_as_other_programs_save_them(
-    texts: str, run: Run, family: str, folder: Path, config: Path, manifest: Path, tmp_path: Path
-) -> None:
+    texts: str, prefixes: tuple[str, ...], run: Run, family: str, folder: Path, config: Path, manifest: Path,
+    edited: Edited, tmp_path: Path,
+) -> None:  # fmt: skip
     """In the file of the network, as ComfyUI saves Chroma, or all in a file of their own; the network with a prefix."""
     row, network = open_checkpoint(folder).family, small.single(family, folder)
     inside = {tower.folder: tower.prefixes[0].replace("text_encoders.", texts) for tower in row.towers}
     words = {
         inside[part] + name: one for part, state in small.text_encoders(folder).items() for name, one in state.items()
     }
-    done = run("edit", manifest, folder, "-o", tmp_path / "folder", *OPTIONS)
-    assert done.code == 0, done.err
-    wanted = load_file(tmp_path / "folder" / "transformer" / "diffusion_pytorch_model.safetensors")
+    wanted, _ = edited
     plain = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
-    for prefix, state, spelling in (
-        (UNET, network, streams.LDM), ("diffusion_model.", network, streams.LDM), ("model.", network, streams.LDM),
-        ("transformer.", plain, streams.DIFFUSERS),
-    ):  # fmt: skip
+    for prefix in prefixes:
+        state, spelling = (plain, streams.DIFFUSERS) if prefix == "transformer." else (network, streams.LDM)
         file, options = {prefix + name: tensor for name, tensor in state.items()}, ["--config", config]
         if texts:
             file |= words
@@ -173,49 +185,46 @@ def comfy_keys(family: str, network: dict[str, torch.Tensor]) -> dict[str, str]:
 
 
 @pytest.fixture
-def edit(run: Run, folder: Path, manifest: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
-    """The edited network's tensors; the delta is `d`, the LoRA for user interfaces `lora.safetensors`."""
-    done = run("edit", manifest, folder, "-o", tmp_path / "out", "--delta", tmp_path / "d", *OPTIONS)
+def lora(run: Run, folder: Path, edited: Edited, tmp_path: Path) -> Path:
+    """The edit as a LoRA for user interfaces."""
+    done = run("export", edited[1], folder, *EXACT, "-o", tmp_path / "lora.safetensors")
     assert done.code == 0, done.err
-    done = run("export", tmp_path / "d", folder, *EXACT, "-o", tmp_path / "lora.safetensors")
-    assert done.code == 0, done.err
-    return load_file(tmp_path / "out" / "transformer" / "diffusion_pytorch_model.safetensors")
+    return tmp_path / "lora.safetensors"
 
 
 def test_comfyui_finds_every_map_of_a_lora(
-    run: Run, edit: dict[str, torch.Tensor], family: str, folder: Path, tmp_path: Path
+    run: Run, edited: Edited, lora: Path, family: str, folder: Path, tmp_path: Path
 ) -> None:
-    network, lora = small.single(family, folder), load_file(tmp_path / "lora.safetensors")
+    edit, delta = edited
+    network, made = small.single(family, folder), load_file(lora)
     keys, row = comfy_keys(family, network), open_checkpoint(folder).family
     found = {}
-    for key in {re.sub(r"\.(lora_.*\.weight|alpha)$", "", name) for name in lora}:
+    for key in {re.sub(r"\.(lora_.*\.weight|alpha)$", "", name) for name in made}:
         weight = network[keys[key].removeprefix("diffusion_model.")].double()
-        parts = ("lora_up", "lora_down") if f"{key}.alpha" in lora else ("lora_B", "lora_A")
-        up, down = (lora[f"{key}.{part}.weight"].double() for part in parts)
-        scale = lora[f"{key}.alpha"].double() / len(down) if f"{key}.alpha" in lora else 1.0
+        parts = ("lora_up", "lora_down") if f"{key}.alpha" in made else ("lora_B", "lora_A")
+        up, down = (made[f"{key}.{part}.weight"].double() for part in parts)
+        scale = made[f"{key}.alpha"].double() / len(down) if f"{key}.alpha" in made else 1.0
         found[keys[key].removeprefix("diffusion_model.")] = weight + scale * up @ down
     assert found.keys() == {matrix.names[streams.LDM] for matrix in row.matrices}, "every map and nothing else"
     for matrix in row.matrices:
         wanted, before = edit[matrix.names[streams.DIFFUSERS]], network[matrix.names[streams.LDM]]
         assert (found[matrix.names[streams.LDM]] - wanted).norm() < 1e-4 * (wanted - before).norm()
     save_file(network, tmp_path / "m.safetensors")
-    done = run("export", tmp_path / "d", tmp_path / "m.safetensors", *EXACT, "-o", tmp_path / "again.safetensors")
+    done = run("export", delta, tmp_path / "m.safetensors", *EXACT, "-o", tmp_path / "again.safetensors")
     assert done.code == 0 and "only the delta's width" in done.err, "its text encoder is not at hand"
     again = load_file(tmp_path / "again.safetensors")
-    assert again.keys() == lora.keys() and all(torch.equal(again[name], lora[name]) for name in lora)
+    assert again.keys() == made.keys() and all(torch.equal(again[name], made[name]) for name in made)
 
 
-def test_diffusers_loads_the_lora_of_user_interfaces_too(
-    edit: dict[str, torch.Tensor], family: str, folder: Path, tmp_path: Path
-) -> None:
+def test_diffusers_loads_the_lora_of_user_interfaces_too(edited: Edited, lora: Path, family: str, folder: Path) -> None:
     pipeline, row = opened(folder), open_checkpoint(folder).family
     before = {name: tensor.clone() for name, tensor in pipeline.transformer.state_dict().items()}
-    pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+    pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name)
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     for matrix in row.matrices:
         name = matrix.names[streams.DIFFUSERS]
-        found, wanted = pipeline.transformer.state_dict()[name], edit[name]
+        found, wanted = pipeline.transformer.state_dict()[name], edited[0][name]
         assert (found - wanted).norm() < 1e-4 * (wanted - before[name]).norm(), matrix
 
 

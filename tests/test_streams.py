@@ -15,6 +15,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
+from timecli import cli
 from timecli.editing.delta import Delta, load_delta, save_delta
 from timecli.models.checkpoint import open_checkpoint
 from timecli.models.streams import POOLED, TEXT
@@ -64,17 +65,25 @@ def shifted(states: torch.Tensor, delta: Delta, stream: str) -> torch.Tensor:
     return (states.double() + delta.operators[stream].shift(states)).float()
 
 
+@pytest.fixture(scope="module")
+def deltas(sdxl: SDXL, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The edit, and another one."""
+    at = tmp_path_factory.mktemp("deltas")
+    for name, text in (("d", MANIFEST), ("wrong", OTHER)):
+        (at / f"{name}.toml").write_text(text)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["edit", str(at / f"{name}.toml"), str(sdxl[1]), "--delta", str(at / name)])
+        assert not stop.value.code
+    return at / "d", at / "wrong"
+
+
 @pytest.mark.parametrize("form", ["folder", "delta"])
 def test_an_edited_network_draws_what_the_unedited_one_draws_of_edited_text(
-    form: str, run: Run, sdxl: SDXL, manifest: Path, tmp_path: Path
+    form: str, run: Run, sdxl: SDXL, deltas: tuple[Path, Path], manifest: Path, tmp_path: Path
 ) -> None:
-    pipeline, folder = sdxl
+    (pipeline, folder), (own, wrong) = sdxl, deltas
     pipeline.set_progress_bar_config(disable=True)
-    other = tmp_path / "other.toml"
-    other.write_text(OTHER)
-    assert run("edit", manifest, folder, "--delta", tmp_path / "d").code == 0
-    assert run("edit", other, folder, "--delta", tmp_path / "wrong").code == 0
-    command = ("edit", manifest, folder) if form == "folder" else ("apply", tmp_path / "d", folder)
+    command = ("edit", manifest, folder) if form == "folder" else ("apply", own, folder)
     done = run(*command, "-o", tmp_path / "out")
     assert done.code == 0, done.err
     edited = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
@@ -91,9 +100,9 @@ def test_an_edited_network_draws_what_the_unedited_one_draws_of_edited_text(
         }
         return float((drawn(pipeline, **text) - wanted).norm() / (before - wanted).norm())
 
-    delta = load_delta(tmp_path / "d")
+    delta = load_delta(own)
     assert off(delta) < 1e-3
-    assert off(load_delta(tmp_path / "wrong")) > 0.1, "the control: another edit"
+    assert off(load_delta(wrong)) > 0.1, "the control: another edit"
     assert off(delta, pooled=False) > 0.01, "the control: one stream left out"
 
 

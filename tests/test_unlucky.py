@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +22,7 @@ from timecli.shipping.publish import write_checkpoint
 from .conftest import Run, ldm, small_tensors
 from .stopped import make_file, make_folder, tree
 
-KILLS = 60
+KILLS = 30
 MANIFEST = 'name = "x"\n[[edit]]\nsource = "A rose"\ndestination = "A blue rose"\n'
 
 
@@ -37,7 +36,9 @@ def big(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments_the_target_is_the_old_file_or_the_whole_edited_one(big: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments_the_target_is_the_old_file_or_the_whole_edited_one(
+    big: Path, forked: list[str], tmp_path: Path
+) -> None:
     """A writer is forked again and again, and gets SIGKILL after a random part of the time that one write takes."""
     code = f"""
 import os, random, signal, sys, time
@@ -64,14 +65,14 @@ print(*seen)
 """
     target = tmp_path / "out.safetensors"
     target.write_bytes(b"an older model")
-    done = subprocess.run([sys.executable, "-c", code, big, target], capture_output=True, text=True)
+    done = subprocess.run([*forked, "-c", code, big, target], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     old, whole = map(int, done.stdout.split())
     assert old + whole == KILLS and old > 0 and whole > 0, "the test must have seen both ends"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
+def test_interrupted_half_way_nothing_is_left(number: signal.Signals, forked: list[str], tmp_path: Path) -> None:
     """The signal comes when the temporary file is seen; the program waits in the middle of it."""
     code = (
         "import sys, time; from timecli import cli; from timecli.files import outfile\n"
@@ -82,7 +83,7 @@ def test_interrupted_half_way_nothing_is_left(number: signal.Signals, tmp_path: 
     (tmp_path / "x.toml").write_text(MANIFEST)
     save_file(small_tensors(), tmp_path / "small.safetensors")
     before = sorted(path.name for path in tmp_path.iterdir())
-    command = [sys.executable, "-c", code, "x.toml", "small.safetensors", "-o", "out.safetensors"]
+    command = [*forked, "-c", code, "x.toml", "small.safetensors", "-o", "out.safetensors"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob(".*.part")):
         assert process.poll() is None, "it ended before it wrote"
@@ -108,7 +109,7 @@ def test_a_signal_right_behind_another_does_not_come_between_what_that_removes(m
         cli.interrupted(signal.SIGINT, None)
 
 
-def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(forked: list[str], tmp_path: Path) -> None:
     """The kernel refuses to write on at 10 MB, as it does where no block is left."""
     code = (
         "import resource, sys; from timecli import cli; resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))\n"
@@ -119,7 +120,7 @@ def test_a_disk_that_is_full_half_way_is_named_and_leaves_the_old_file(tmp_path:
     (tmp_path / "out.safetensors").write_bytes(b"old")
     before = sorted(tmp_path.iterdir())
     command = ["edit", "x.toml", "small.safetensors", "-o", "out.safetensors", "--force"]
-    done = subprocess.run([sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*forked, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr == (
         "timecli: out.safetensors cannot be written: File too large; nothing was changed.\n"
     )

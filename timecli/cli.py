@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
@@ -105,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe cannot take every letter otherwise
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
+    gc.set_threshold(10_000, 10, 10)  # else half a million objects of the libraries are looked at again and again
     if not sys.warnoptions:  # what libraries have to tell each other
         warnings.simplefilter("ignore")
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))

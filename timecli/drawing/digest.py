@@ -24,6 +24,12 @@ def of_pipeline(pipeline: Pipeline) -> str:
     return _sha256({name: _part(part) for name, part in _parts(pipeline).items()} | {"": _settings(pipeline.config)})
 
 
+def of_edited(model: str, matrices: Mapping[str, torch.Tensor]) -> str:
+    """That of a pipeline some of whose weights others have replaced, by its own and by these; nothing else is read."""
+    weights = {name: hashlib.sha256(raw(tensor)).hexdigest() for name, tensor in matrices.items()}
+    return _sha256([model, weights])
+
+
 def of_judge(judge: Judge) -> str:
     """SHA-256 of all that decides its answers: weights, config, image processor, tokenizer."""
     pixels = judge.processor.image_processor.to_dict()

@@ -214,8 +214,8 @@ def draw_copy(
         tick: as in `render`.
         report: a folder that keeps what is drawn until the report is complete; None keeps nothing.
     """
-    after = _drawn(copy(), prompts_after(table), settings, tick, report)
-    return _drawn(original(), prompts_before(table), settings, tick, report), {AFTER: after}
+    after = _drawn(copy(), None, prompts_after(table), settings, tick, report)
+    return _drawn(original(), None, prompts_before(table), settings, tick, report), {AFTER: after}
 
 
 def draw(
@@ -227,11 +227,13 @@ def draw(
     report: Path | None,
 ) -> tuple[Images, dict[str, Images]]:
     """Pictures before and after every edit, by prompt, from the same seeds; its matrices are put into the pipeline."""
-    before = _drawn(pipeline, prompts_before(table), settings, tick, report)
+    model = digest.of_pipeline(pipeline) if report else ""
+    before = _drawn(pipeline, model, prompts_before(table), settings, tick, report)
     after = {}
     for name, matrices in edits.items():
+        known = digest.of_edited(model, matrices)
         with replaced(network_of(pipeline), matrices):
-            after[name] = _drawn(pipeline, prompts_after(table), settings, tick, report)
+            after[name] = _drawn(pipeline, known, prompts_after(table), settings, tick, report)
     return before, after
 
 
@@ -241,13 +243,20 @@ def count(table: Sequence[Row], edits: int) -> int:
 
 
 def _drawn(
-    pipeline: Pipeline, prompts: Sequence[str], settings: Settings, tick: Callable[[float], None], report: Path | None
+    pipeline: Pipeline,
+    model: str | None,
+    prompts: Sequence[str],
+    settings: Settings,
+    tick: Callable[[float], None],
+    report: Path | None,
 ) -> Images:
-    return render(pipeline, prompts, settings, tick, _album(pipeline, prompts, settings, report) if report else None)
+    """The pictures of a model as it is now; `model` is its digest where that is known, which takes long to make."""
+    kept = _album(model or digest.of_pipeline(pipeline), prompts, settings, report) if report else None
+    return render(pipeline, prompts, settings, tick, kept)
 
 
-def _album(pipeline: Pipeline, prompts: Sequence[str], settings: Settings, report: Path) -> Album:
-    """That of a model as it is now, for these prompts in their order and these settings: anything else has another."""
-    known = [digest.of_pipeline(pipeline), list(prompts), asdict(settings)]
+def _album(model: str, prompts: Sequence[str], settings: Settings, report: Path) -> Album:
+    """That of a model's digest, for these prompts in their order and these settings: anything else has another."""
+    known = [model, list(prompts), asdict(settings)]
     name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
     return Album(report / FOLDER / name)

@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
 from timecli.errors import CheckpointError, explained
-from timecli.files.safefile import open_file, require_finite
+from timecli.files.safefile import finite, open_file, require_finite
 from timecli.models.judges import require_judge
 from timecli.text.sizes import require_no_larger, require_plausible
 from timecli.text.tokenizers import require_text
@@ -63,7 +63,7 @@ class Judge:
 
     def _require_finite(self, *answers: torch.Tensor) -> None:
         """Refuse NaN: of NaN the first text would be the answer."""
-        if not all(torch.isfinite(answer).all() for answer in answers):
+        if not all(map(finite, answers)):
             raise CheckpointError(
                 f"the judge {self.model.name_or_path} answers with NaN or infinite values; its weights or its "
                 "preprocessor are damaged, use another copy."

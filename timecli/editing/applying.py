@@ -17,7 +17,7 @@ import torch
 from timecli.editing.delta import Delta, Origin
 from timecli.editing.solve import Operator, apply
 from timecli.errors import CheckpointError, DeltaError
-from timecli.files.safefile import plain
+from timecli.files.safefile import finite
 from timecli.files.tensors import convert, raw
 from timecli.models.checkpoint import Checkpoint
 from timecli.models.maps import require_maps
@@ -155,7 +155,7 @@ def _exact(before: torch.Tensor, operators: Sequence[Operator], device: torch.de
 def _rounded(exact: torch.Tensor, dtype: torch.dtype, where: str) -> torch.Tensor:
     """The matrix in the dtype in which it is written."""
     after = convert(exact, dtype, f"{where}, edited,")
-    if not torch.isfinite(plain(after)).all():
+    if not finite(after):
         raise CheckpointError(f"{where} becomes infinite; use a larger lambda or a smaller strength.")
     return after
 

@@ -11,6 +11,7 @@ from timecli.editing import compiling, forecast
 from timecli.editing.delta import Delta
 from timecli.editing.solve import solve
 from timecli.errors import CheckpointError
+from timecli.files.safefile import finite
 from timecli.manifests.manifest import Manifest
 from timecli.measuring.schedule import Configuration
 from timecli.models.checkpoint import Checkpoint
@@ -123,7 +124,7 @@ def finetune(
         loss.backward()
         optimizer.step()
     found = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-    if not all(torch.isfinite(tensor).all() for tensor in found.values()):
+    if not all(map(finite, found.values())):
         raise CheckpointError(f"fine-tuning for {manifest.name} ended in NaN; use another eta.")
     return found
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 
 from timecli.errors import CheckpointError
-from timecli.files.safefile import DAMAGED
+from timecli.files.safefile import DAMAGED, finite
 from timecli.models.streams import POOLED, TEXT
 
 EVERYDAY = "everyday.txt"
@@ -26,7 +26,7 @@ MEMORY = 3 * 2**30
 
 def require_finite(what: str, *states: torch.Tensor) -> None:
     """Refuse states of some prompts that are no numbers."""
-    if not all(torch.isfinite(one).all() for one in states):
+    if not all(map(finite, states)):
         raise CheckpointError(f"the text encoder turns {what} into NaN or infinite values; {DAMAGED}.")
 
 
