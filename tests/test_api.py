@@ -59,8 +59,9 @@ def test_what_the_command_line_refuses_is_refused(
         timecli.apply(edit, timecli.open_model(tmp_path / "there", config), tmp_path / "b")
 
 
-def test_nothing_prints_but_the_caller(picturebook: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_nothing_prints_but_the_caller(picturebook: Path, tmp_path: Path) -> None:
     """In an environment that asks no library to be quiet. The control: afterwards they talk again."""
+    (tmp_path / "x.toml").write_text(f"{TEXT}[preserve]\neveryday = false\n")  # fewer pictures
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_VERBOSITY")}
     lines = (
         f"import timecli; manifest = timecli.load_manifest({str(tmp_path / 'x.toml')!r})",

@@ -50,6 +50,21 @@ def test_one_value_that_is_no_number_is_found_wherever_it_is(dtype: torch.dtype)
             assert not finite(damaged.to(dtype)), (place, value)
 
 
+@pytest.mark.parametrize("twice", ["a", "__metadata__"])
+def test_a_header_that_names_something_twice_is_refused(twice: str, tmp_path: Path) -> None:
+    """Readers would not agree on which one counts. The control: named once, the same file is read."""
+    entries = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "__metadata__": {"x": "y"}}
+    once = json.dumps(entries)
+    for text in (once, f'{once[:-1]}, "{twice}": {json.dumps(entries[twice])}}}'):
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(4))
+        if text == once:
+            assert list(open_file(path).entries) == ["a"]
+            continue
+        with pytest.raises(CheckpointError, match="not a complete safetensors file"):
+            open_file(path)
+
+
 def test_only_the_replaced_tensor_changes(small: Path, tmp_path: Path) -> None:
     write_checkpoint(open_checkpoint(small), tmp_path / "out.safetensors", replacement(small), ABOUT, None)
     before, after = data_ranges(small), data_ranges(tmp_path / "out.safetensors")

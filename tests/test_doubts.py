@@ -11,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from timecli.drawing import page
+from timecli.drawing import edited, page
 from timecli.drawing.doubts import doubts
 from timecli.drawing.verify import Score, missed
+from timecli.editing import compiling
 from timecli.manifests.manifest import parse
 from timecli.manifests.rows import Row
+from timecli.models.checkpoint import Checkpoint
+from timecli.text.readers import TextEncoder
 
 from .conftest import PICTUREBOOK, Run
 
@@ -215,3 +218,13 @@ def test_an_edited_file_of_another_manifest_is_told_by_its_record(run: Run, tmp_
     version = "another version of 'one' (other pairs, strength or settings)"
     assert said["stronger"] == [f"{made} was made with {version}, {told}"]
     assert said["demanding"] == [], "other thresholds are the same edit: the control"
+
+
+def test_a_delta_that_preserves_other_prompts_is_of_another_version(model: Checkpoint, encoder: TextEncoder) -> None:
+    """Whose pairs and strengths are the same. The control: a threshold is no part of the edit."""
+    one = parse(ONE.replace('"list.txt"', "false"))
+    delta, path = compiling.compile_edit(one, model, encoder, torch.device("cpu")), Path("d")
+    kept, demanding = (parse(one.text + more) for more in ('prompts = ["A tulip"]\n', "[verify]\nefficacy = 0.0\n"))
+    (told,) = edited.other_delta(path, delta, kept, encoder, None)
+    assert "another version of 'one'" in told
+    assert edited.other_delta(path, delta, demanding, encoder, None) == []

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from timecli import cli
 from timecli.drawing import render
 from timecli.errors import CheckpointError
 from timecli.files.safefile import open_file
@@ -49,13 +50,23 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "plain.toml"
 
 
+@pytest.fixture(scope="module")
+def sound(picturebook: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound edited copy."""
+    folder = tmp_path_factory.mktemp("sound")
+    (folder / "plain.toml").write_text(MANIFEST)
+    (folder / "few.txt").write_text(FEW)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["edit", str(folder / "plain.toml"), str(picturebook), "-o", str(folder / "edited.safetensors")])
+    assert not stop.value.code
+    return folder / "edited.safetensors"
+
+
 @pytest.fixture
-def edited(run: Run, manifest: Path, picturebook: Path, tmp_path: Path) -> Path:
-    """A sound edited copy, in a folder without a config."""
+def edited(sound: Path, tmp_path: Path) -> Path:
+    """One that a test may damage, in a folder without a config."""
     (tmp_path / "elsewhere").mkdir()
-    path = tmp_path / "elsewhere" / "edited.safetensors"
-    assert run("edit", manifest, picturebook, "-o", path).code == 0
-    return path
+    return Path(shutil.copy(sound, tmp_path / "elsewhere" / "edited.safetensors"))
 
 
 def rewrite(path: Path, change: Callable[[Tensors], None]) -> Path:

@@ -430,21 +430,6 @@ def test_neighbours_of_several_are_several_and_of_a_part_none(run: Run, pictureb
     assert manifest.load(path).edits[0].negatives == ()
 
 
-def test_the_readmes_way_from_two_prompts_to_a_report(
-    run: Run, picturebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """init, plan, edit, verify, as a new user goes; with too few steps to hold the drawing to its thresholds."""
-    monkeypatch.chdir(tmp_path)
-    config = ("--config", picturebook.parent / "config")
-    assert run("init", "a rose", "a blue rose", picturebook, "-o", "blue-roses.toml").code == 0
-    assert run("plan", "blue-roses.toml", picturebook).code == 0
-    assert run("edit", "blue-roses.toml", picturebook, "-o", "out.safetensors").code == 0
-    quick = ("--seeds", 1, "--steps", 1, "--guidance", 3, "--judge", picturebook.parent / "judge")
-    done = run("verify", "blue-roses.toml", picturebook, "out.safetensors", *quick, *config)
-    assert done.code in (0, 1), done.err
-    assert (tmp_path / "blue-roses-verify" / "report.md").exists()
-
-
 def test_editors_find_the_schema(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the manifest, where it is written once, or above it, where there is one already."""
     monkeypatch.chdir(tmp_path)
