@@ -13,6 +13,7 @@ from typing import Any
 import comfyui_small as small
 
 # isort: split
+import comfy.hooks
 import comfy.supported_models as models
 import folder_paths
 import utils.install_util  # noqa: F401  before nodes, as main.py does
@@ -20,8 +21,9 @@ import utils.install_util  # noqa: F401  before nodes, as main.py does
 # isort: split
 import nodes as own
 import torch
+from comfy_extras.nodes_hooks import SetClipHooks
 from safetensors.torch import save_file
-from timecli_nodes import network, solving
+from timecli_nodes import network, solving, states
 
 place = Path(small.ARGUMENTS[0])
 MANIFEST = """
@@ -76,6 +78,16 @@ def embedding(model: Any, clip: Any) -> str:
     return said(edit, model, clip, text, 1.0) or solving.solved(model, clip, text).sentence
 
 
+def fingerprints(model: Any, clip: Any) -> list[str]:
+    """Of a CLIP, of the same with a hook's LoRA, and of the first again."""
+    key = next(name for name in clip.cond_stage_model.state_dict() if name.endswith("1.self_attn.q_proj.weight"))
+    rows, columns = clip.cond_stage_model.state_dict()[key].shape
+    name = "lora_te_text_model_encoder_layers_1_self_attn_q_proj"
+    lora = {f"{name}.lora_up.weight": torch.ones(rows, 1), f"{name}.lora_down.weight": torch.ones(1, columns)}
+    (with_hook,) = SetClipHooks().apply_hooks(clip, False, True, comfy.hooks.create_hook_lora(lora, 1.0, 1.0))
+    return [states.read(one, network.maps(model)).fingerprint for one in (clip, with_hook, clip)]
+
+
 def saved(model: Any, delta: Any) -> dict[str, Any]:
     """What 'Save the edit' says where something is, and whether it left anything."""
     for name in ("timecli", "loras"):
@@ -97,8 +109,6 @@ def saved(model: Any, delta: Any) -> dict[str, Any]:
 
 def hooked(model: Any, changed: Any) -> bool:
     """Whether a weight is read as it was loaded while a patch and, upon it, a hook's are on it."""
-    import comfy.hooks
-
     key = next(iter(changed.patches))
     before, low = network.number(model, key), key.removeprefix("diffusion_model.").removesuffix(".weight")
     up, down = torch.ones(len(before), 1), torch.ones(1, before.shape[1])
@@ -126,6 +136,7 @@ def main() -> dict[str, Any]:
     )
     found["lines"] = solving.solved(model, clip, many).sentence.splitlines()
     found["brackets"] = solving.solved(model, clip, "a (wet:1.3) cat -> a (wet:1.3) red cat").sentence
+    found["fingerprints"] = fingerprints(model, clip)
     found["embedding"] = embedding(model, clip)
     changed, delta = edit(model, clip, many, 1.0)
     found["saved"] = saved(model, delta)
