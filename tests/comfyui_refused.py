@@ -79,13 +79,18 @@ def embedding(model: Any, clip: Any) -> str:
 
 
 def fingerprints(model: Any, clip: Any) -> list[str]:
-    """Of a CLIP, of the same with a hook's LoRA, and of the first again."""
+    """Of a CLIP, of the same with a hook's LoRA, of the first again, and with a weight that only its layer can read."""
     key = next(name for name in clip.cond_stage_model.state_dict() if name.endswith("1.self_attn.q_proj.weight"))
     rows, columns = clip.cond_stage_model.state_dict()[key].shape
     name = "lora_te_text_model_encoder_layers_1_self_attn_q_proj"
     lora = {f"{name}.lora_up.weight": torch.ones(rows, 1), f"{name}.lora_down.weight": torch.ones(1, columns)}
     (with_hook,) = SetClipHooks().apply_hooks(clip, False, True, comfy.hooks.create_hook_lora(lora, 1.0, 1.0))
-    return [states.read(one, network.maps(model)).fingerprint for one in (clip, with_hook, clip)]
+    found = [states.read(one, network.maps(model)).fingerprint for one in (clip, with_hook, clip)]
+    packed = torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+    clip.cond_stage_model.register_parameter("packed", packed)
+    found.append(states.read(clip, network.maps(model)).fingerprint)
+    del clip.cond_stage_model.packed
+    return found
 
 
 def saved(model: Any, delta: Any) -> dict[str, Any]:

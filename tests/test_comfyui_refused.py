@@ -45,9 +45,10 @@ def test_what_changes_is_read_anew_and_a_linked_text_stays(found: dict[str, Any]
     assert found["hooked"], "a weight is read as it was loaded"
 
 
-def test_everyday_prompts_of_a_hooked_clip_are_not_taken_for_those_of_the_clip(found: dict[str, Any]) -> None:
-    plain, hooked, again = found["fingerprints"]
-    assert plain == again != hooked
+def test_a_text_encoder_is_told_by_its_states_where_its_weights_do_not_tell(found: dict[str, Any]) -> None:
+    """Else everyday prompts in the cache would be those of another."""
+    plain, hooked, again, packed = found["fingerprints"]
+    assert plain == again and len({plain, hooked, packed}) == 3
 
 
 def test_nothing_is_half_saved(found: dict[str, Any]) -> None:

@@ -187,11 +187,12 @@ def layout(encoder: ComfyEncoder) -> str:
 
 
 def _fingerprints(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
-    """Those that the command line has for these text encoders; of patched ones, also by a hook, another."""
+    """Those that the command line has for these text encoders; of patched and packed ones others, of what they give."""
     stage = clip.cond_stage_model
     if stage not in _KNOWN:
         _KNOWN[stage] = _of_weights(clip, family, norm)
-    if not (clip.patcher.patches or clip.patcher.forced_hooks):
+    packed = not all(one.is_floating_point() for one in stage.parameters())  # as in GGUF
+    if not (packed or clip.patcher.patches or clip.patcher.forced_hooks):
         return _KNOWN[stage]
     states = clip.encode_from_tokens(clip.tokenize("a rose"))
     told = hashlib.sha256(_KNOWN[stage][0].encode() + states.float().cpu().numpy().tobytes())
