@@ -193,6 +193,9 @@ def test_the_fullest_text_encoder_is_taken_and_others_are_named(flux: Path, caps
     first.unlink()
     read(flux)
     assert f"T5-XXL is {home / 't5_bf16.safetensors'}, not another" in capsys.readouterr().err
+    save_file(stored(home / "t5_bf16.safetensors", torch.float16), flux / TEXTS / "more" / "t5_bf16.safetensors")
+    read(flux)
+    assert f"not {flux / TEXTS / 'more' / 't5_bf16.safetensors'} or" in capsys.readouterr().err, "of the same name"
     given = home / "another_t5_fp16.safetensors"
     read(flux, text_encoder=[given])
     assert "T5-XXL is" not in capsys.readouterr().err, "what is named is not looked for"
@@ -219,8 +222,15 @@ def test_what_is_missing_is_one_sentence(run: Run, flux: Path, tmp_path: Path) -
     error = said(*model)
     assert "is FLUX.1, which reads T5-XXL (16 wide, 24 layers), and no file in text_encoders and clip of" in error
     assert f"({text}" in error and "huggingface.co/comfyanonymous/flux_text_encoders has it" in error
-    assert "gone.safetensors does not exist, nor does" in said("gone.safetensors", "--comfyui", flux)
-    assert "has no folder models; --comfyui takes" in said("net.safetensors", "--comfyui", tmp_path)
+    (text.parent / "0.gguf").write_bytes(b"GGUF")
+    assert f"({text}" in said(*model), "what is nearest to one that would do"
+    text.unlink()
+    assert "0.gguf is a GGUF file" in said(*model)
+    error = said("gone.safetensors", "--comfyui", flux)
+    assert "gone.safetensors does not exist, nor does" in error and "give its path, or its name with folder" in error
+    for near in (tmp_path, flux / "models"):
+        assert f"{near} has no folder models, and {flux} has it;" in said("net.safetensors", "--comfyui", near)
+    assert "has no folder models; --comfyui takes" in said("net.safetensors", "--comfyui", tmp_path / "gone")
     shutil.copy(flux / "models" / "diffusion_models" / "net.safetensors", flux / "models" / "checkpoints")
     assert "is both" in said(*model)
     other = flux / "models" / "unet" / "klein.safetensors"

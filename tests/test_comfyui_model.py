@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import timecli
 from timecli.errors import CheckpointError, ManifestError, PromptError
@@ -50,11 +52,45 @@ def test_what_is_typed_is_a_manifest(pack: ModuleType) -> None:
     assert read.text.count("[[edit]]") == 3, "the text that a delta keeps"
 
 
+@pytest.mark.parametrize(
+    ("line", "destination", "strength"),
+    [
+        ("a rose -> a blue rose: 0.5", "a blue rose", 0.5),
+        ("a rose->a blue rose:.5", "a blue rose", 0.5),
+        ("a rose -> a blue rose : 2", "a blue rose", 2),
+        ("a rose -> a rose at 16:9", "a rose at 16:9", None),
+        ("a rose -> a rose: a flower", "a rose: a flower", None),
+    ],
+)
+def test_a_strength_stands_behind_a_colon(
+    pack: ModuleType, line: str, destination: str, strength: float | None
+) -> None:
+    (edit,) = pack.asking.read(line).edits
+    assert (edit.destination, edit.strength) == (destination, strength)
+
+
 def test_a_manifest_s_path_is_read(pack: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "a b.toml").write_text('name = "x"\n[[edit]]\nsource = "a cat"\ndestination = "a red cat"\n')
     assert pack.asking.read(f" {tmp_path / 'a b.toml'}\n").name == "x"
+    for text in (f'"{tmp_path / "a b.toml"}"', f"# flowers\n{tmp_path / 'a b.toml'}"):
+        assert pack.asking.read(text).name == "x", "as a file manager copies a path, and below a remark"
     with pytest.raises(ManifestError, match="gone.toml"):
         pack.asking.read(str(tmp_path / "gone.toml"))
+    with pytest.raises(ManifestError, match=f"^{re.escape(os.getcwd())}.gone.toml cannot be read"):
+        pack.asking.read("gone.toml")
+
+
+def test_what_was_written_anew_is_told(pack: ModuleType, tmp_path: Path) -> None:
+    path, everyday = tmp_path / "m.toml", tmp_path / "few.txt"
+    pair = 'name = "x"\n[[edit]]\nsource = "a cat"\ndestination = "a red cat"\n[preserve]\neveryday = "few.txt"\n'
+    path.write_text(pair)
+    everyday.write_text("a dog\n")
+    seen = [pack.asking.written(str(path))]
+    for place in (path, everyday):
+        os.utime(place, (1, len(seen)))
+        seen.append(pack.asking.written(str(path)))
+    assert len(set(seen)) == 3
+    assert pack.asking.written("a rose -> a blue rose") == pack.asking.written(str(tmp_path / "gone.toml")) == "[]"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +103,12 @@ def test_a_manifest_s_path_is_read(pack: ModuleType, tmp_path: Path) -> None:
         ("-> a blue rose", "line 1 is"),
         ("a rose -> A  Rose", "the text: edit.0.: source and destination are both 'a rose'"),
         ("a rose -> a blue rose : 99", "the text: edit.0..strength"),
+        ("a rose -> a blue rose: 0,5", "line 1 has '0,5' for a strength; write a number such as 0.5"),
+        ("a rose -> a blue rose : -1", "line 1 has '-1' for a strength"),
+        ("a rose -> a blue rose : 50%", "line 1 has '50%' for a strength"),
+        ("a rose --> a blue rose", "line 1 is"),
+        ("a rose ->> a blue rose", "line 1 is"),
+        ("a rose <-> a blue rose", "line 1 is"),
         ("a rose -> a blue rose\na rose -> a red rose", "already the source"),
     ],
 )
@@ -109,7 +151,8 @@ def test_every_family_says_which_encoder_s_tokens_are_its_text(pack: ModuleType)
 
 
 def test_a_prompt_of_several_chunks_is_refused(pack: ModuleType) -> None:
-    assert pack.positions.single("x", [[(1, 1.0), (2, 1.0)]]) == [1, 2]
+    vector = torch.zeros(3)  # of a textual inversion
+    assert pack.positions.single("x", [[(1, 1.0), (vector, 1.0), (2, 1.0)]]) == [1, pack.positions.EMBEDDING, 2]
     with pytest.raises(PromptError, match="'x' is longer than the 2 tokens"):
         pack.positions.single("x", [[(1, 1.0), (2, 1.0)], [(3, 1.0)]])
 

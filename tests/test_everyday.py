@@ -244,6 +244,24 @@ def test_each_kind_of_device_has_its_own_cache(encoder: TextEncoder, listed: Pat
     assert sum(counted) == 2 * 4 and len(list(folder.iterdir())) == 2
 
 
+def test_a_cache_does_not_grow_for_ever(
+    encoder: TextEncoder, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was used longest ago goes; foreign files stay."""
+    folder, made = tmp_path / "cache", list[Path]()
+    folder.mkdir(mode=0o700)
+    (folder / "mine").write_bytes(bytes(10**6))
+    for time, kind in enumerate(("cpu", "cuda", "mps", "xpu")):
+        worlds.kept(task(listed), replace(encoder, device=torch.device(kind)), folder)
+        (new,) = {*folder.glob("everyday-*")} - {*made}
+        os.utime(new, (time + 1, time + 1))
+        made.append(new)
+        monkeypatch.setattr(worlds, "MOST", 2.5 * new.stat().st_size)
+        left = [file for file in made if file.exists()]
+        assert left == made[-2:], time
+    assert (folder / "mine").exists()
+
+
 def test_a_file_for_another_encoder_or_of_another_kind_is_refused(
     run: Run, picturebook: Path, small: Path, tmp_path: Path
 ) -> None:

@@ -5,32 +5,35 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
-from timecli.errors import ManifestError
+from timecli.errors import ManifestError, TimecliError
 from timecli.manifests.manifest import Manifest, load, parse
 
 ARROW, STAYS = "->", "="
-_STRENGTH = re.compile(r"\s:\s*(\d+(?:\.\d*)?|\.\d+)$")
+_LONGER = re.compile(r"[-<=]->|->[->]")
+"""Arrows of which a part would be read as text."""
+_BEHIND = re.compile(r"(?:\s:\s*|:\s+|(?<!\d):)([-+]?[\d.,]+(?:e-?\d+)?%?)$")
+"""A number behind a colon, in whatever form, but for that of "16:9"."""
+_STRENGTH = re.compile(r"\d+(?:\.\d*)?|\.\d+")
 
 
 def read(text: str, clip_skip: int = 1) -> Manifest:
     """The manifest that a text is, or names.
 
     Args:
-        text: a path that ends in `.toml`; or lines `SOURCE -> DESTINATION`, each perhaps with ` : STRENGTH` behind it,
-            `= PROMPT` for what should stay, and remarks that begin with #.
+        text: a path that ends in `.toml`; or lines `SOURCE -> DESTINATION`, each perhaps with `: STRENGTH` behind it,
+            `= PROMPT` for what should stay. Beside both, remarks that begin with #.
         clip_skip: the layer that the CLIP gives, as a manifest counts.
 
     Raises:
         ManifestError: the text says nothing, a line is neither, or the manifest has a mistake.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
-    if len(lines) == 1 and is_path(text):
-        return load(Path(os.path.expanduser(lines[0][1])))
+    if (path := manifest_path(text)) is not None:
+        return load(path)
     pairs, kept = [], []
-    for number, line in lines:
+    for number, line in _lines(text):
         if line.startswith(STAYS):
             kept.append(line.removeprefix(STAYS).strip())
         else:
@@ -40,21 +43,43 @@ def read(text: str, clip_skip: int = 1) -> Manifest:
     return parse(_written(pairs, kept, clip_skip), "the text")
 
 
-def is_path(text: str) -> bool:
-    """Whether a text is the path of a manifest."""
-    return text.strip().endswith(".toml") and ARROW not in text and "\n" not in text.strip()
+def _lines(text: str) -> list[tuple[int, str]]:
+    """Lines that are no remarks, with their numbers."""
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def manifest_path(text: str) -> Path | None:
+    """Which manifest a text names, in quotes or without, if it is a path and no edit."""
+    lines = [line.strip("\"'") for _, line in _lines(text)]
+    if len(lines) != 1 or not lines[0].lower().endswith(".toml") or ARROW in lines[0]:
+        return None
+    return Path(os.path.abspath(os.path.expanduser(lines[0])))
+
+
+def written(text: str) -> str:
+    """When the files that a text names were written: the manifest, and its list of everyday prompts."""
+    times = []
+    with suppress(TimecliError, OSError):  # of what cannot be read the node says so itself
+        if path := manifest_path(text):
+            everyday = load(path).preserve.everyday
+            files = [path, path.parent / everyday] if isinstance(everyday, str) else [path]
+            times = [file.stat().st_mtime_ns for file in files]
+    return str(times)
 
 
 def _pair(number: int, line: str) -> tuple[str, str, str | None]:
     """Source, destination and strength of a line."""
-    strength = _STRENGTH.search(line)
-    body = line[: strength.start()] if strength else line
+    behind = _BEHIND.search(line)
+    body = line[: behind.start()] if behind else line
     parts = [part.strip() for part in body.split(ARROW)]
-    if len(parts) != 2 or not all(parts):
+    if len(parts) != 2 or not all(parts) or _LONGER.search(body):
         raise ManifestError(
             f"line {number} is {line[:100]!r}; write SOURCE -> DESTINATION, or = PROMPT for what should stay."
         )
-    return parts[0], parts[1], strength[1] if strength else None
+    if behind and not _STRENGTH.fullmatch(behind[1]):
+        raise ManifestError(f"line {number} has {behind[1]!r} for a strength; write a number such as 0.5, not below 0.")
+    return parts[0], parts[1], behind[1] if behind else None
 
 
 def _written(pairs: list[tuple[str, str, str | None]], kept: list[str], clip_skip: int) -> str:

@@ -33,9 +33,9 @@ ELSEWHERE = "take the node 'Apply timecli delta' on the conditioning"
 
 def as_loaded(model: ModelPatcher, key: str, weight: torch.Tensor) -> torch.Tensor:
     """A weight without the patches that ComfyUI may have put on it since."""
-    if key in model.hook_backup:
-        return model.hook_backup[key][0]  # type: ignore[no-any-return]
-    return model.backup[key].weight if key in model.backup else weight
+    if key in model.backup:  # hooks keep what was patched before them
+        return model.backup[key].weight  # type: ignore[no-any-return]
+    return model.hook_backup[key][0] if key in model.hook_backup else weight
 
 
 def number(model: ModelPatcher, key: str) -> torch.Tensor:
@@ -147,7 +147,7 @@ def patched(model: ModelPatcher, delta: Delta, strength: float) -> ModelPatcher:
     if not math.isfinite(strength):
         raise DeltaError(f"strength is {strength}; give a number, such as 1.")
     found = maps(model)
-    _require_fit(delta, found)
+    require_fit(delta, found)
     wanted = {
         PREFIX + found.name(matrix): Edit(delta.operators[matrix.stream])
         for matrix in found.family.matrices
@@ -162,8 +162,8 @@ def patched(model: ModelPatcher, delta: Delta, strength: float) -> ModelPatcher:
     return clone
 
 
-def _require_fit(delta: Delta, found: Maps) -> None:
-    """Refuse an edit of another kind of model."""
+def require_fit(delta: Delta, found: Maps) -> None:
+    """Refuse an edit of another kind of model; raises DeltaError."""
     about, family = f"the delta {delta.origin.name!r} was made for", found.family
     for stream, operator in delta.operators.items():
         matrix = next((one for one in family.matrices if one.stream == stream), None)

@@ -40,9 +40,9 @@ class OfDelta:
         return {"required": {cls.GIVEN.lower(): (cls.GIVEN,), "delta": delta, "strength": ("FLOAT", STRENGTH)}}
 
     @classmethod
-    def IS_CHANGED(cls, delta: str, **others: Any) -> float:
-        """A delta that was compiled anew is read anew."""
-        return os.path.getmtime(_place(delta))
+    def IS_CHANGED(cls, delta: str | None = None, **others: Any) -> float:
+        """A delta that was compiled anew is read anew, unless another node gives its name, which is not known yet."""
+        return os.path.getmtime(_place(delta)) if delta else 0.0
 
 
 class ApplyDelta(OfDelta):
@@ -89,10 +89,13 @@ class EditAssumption:
         }
 
     @classmethod
-    def IS_CHANGED(cls, text: str, **others: Any) -> float:
-        """A manifest that was written anew is read anew."""
-        path = os.path.expanduser(text.strip())
-        return os.path.getmtime(path) if path.endswith(".toml") and os.path.isfile(path) else 0.0
+    def IS_CHANGED(cls, text: str | None = None, **others: Any) -> str:
+        """A manifest that was written anew is read anew, unless another node gives its path, which is not known yet."""
+        try:
+            from . import asking
+        except ImportError:  # the node says what is missing
+            return ""
+        return asking.written(text or "")
 
     def edit(self, model: Any, clip: Any, text: str, strength: float, node: str | None = None) -> tuple[Any, Any]:
         """The edited MODEL, and the edit for the node that saves it."""
@@ -157,13 +160,11 @@ class SaveEdit:
         package.require()
         from . import saving
 
+        name = name.removesuffix(".delta")
         if not re.fullmatch(r"[\w][\w .+-]{0,99}", name):
             raise ValueError(f"{name[:100]!r} is no name of a file; use letters, digits, blanks, and . + - _")
         if lora and model is None:
             raise ValueError("a LoRA is for one model; connect the MODEL, or switch lora off.")
-        folder = folder_paths.get_folder_paths(FOLDER)[0]
-        written = [saving.delta(edit, os.path.join(folder, f"{name}.delta"))]
-        if lora:
-            loras = folder_paths.get_folder_paths("loras")[0]
-            written.append(saving.lora(edit, model, os.path.join(loras, f"{name}.safetensors")))
-        return {"ui": {"text": [f"written: {path}" for path in written]}}
+        place = os.path.join(folder_paths.get_folder_paths(FOLDER)[0], f"{name}.delta")
+        beside = os.path.join(folder_paths.get_folder_paths("loras")[0], f"{name}.safetensors") if lora else ""
+        return {"ui": {"text": [f"written: {path}" for path in saving.save(edit, place, beside, model)]}}

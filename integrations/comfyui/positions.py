@@ -21,6 +21,8 @@ SEQUENCES = {
     layouts.CHROMA.name: (T5,),
 }
 """All others have a single text encoder."""
+EMBEDDING = -1
+"""In place of a token, a vector of a textual inversion."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Words:
     end: int | None
     pad: int
 
-    def text(self, token: Any) -> str:
+    def text(self, token: int) -> str:
         """A token as text; a textual inversion has none."""
-        return self.names.get(token, "").removesuffix("</w>") if isinstance(token, int) else "<embedding>"
+        return self.names.get(token, "").removesuffix("</w>") if token != EMBEDDING else "<embedding>"
 
 
 def keys(family: Family, given: Sequence[str]) -> list[str]:
@@ -62,18 +64,18 @@ def keys(family: Family, given: Sequence[str]) -> list[str]:
     return [name for name in found if name]
 
 
-def single(prompt: str, chunks: Sequence[Sequence[Any]]) -> list[Any]:
-    """The tokens of a prompt that is read as one piece.
+def single(prompt: str, chunks: Sequence[Sequence[Any]]) -> list[int]:
+    """The token ids of a prompt that is read as one piece.
 
     Raises:
         PromptError: ComfyUI cuts it into several.
     """
     if len(chunks) > 1:
         raise PromptError(f"{prompt!r} is longer than the {len(chunks[0])} tokens that are read at once; shorten it.")
-    return [token for token, *_ in chunks[0]]
+    return [token if isinstance(token, int) else EMBEDDING for token, *_ in chunks[0]]
 
 
-def segments(parts: Sequence[tuple[Words, Sequence[Any]]], rows: int) -> tuple[Segment, ...]:
+def segments(parts: Sequence[tuple[Words, Sequence[int]]], rows: int) -> tuple[Segment, ...]:
     """The tokens at every position.
 
     Args:
@@ -85,11 +87,14 @@ def segments(parts: Sequence[tuple[Words, Sequence[Any]]], rows: int) -> tuple[S
     """
     count = sum(len(tokens) for _, tokens in parts)
     if count != rows and (len(parts) > 1 or rows > count):
-        raise CheckpointError(f"ComfyUI gives {rows} states for {count} tokens; this version of it is not known here.")
+        raise CheckpointError(
+            f"the CLIP gives {rows} states for the {count} tokens that this MODEL reads; connect the CLIP that it is "
+            "drawn with."
+        )
     return tuple(_segment(words, list(tokens)[count - rows :]) for words, tokens in parts)
 
 
-def _segment(words: Words, tokens: list[Any]) -> Segment:
+def _segment(words: Words, tokens: list[int]) -> Segment:
     """Where in some tokens those are that are no padding."""
     if words.end is not None and words.end in tokens:
         stop = tokens.index(words.end) + 1

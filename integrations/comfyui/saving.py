@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,57 @@ from timecli.shipping import export, provenance
 
 from . import network
 
-
-def delta(edit: Delta, path: str) -> str:
-    """Write a delta file, which `timecli` reads."""
-    return _once(path, lambda place: save_delta(edit, place))
+Writer = Callable[[Path], Any]
 
 
-def lora(edit: Delta, model: Any, path: str) -> str:
-    """Write the edit as a LoRA for a MODEL as it was loaded, without its patches."""
+def save(edit: Delta, path: str, lora: str = "", model: Any = None) -> list[str]:
+    """Write a delta file, which `timecli` reads, and a LoRA if it has a path: both or none.
+
+    Args:
+        edit: what is written.
+        path: of the delta.
+        lora: of the LoRA; empty for none.
+        model: the MODEL that the LoRA is for, as it was loaded, without its patches.
+
+    Returns:
+        The paths.
+
+    Raises:
+        DeltaError: the edit was made for another kind of model.
+        OutputError: another file is there, or the system cannot write.
+    """
+    writers: dict[str, Writer] = {path: lambda place: save_delta(edit, place)}
+    if lora:
+        writers[lora] = _lora(edit, model)
+    try:
+        _written(writers)
+    except OSError as error:
+        raise OutputError(f"{error.filename or path} cannot be written: {error.strerror or error}.") from error
+    return list(writers)
+
+
+def _lora(edit: Delta, model: Any) -> Writer:
     maps = network.maps(model)
+    network.require_fit(edit, maps)
     form, dtype = maps.family.adapter, torch.float16
     small, _ = export.smaller(edit, export.fitting(maps, edit, dtype), export.TOLERANCE)
     made = export.adapter(maps, edit, form, dtype, small)
     about = export.about(maps, small, form, [provenance.record(edit, made.base, made.made, 1.0)])
-    return _once(path, lambda place: write_tensors(place, made.tensors, about))
+    return lambda place: write_tensors(place, made.tensors, about)
 
 
-def _once(path: str, write: Callable[[Path], Any]) -> str:
-    """Write a file that is not there; raises OutputError where another one is."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
-        made = Path(folder) / os.path.basename(path)
-        write(made)
-        if os.path.exists(path):
-            if Path(path).read_bytes() != made.read_bytes():
+def _written(writers: dict[str, Writer]) -> None:
+    """Put files where none is; raises OutputError where another one is."""
+    with ExitStack() as stack:
+        made = {}
+        for path, write in writers.items():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=os.path.dirname(path)))
+            made[path] = Path(folder) / os.path.basename(path)
+            write(made[path])
+        there = [path for path in made if os.path.lexists(path)]
+        for path in there:
+            if not os.path.isfile(path) or Path(path).read_bytes() != made[path].read_bytes():
                 raise OutputError(f"{path} is there already, with something else in it; choose another name.")
-        else:
-            os.rename(made, path)
-    return path
+        for path in made.keys() - there:
+            os.rename(made[path], path)

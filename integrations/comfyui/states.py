@@ -21,7 +21,7 @@ from timecli.models import encoders, layouts
 from timecli.models.maps import Maps
 from timecli.models.streams import POOLED, TEXT, Family
 from timecli.text import fingerprints
-from timecli.text.segments import OfFamily
+from timecli.text.segments import OfFamily, plain
 
 from . import batches, network, positions
 from .positions import Words
@@ -60,7 +60,7 @@ class ComfyEncoder(OfFamily):
         """Token ids of a prompt without padding, of the text's last segment; raises PromptError for one too long."""
         words, tokens = self._parts(prompt, self._tokenized(prompt))[-1]
         (segment,) = positions.segments([(words, tokens)], len(tokens))
-        return [token if isinstance(token, int) else -1 for token in tokens[segment.first : segment.stop]]
+        return tokens[segment.first : segment.stop]
 
     def pieces(self, word: str) -> list[str]:
         """The tokens of a word alone, as text."""
@@ -68,7 +68,7 @@ class ComfyEncoder(OfFamily):
         tokenizer = self._tokenizer(name)
         ids = tokenizer.tokenizer(word)["input_ids"]
         last = -1 if tokenizer.tokenizer_adds_end_token else None
-        return [self._words(name).text(token) for token in ids[tokenizer.tokens_start : last]]
+        return [plain(self._words(name).text(token)) for token in ids[tokenizer.tokens_start : last]]
 
     def encode(self, prompts: Sequence[str], positions: int | None = None) -> list[dict[str, torch.Tensor]]:
         """What each prompt gives to every stream, rows `[positions, d]` float32; `positions` is all."""
@@ -79,8 +79,10 @@ class ComfyEncoder(OfFamily):
     def _encoded(self, prompt: str, tokens: dict[str, Any]) -> dict[str, torch.Tensor]:
         comfy.model_management.throw_exception_if_processing_interrupted()
         made = self.clip.encode_from_tokens(tokens, return_dict=True)
-        states = self.normed(made["cond"][0].float().cpu())
-        found = {TEXT: states}
+        states = made["cond"][0].float().cpu()
+        if self.norm is not None and states.shape[1] != len(self.norm):
+            raise other(TEXT, states.shape[1], self.family, len(self.norm))
+        found = {TEXT: self.normed(states)}
         if POOLED in self.family.streams:
             if made["pooled_output"] is None:
                 raise CheckpointError(
@@ -97,7 +99,7 @@ class ComfyEncoder(OfFamily):
         tokens: dict[str, Any] = self.clip.tokenize(re.sub(r"([()])", r"\\\1", prompt))
         return tokens
 
-    def _parts(self, prompt: str, tokens: dict[str, Any]) -> list[tuple[Words, list[Any]]]:
+    def _parts(self, prompt: str, tokens: dict[str, Any]) -> list[tuple[Words, list[int]]]:
         """The tokens of each segment."""
         return [(self._words(name), positions.single(prompt, tokens[name])) for name in self._keys]
 
@@ -125,9 +127,20 @@ def _part(whole: Any, name: str) -> Any:
 
 
 def skipped(clip: Any, family: Family) -> int:
-    """Which layer's states a CLIP gives, as a manifest counts."""
-    last = -2 if family.name in PENULTIMATE else -1
-    return 1 if clip.layer_idx is None else 1 + last - int(clip.layer_idx)
+    """Which layer's states a CLIP gives, as a manifest counts; raises CheckpointError for one behind the family's."""
+    skip = 1 if clip.layer_idx is None else layer(int(clip.layer_idx), family)
+    if skip < 1:
+        last = layer(1, family)
+        raise CheckpointError(
+            f"the CLIP is set to layer {clip.layer_idx}, and {family.name} is edited with {last} or a layer before it; "
+            f"set the node 'CLIP Set Last Layer' to {last}, or take it out."
+        )
+    return skip
+
+
+def layer(number: int, family: Family) -> int:
+    """A manifest's `clip_skip` as ComfyUI counts layers, and the other way round."""
+    return (-1 if family.name in PENULTIMATE else 0) - number
 
 
 def read(clip: Any, maps: Maps, asked: int | None = None, tick: Callable[[int], None] = lambda _: None) -> ComfyEncoder:
@@ -151,11 +164,16 @@ def read(clip: Any, maps: Maps, asked: int | None = None, tick: Callable[[int], 
     for reader in encoder.readers:
         matrix = next(one for one in family.matrices if one.stream == reader.stream)
         if not network.fits(matrix, maps, reader.width):
-            raise CheckpointError(
-                f"the CLIP gives {network.CALLED[reader.stream]} of width {reader.width}, and this MODEL, "
-                f"{family.name}, reads {maps.shape(matrix)[1]}; connect the CLIP that it is drawn with."
-            )
+            raise other(reader.stream, reader.width, family, maps.shape(matrix)[1])
     return encoder
+
+
+def other(stream: str, width: int, family: Family, wanted: int) -> CheckpointError:
+    """What is said of another model's CLIP."""
+    return CheckpointError(
+        f"the CLIP gives {network.CALLED[stream]} of width {width}, and this MODEL, {family.name}, reads {wanted}; "
+        "connect the CLIP that it is drawn with."
+    )
 
 
 def layout(encoder: ComfyEncoder) -> str:
@@ -169,11 +187,12 @@ def layout(encoder: ComfyEncoder) -> str:
 
 
 def _fingerprints(clip: Any, family: Family, norm: torch.Tensor | None) -> tuple[str, ...]:
-    """Those that the command line has for these text encoders; of patched ones another."""
+    """Those that the command line has for these text encoders; of patched and packed ones others, of what they give."""
     stage = clip.cond_stage_model
     if stage not in _KNOWN:
         _KNOWN[stage] = _of_weights(clip, family, norm)
-    if not clip.patcher.patches:
+    packed = not all(one.is_floating_point() for one in stage.parameters())  # as in GGUF
+    if not (packed or clip.patcher.patches or clip.patcher.forced_hooks):
         return _KNOWN[stage]
     states = clip.encode_from_tokens(clip.tokenize("a rose"))
     told = hashlib.sha256(_KNOWN[stage][0].encode() + states.float().cpu().numpy().tobytes())

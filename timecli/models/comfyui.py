@@ -82,7 +82,8 @@ class Taken:
     @property
     def sentence(self) -> str:
         """Which file was taken."""
-        others = f", not {' or '.join(one.name for one in self.others)}" if self.others else ""
+        named = (one.name if one.name != self.path.name else str(one) for one in self.others)
+        others = f", not {' or '.join(named)}" if self.others else ""
         return f"{self.tower.name} is {self.path}{others}"
 
 
@@ -243,7 +244,7 @@ def _opened(home: Path) -> tuple[list[SafeFile], list[str]]:
     """The files in ComfyUI's folders of text encoders, and what is wrong with those that cannot be read."""
     found: dict[Path, SafeFile] = {}
     wrong = []
-    for path in listed.text_encoders(home):
+    for path in sorted(listed.text_encoders(home), key=lambda path: path.suffix not in listed.READ):
         try:
             found.setdefault(path.resolve(), open_file(path))
         except CheckpointError as error:

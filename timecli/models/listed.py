@@ -8,11 +8,15 @@ from pathlib import Path
 
 from timecli.errors import CheckpointError, one_line
 from timecli.files.foreign import read_text
+from timecli.files.safefile import PICKLES
 
 MODELS, TEXTS = ("checkpoints", "diffusion_models", "unet"), ("text_encoders", "clip")
 """Folders of models and of networks alone, and of text encoders."""
 EXTRA = "extra_model_paths.yaml"
-ENDINGS = (".safetensors", ".sft")
+READ = (".safetensors", ".sft")
+"""How files end that are read."""
+ENDINGS = (*READ, ".gguf", *PICKLES)
+"""How files end in which ComfyUI has models."""
 
 
 def located(home: Path, model: Path) -> Path:
@@ -22,19 +26,26 @@ def located(home: Path, model: Path) -> Path:
         CheckpointError: the folder is not ComfyUI's, or the name is nowhere or in two places.
     """
     if not (home / "models").is_dir():
-        raise CheckpointError(f"{home} has no folder models; --comfyui takes ComfyUI's folder, with its main.py.")
+        near = (one for one in (home / "ComfyUI", home.parent) if (one / "models").is_dir())
+        given = next((f", and {one} has it" for one in near if home.is_dir()), "")
+        raise CheckpointError(
+            f"{home} has no folder models{given}; --comfyui takes ComfyUI's folder, with its main.py."
+        )
     if model.exists():
         return model
     found = [path for folder in _folders(home, MODELS) if (path := folder / model).exists()]
     if not found:
-        raise CheckpointError(f"{model} does not exist, nor does {home} list it among its {' and '.join(MODELS)}.")
+        raise CheckpointError(
+            f"{model} does not exist, nor does {home} list it among its {' and '.join(MODELS)}; give its path, or its "
+            "name with folder and ending, as a loader in ComfyUI shows it."
+        )
     if len({path.resolve() for path in found}) > 1:
         raise CheckpointError(f"{model} is both {found[0]} and {found[1]}; give the path of the one that is meant.")
     return found[0]
 
 
 def text_encoders(home: Path) -> list[Path]:
-    """Every file of a form that is read among the text encoders, as ComfyUI lists them: also deeper, and behind links.
+    """Every file among the text encoders, as ComfyUI lists them: also deeper, and behind links.
 
     Raises:
         CheckpointError: its list of other folders cannot be read.

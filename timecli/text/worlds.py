@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from timecli.text.readers import TextEncoder
 KEY = "timecli.everyday"
 """The one metadata entry of a file of everyday prompts: a JSON object."""
 SAVED = ("encoder", "list", "positions", "clip_skip", "length", "prompts", "sha256")
+MOST = 2**30
+"""Bytes that a cache folder keeps: a root for T5 has 134 MB, and each LoRA on a text encoder makes another."""
 SLACK = 0.01
 """Share by which a root may have less than the states that it is made of: those are written in float32."""
 
@@ -62,7 +65,18 @@ def kept(manifest: Manifest, encoder: TextEncoder, folder: Path | None, tick: Ti
     made = measured(manifest, encoder, tick)
     with suppress(TimecliError, OSError):  # a cache that cannot be written costs time and nothing else
         save(made, path)
+        _forget(folder)
     return made
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was used longest ago, down to `MOST` bytes; what was used last stays."""
+    found = [(file, file.lstat()) for file in folder.glob("everyday-*.safetensors")]
+    found.sort(key=lambda one: max(one[1].st_atime_ns, one[1].st_mtime_ns), reverse=True)
+    sizes = accumulate(status.st_size for _, status in found)
+    for (file, _), size in list(zip(found, sizes, strict=True))[1:]:
+        if size > MOST:
+            file.unlink()
 
 
 def given(manifest: Manifest, encoder: TextEncoder, path: Path) -> Everyday:
