@@ -35,7 +35,7 @@ def by_comfyui() -> tuple[dict[str, list[torch.Tensor]], Path]:
     """Pictures `[n, 64, 64, 3]` of every prompt, before and after, and the delta."""
     model, clip, vae = picturebook.load(FILE)
     changed, edit = small.pack.EditAssumption().edit(model, clip, TEXT, 1.0)
-    written = saving.delta(edit, str(place / "rose.delta"))
+    (written,) = saving.save(edit, str(place / "rose.delta"))
     found: dict[str, list[torch.Tensor]] = {"before": [], "after": []}
     for number, prompt in enumerate(PROMPTS):
         texts = [small.conditioning(clip, one) for one in (prompt, "")]
