@@ -39,20 +39,12 @@ everyday = "few.txt"
 edit = small.pack.EditAssumption().edit
 
 
-def said(ask: Any, *arguments: Any) -> str:
-    try:
-        ask(*arguments)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def asked(model: Any, clip: Any, lines: str = "", everyday: str = small.FEW) -> str:
     """What is said below the node, or in its place."""
     (place / "few.txt").write_text(everyday)
     (place / "m.toml").write_text(MANIFEST.replace("SOLVE", lines))
     text = str(place / "m.toml")
-    return said(edit, model, clip, text, 1.0) or solving.solved(model, clip, text).sentence
+    return small.said(edit, model, clip, text, 1.0) or solving.solved(model, clip, text).sentence
 
 
 def clips(model: Any, clip: Any) -> dict[str, str]:
@@ -75,7 +67,7 @@ def embedding(model: Any, clip: Any) -> str:
     save_file({"emb_params": torch.ones(3, 24)}, place / "style.safetensors")
     clip.tokenizer.clip_l.embedding_directory = str(place)
     text = "a embedding:style rose -> a blue embedding:style rose"
-    return said(edit, model, clip, text, 1.0) or solving.solved(model, clip, text).sentence
+    return small.said(edit, model, clip, text, 1.0) or solving.solved(model, clip, text).sentence
 
 
 def fingerprints(model: Any, clip: Any) -> list[str]:
@@ -104,11 +96,13 @@ def saved(model: Any, delta: Any) -> dict[str, Any]:
     (timecli / "folder.delta").mkdir()
     (timecli / "link.delta").symlink_to(place / "elsewhere")
     before = sorted(place.glob("*/*"))
-    found: dict[str, Any] = {name: said(save, delta, name, True, model) for name in ("there", "pipe", "folder", "link")}
-    found["other model"] = said(save, delta, "xl", True, small.model(models.SDXL, small.SDXL)[1])
+    found: dict[str, Any] = {
+        name: small.said(save, delta, name, True, model) for name in ("there", "pipe", "folder", "link")
+    }
+    found["other model"] = small.said(save, delta, "xl", True, small.model(models.SDXL, small.SDXL)[1])
     found["left"] = [str(path) for path in sorted(place.glob("*/*")) if path not in before]
     folder_paths.folder_names_and_paths["timecli"] = ([str(place / "few.txt")], {".delta"})
-    found["no folder"] = said(save, delta, "blue", False)
+    found["no folder"] = small.said(save, delta, "blue", False)
     return found
 
 

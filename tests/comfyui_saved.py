@@ -29,14 +29,6 @@ UNETS = {"SDXL": (models.SDXL, small.SDXL), "FLUX.1": (models.Flux, {**small.FLU
 UNETS |= {"Qwen-Image": (models.QwenImage, small.QWEN), "Chroma": (models.Chroma, small.CHROMA)}
 
 
-def said(ask: Any, *arguments: Any) -> str:
-    try:
-        ask(*arguments)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def foreign() -> dict[str, str]:
     """What 'Apply a delta' says of deltas that were made for other models."""
     random = torch.Generator().manual_seed(1)
@@ -48,7 +40,7 @@ def foreign() -> dict[str, str]:
         }
         origin = Origin("roses", "", "0", "", (0.1,), ("k", "v"), None, (), behind_norm=normed)
         save_delta(Delta(made, origin), place / "timecli" / "other.delta")
-        return said(small.pack.ApplyToModel().apply, small.model(*UNETS[name])[1], "other.delta", 1.0)
+        return small.said(small.pack.ApplyToModel().apply, small.model(*UNETS[name])[1], "other.delta", 1.0)
 
     return {
         "another width": applied("SDXL", False, text=24),
@@ -80,10 +72,10 @@ def main() -> dict[str, Any]:
         "delta": float((small.drawn(by_file, *texts) - wanted).norm() / way),
         "maps": [len(by_lora.patches), len(changed.patches)],
         "same": again.origin == edit.origin,
-        "twice": said(save, edit, "blue", True, patcher),
-        "replaced": said(save, other, "blue", False),
-        "no model": said(save, edit, "red", True),
-        "odd names": [said(save, edit, name, False) for name in ("", "../x", "a/b", ".x")],
+        "twice": small.said(save, edit, "blue", True, patcher),
+        "replaced": small.said(save, other, "blue", False),
+        "no model": small.said(save, edit, "red", True),
+        "odd names": [small.said(save, edit, name, False) for name in ("", "../x", "a/b", ".x")],
         "files": sorted(path.name for path in place.glob("*/*")),
         "foreign": foreign() if family == "SD 1" else {},
     }

@@ -217,6 +217,15 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 
+def said(ask: Any, *arguments: Any) -> str:
+    """What something is refused with; empty where it is not."""
+    try:
+        ask(*arguments)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def conditioning(clip: Any, prompt: str) -> list[Any]:
     return list(clip.encode_from_tokens_scheduled(clip.tokenize(prompt)))
 

@@ -231,7 +231,7 @@ def draw(
     before = _drawn(pipeline, model, prompts_before(table), settings, tick, report)
     after = {}
     for name, matrices in edits.items():
-        known = digest.of_edited(model, matrices)
+        known = digest.of_edited(model, matrices) if report else ""
         with replaced(network_of(pipeline), matrices):
             after[name] = _drawn(pipeline, known, prompts_after(table), settings, tick, report)
     return before, after

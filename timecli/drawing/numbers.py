@@ -67,9 +67,12 @@ def found(
     """
     scores = _scores(table, judge, before, after) if judge else {}
     own = {name: scores.get(_named(name, after), {}) for name in after}
-    misses = {name: _missed(manifest, table, judge, before, after[name], own[name], scores) for name in after}
-    best = max(after, key=lambda name: _rank(own[name], misses[name]))
     each = {name: per_prompt(table, shares[name], judge, before, images) for name, images in after.items()}
+    misses = {
+        name: _missed(manifest, table, judge, before, images, own[name], scores, _worst(each[name])) if judge else []
+        for name, images in after.items()
+    }
+    best = max(after, key=lambda name: _rank(own[name], misses[name]))
     return {
         "doubts": [*untested(manifest, table), *doubts(table, judge, before)] if judge else [],
         "scores": plain(scores) if judge else None,
@@ -84,22 +87,24 @@ def found(
 def _missed(
     manifest: Manifest,
     table: Sequence[Row],
-    judge: Judge | None,
+    judge: Judge,
     before: Images,
     after: Images,
     edited: Mapping[str, Score],
     scores: Scores,
+    worst: str | None,
 ) -> list[str]:
     """Sentences for thresholds that are not reached; of a joint edit, those of every manifest on its own prompts."""
-    if judge is None:
-        return []
-    seen = (judge.seeing(before), judge.seeing(after))
-    changed = {row.prompt: fmean(likeness(row, *seen) or [1.0]) for row in table if row.kind == "everyday"}
-    worst = min(changed, key=changed.__getitem__, default=None)
     if not manifest.parts:
         return missed(manifest, edited, scores, worst)
     own = {part: measured_by(judge, of_part(table, part, manifest), before, after) for part in manifest.parts}
     return [sentence for part, found in own.items() for sentence in missed(part, found["edited"], found, worst)]
+
+
+def _worst(prompts: Sequence[Mapping[str, Any]]) -> str | None:
+    """The everyday prompt that changed most."""
+    everyday = [one for one in prompts if one["kind"] == "everyday"]
+    return min(everyday, key=lambda one: one["likeness"])["prompt"] if everyday else None
 
 
 def _thresholds(manifest: Manifest) -> dict[str, float]:

@@ -35,8 +35,10 @@ THINGS = {
 }
 """Nouns that end as what somebody does ends."""
 STYLES = {"photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "cartoon", "portrait", "poster"}
-SINGULAR = {"his", "her", "hers", "its", "himself", "herself", "itself", "he", "she", "it", "is", "was", "has", "does"}
-SINGULAR |= {"woman", "man"}  # of women firefighters there are no "woman firefighters"
+SINGULAR = {
+    *("his", "her", "hers", "its", "himself", "herself", "itself", "he", "she", "it", "is", "was", "has", "does"),
+    *("woman", "man"),  # of women firefighters there are no "woman firefighters"
+}
 """Words that go with one only."""
 PLURAL = {*NUMBERS, "their", "are", "were", "have", "do"}
 """Words that go with several."""
